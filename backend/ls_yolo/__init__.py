@@ -1,0 +1,1 @@
+"""ls-yolo: YOLO models as a Label Studio ML backend."""
