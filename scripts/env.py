@@ -1,0 +1,185 @@
+#!/usr/bin/env python3
+"""Makes ``.env``: every setting with its meaning, secrets generated. Never overwrites a line of it.
+
+Where ``.env`` exists, only settings that it does not name at all are added at its end. What is set
+in the environment (`make up LABEL_STUDIO_PORT=8081`) is written when its line is made.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import common
+from common import say
+from preflight import gpus
+
+Setting = Mapping[str, Any]
+
+GROUPS = {
+    "host": "Host: ports, folders, limits",
+    "label-studio": "Label Studio",
+    "backend": "Backend",
+    "setup": "Setup: what makes the projects",
+    "build": "Image builds (nothing of these stays in an image)",
+}
+HEADER = """\
+# Settings of this installation, made by `make up`. Yours to change: no line is ever overwritten.
+# It holds secrets: keep its mode at 0600 and out of version control.
+# Every setting is explained in docs/settings.md. After a change: make up
+"""
+
+
+def new_secret(how: str) -> str:
+    """A secret as ``generate`` says: ``hex:24`` is 24 hexadecimal digits."""
+    match = re.fullmatch(r"hex:([1-9][0-9]*)", how)
+    if not match or int(match[1]) % 2:
+        raise common.Failure(f"settings: found generate={how!r}, expected hex:N with N even")
+    return secrets.token_hex(int(match[1]) // 2)
+
+
+def first_value(setting: Setting, environ: Mapping[str, str], torch_index: Callable[[], str]) -> str:
+    """What a line says when it is made: the environment's value, a new secret or the default."""
+    name = setting["name"]
+    if environ.get(name, "").strip():
+        return environ[name].strip()
+    if setting["generate"]:
+        return new_secret(setting["generate"])
+    if name == "TORCH_INDEX" and name not in environ:
+        return torch_index()
+    return str(setting["default"])
+
+
+def comment(setting: Setting) -> str:
+    """The lines above a setting: meaning, unit, bounds, default."""
+    facts = []
+    if setting["unit"]:
+        facts.append(f"in {setting['unit']}")
+    low, high = setting["minimum"], setting["maximum"]
+    if low is not None and high is not None:
+        facts.append(f"{low:g} to {high:g}")
+    if setting["generate"]:
+        facts.append("generated")
+    else:
+        facts.append(f"default: {setting['default'] or 'empty'}")
+    text = f"{setting['meaning']} ({'; '.join(facts)})"
+    lines = textwrap.wrap(text, 96, break_long_words=False, break_on_hyphens=False)
+    return "".join(f"# {line}\n" for line in lines)
+
+
+def grouped(settings: Iterable[Setting]) -> dict[str, list[Setting]]:
+    """Settings under the heading of the first that reads them."""
+    groups: dict[str, list[Setting]] = {name: [] for name in GROUPS}
+    for setting in settings:
+        if setting["readers"]:
+            groups.setdefault(setting["readers"][0], []).append(setting)
+    return {name: members for name, members in groups.items() if members}
+
+
+def lines_for(
+    settings: Iterable[Setting], environ: Mapping[str, str], torch_index: Callable[[], str]
+) -> str:
+    parts = []
+    for group, members in grouped(settings).items():
+        parts.append(f"\n# --- {GROUPS.get(group, group)} ---\n")
+        for setting in members:
+            value = common.quote_env(first_value(setting, environ, torch_index))
+            parts.append(f"\n{comment(setting)}{setting['name']}={value}\n")
+    return "".join(parts)
+
+
+def named(text: str, setting: Setting) -> bool:
+    """Whether ``.env`` has a line for a setting. A commented-out one counts: someone chose so;
+    but a secret has no default to fall back on.
+    """
+    mark = "" if setting["generate"] else r"(?:#\s*)?"
+    return bool(re.search(rf"(?m)^\s*{mark}(?:export\s+)?{setting['name']}\s*=", text))
+
+
+def updated(
+    text: str | None,
+    settings: Iterable[Setting],
+    environ: Mapping[str, str],
+    torch_index: Callable[[], str],
+) -> tuple[str, list[str]]:
+    """The text of ``.env`` after this run, and the names that were added."""
+    missing = [s for s in settings if s["readers"] and (text is None or not named(text, s))]
+    names = [setting["name"] for setting in missing]
+    if text is None:
+        return HEADER + lines_for(missing, environ, torch_index), names
+    if not missing:
+        return text, []
+    if text and not text.endswith("\n"):
+        text += "\n"
+    return text + lines_for(missing, environ, torch_index), names
+
+
+def write_private(path: Path, text: str) -> None:
+    """Writes ``path`` with mode 0600 in one step: never half, never readable by others."""
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # is 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(temporary).replace(path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def torch_index_for_host() -> str:
+    """torch's own CPU index where no GPU is found and it answers: 5 GB less."""
+    if found := gpus():
+        say(f"torch with CUDA is used: found {found[0]}")
+        return ""
+    if common.answers(f"{common.CPU_TORCH_INDEX}/torch/", ca_bundle=common.values()["CA_BUNDLE"]):
+        say(f"torch for the CPU is used ({common.CPU_TORCH_INDEX}): found no NVIDIA GPU")
+        return common.CPU_TORCH_INDEX
+    say(f"torch with CUDA is used although no GPU was found: {common.CPU_TORCH_INDEX} does not answer")
+    return ""
+
+
+def overridden(
+    written: Mapping[str, str], settings: Iterable[Setting], environ: Mapping[str, str]
+) -> list[str]:
+    """Settings whose line in ``.env`` gives way to the environment in this run."""
+    names = [setting["name"] for setting in settings]
+    return [n for n in names if environ.get(n, "").strip() and environ[n] != written.get(n)]
+
+
+def make(path: Path, environ: Mapping[str, str], torch_index: Callable[[], str]) -> list[str]:
+    """Makes or completes ``path``; returns the names that were added."""
+    before = path.read_text() if path.is_file() else None
+    text, added = updated(before, common.settings(), environ, torch_index)
+    if text != before:
+        write_private(path, text)
+    elif path.stat().st_mode & 0o077:
+        say(f"{path.name}: others could read it; its mode is 0600 again")
+        path.chmod(0o600)
+    return added
+
+
+def main() -> int:
+    path = common.ENV_FILE
+    new = not path.exists()
+    added = make(path, os.environ, torch_index_for_host)
+    if new:
+        say(f"{path.name}: made, with new secrets; only you can read it")
+    elif added:
+        say(f"{path.name}: added {', '.join(added)}")
+    else:
+        say(f"{path.name}: complete, left as it is")
+    for name in overridden(common.parse_env(path.read_text()), common.settings(), os.environ):
+        say(f"{path.name}: {name} is set in the environment too, which counts in this run")
+    return 0
+
+
+if __name__ == "__main__":
+    common.run_main(main)

@@ -1,0 +1,400 @@
+#!/usr/bin/env python3
+"""Brings what is missing of engine, client, compose and buildx on Debian or Ubuntu, and starts it.
+
+What is there is left alone. Sources, the first that serves:
+  1. Docker's own apt repository, where it answers;
+  2. the distribution's packages, where they are new enough;
+  3. on Debian 12 alone, Debian 13's packages by name, its suite pinned so low that nothing else
+     ever comes from it.
+Needs root or sudo. Says what it does before it does it. Safe to run again, also after being killed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+from common import Failure, at_least, say
+from engine import Engine, daemon, engine_is_fine, find_engine
+from preflight import DOCS, family, os_release
+
+LOG = Path("/var/log/ls-yolo-dockerd.log")
+DOCKER_REPOSITORY = "https://download.docker.com/linux"
+DOCKER_KEY = Path("/etc/apt/keyrings/docker.asc")
+DOCKER_SOURCE = Path("/etc/apt/sources.list.d/docker.sources")
+TRIXIE_SOURCE = Path("/etc/apt/sources.list.d/ls-yolo-trixie.sources")
+TRIXIE_PIN = Path("/etc/apt/preferences.d/ls-yolo-trixie")
+DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+# Package of each part, by source. On Ubuntu the client comes with docker.io.
+PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
+    "docker": {
+        "engine": ("docker-ce", "containerd.io"),
+        "client": ("docker-ce-cli",),
+        "compose": ("docker-compose-plugin",),
+        "buildx": ("docker-buildx-plugin",),
+    },
+    "debian": {
+        "engine": ("docker.io", "iptables"),
+        "client": ("docker-cli",),
+        "compose": ("docker-compose",),
+        "buildx": ("docker-buildx",),
+    },
+    "ubuntu": {
+        "engine": ("docker.io", "iptables"),
+        "client": ("docker.io",),
+        "compose": ("docker-compose-v2",),
+        "buildx": ("docker-buildx",),
+    },
+}
+
+
+# What to install, from where: decided without touching anything
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What the choice depends on. ``candidates``: package to the version that apt would install."""
+
+    family: str
+    codename: str
+    lacks: tuple[str, ...]
+    docker_repository: bool
+    candidates: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Plan:
+    source: str  # docker, distribution or trixie
+    packages: tuple[str, ...]
+    why: str
+
+
+def packages_for(source: str, lacks: Iterable[str]) -> tuple[str, ...]:
+    """The packages of the missing parts, each once."""
+    return tuple(dict.fromkeys(name for part in lacks for name in PACKAGES[source][part]))
+
+
+def new_enough(family: str, lacks: Iterable[str], facts: Facts, needed: Mapping[str, str]) -> str:
+    """Empty if the distribution's packages serve; else what is wrong with them."""
+    keys = {"engine": "docker_engine", "compose": "compose", "buildx": "buildx"}
+    for part in lacks:
+        package = PACKAGES[family][part][0]
+        found = facts.candidates.get(package, "")
+        if not found:
+            return f"{package} is not there"
+        if part in keys and not at_least(found, needed[keys[part]]):
+            return f"{package} is {found}, {needed[keys[part]]} is needed"
+    return ""
+
+
+def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
+    """Where the missing parts come from.
+
+    Raises:
+        Failure: no source serves.
+    """
+    if facts.docker_repository:
+        return Plan(
+            "docker", packages_for("docker", facts.lacks), "Docker's own apt repository answers"
+        )
+    wrong = new_enough(facts.family, facts.lacks, facts, needed)
+    if not wrong:
+        return Plan(
+            "distribution",
+            packages_for(facts.family, facts.lacks),
+            "Docker's own apt repository does not answer; this system's packages are new enough",
+        )
+    if facts.family == "debian" and facts.codename == "bookworm":
+        names = packages_for("debian", facts.lacks)
+        if "engine" in facts.lacks:
+            names = (*names, "containerd")
+        return Plan(
+            "trixie",
+            tuple(name if name == "iptables" else f"{name}/trixie" for name in names),
+            "Docker's own apt repository does not answer, and Debian 12's packages do not serve "
+            f"({wrong}); Debian 13's (trixie) do",
+        )
+    raise Failure(
+        f"no source for {', '.join(facts.lacks)}: {DOCKER_REPOSITORY} does not answer, and this "
+        f"system's packages do not serve ({wrong}). Connect this machine to either, or install by "
+        f"hand: {DOCS}"
+    )
+
+
+def parse_policy(text: str) -> dict[str, str]:
+    """Candidates in the output of ``apt-cache policy``."""
+    found, package = {}, ""
+    for line in text.splitlines():
+        if line and not line[0].isspace():
+            package = line.rstrip(":")
+        elif (match := re.match(r"\s+Candidate: (\S+)", line)) and match[1] != "(none)":
+            found[package] = match[1]
+    return found
+
+
+def mirror_of(sources: str) -> str:
+    """The Debian mirror that a host's apt sources name; empty if none is found."""
+    found = re.findall(r"(https?://\S+?/debian)/?(?=\s|$)", re.sub(r"(?m)^\s*#.*$", "", sources))
+    return str(found[0]) if found else ""
+
+
+def docker_source(family: str, codename: str, architecture: str) -> str:
+    return (
+        "# Written by ls-yolo (scripts/install_engine.py), as Docker's own manual says.\n"
+        f"Types: deb\nURIs: {DOCKER_REPOSITORY}/{family}\nSuites: {codename}\n"
+        f"Components: stable\nArchitectures: {architecture}\nSigned-By: {DOCKER_KEY}\n"
+    )
+
+
+def trixie_source(mirror: str) -> str:
+    return (
+        "# Written by ls-yolo (scripts/install_engine.py): Debian 12's own Docker is too old.\n"
+        f"# {TRIXIE_PIN} keeps everything else from coming from here.\n"
+        f"Types: deb\nURIs: {mirror}\nSuites: trixie\nComponents: main\n"
+        f"Signed-By: {DEBIAN_KEYRING}\n"
+    )
+
+
+TRIXIE_PIN_TEXT = """\
+# Written by ls-yolo (scripts/install_engine.py): trixie only serves what is asked for by name.
+Package: *
+Pin: release n=trixie
+Pin-Priority: 50
+"""
+
+
+# Doing it
+
+
+class Host:
+    """The commands that change this host; every one is shown before it runs."""
+
+    def __init__(self) -> None:
+        self.root = common.as_root()
+
+    def run(self, *command: str, check: bool = True) -> bool:
+        say("  # " + " ".join(command))
+        environment = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"]
+        done = subprocess.run([*self.root, *environment, *command], stdin=subprocess.DEVNULL)
+        if done.returncode and check:
+            raise Failure(
+                f"exit code {done.returncode} from: {' '.join(command)}. The lines above say why; "
+                "it is safe to run this again"
+            )
+        return done.returncode == 0
+
+    def apt(self, *words: str, check: bool = True) -> bool:
+        # Another apt (unattended upgrades) may be at work for some minutes: wait for it.
+        options = ["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"]
+        return self.run("apt-get", *options, *words, check=check)
+
+    def write(self, path: Path, text: str | bytes) -> None:
+        data = text.encode() if isinstance(text, str) else text
+        with tempfile.NamedTemporaryFile() as file:
+            file.write(data)
+            file.flush()
+            self.run("install", "-D", "-m", "0644", file.name, str(path))
+
+
+def candidates(family: str) -> dict[str, str]:
+    names = [name for part in PACKAGES[family].values() for name in part]
+    return parse_policy(common.output(["apt-cache", "policy", *names]) or "")
+
+
+def apt_sources() -> str:
+    folder = Path("/etc/apt/sources.list.d")
+    files = [Path("/etc/apt/sources.list"), *folder.glob("*.sources"), *folder.glob("*.list")]
+    return "\n".join(file.read_text(errors="replace") for file in files if file.is_file())
+
+
+def debian_mirror() -> str:
+    """APT_MIRROR, else what this host's apt uses itself, else Debian's own."""
+    chosen = common.values()["APT_MIRROR"].rstrip("/")
+    return chosen or mirror_of(apt_sources()) or common.DEBIAN_MIRROR
+
+
+def add_docker_repository(host: Host, family: str, codename: str) -> bool:
+    """Adds Docker's repository; False, with nothing left of it, if it cannot be used after all."""
+    if "download.docker.com" in apt_sources():
+        return True
+    try:
+        with common.fetch(
+            f"{DOCKER_REPOSITORY}/{family}/gpg", ca_bundle=common.values()["CA_BUNDLE"]
+        ) as response:
+            key = response.read()
+    except (OSError, ValueError):
+        return False
+    architecture = common.output(["dpkg", "--print-architecture"]) or "amd64"
+    host.write(DOCKER_KEY, key)
+    host.write(DOCKER_SOURCE, docker_source(family, codename, architecture))
+    host.apt("update", check=False)
+    if parse_policy(common.output(["apt-cache", "policy", "docker-ce"]) or ""):
+        return True
+    say("Docker's repository cannot be used from here; it is taken out again")
+    host.run("rm", "-f", str(DOCKER_SOURCE), str(DOCKER_KEY))
+    return False
+
+
+def install(engine: Engine) -> None:
+    release = os_release()
+    name, codename = family(release), release.get("VERSION_CODENAME", "")
+    if name == "ubuntu":
+        codename = release.get("UBUNTU_CODENAME", codename)
+    if not name:
+        raise Failure(
+            f"found {release.get('PRETTY_NAME', 'an unknown system')}; only on Debian and Ubuntu "
+            f"is the engine installed for you. Install it by hand, then run make up again: {DOCS}"
+        )
+    host = Host()
+    say(f"Missing: {', '.join(engine.lacks())}. To be installed with apt, as root:")
+    # An earlier run that was killed may have left packages half configured.
+    host.run("dpkg", "--configure", "-a")
+    # Sources that have nothing to do with us may be down; ours are looked at below.
+    host.apt("update", check=False)
+    if not common.HOST_CA.exists():
+        host.apt("install", "-y", "--no-install-recommends", "ca-certificates")
+
+    probe = f"{DOCKER_REPOSITORY}/{name}/dists/{codename}/Release"
+    has_docker = common.answers(probe, ca_bundle=common.values()["CA_BUNDLE"])
+    has_docker = has_docker and add_docker_repository(host, name, codename)
+    plan = choose(
+        Facts(name, codename, engine.lacks(), has_docker, candidates(name)), common.minimums()
+    )
+    say(f"{plan.why}. From there: {', '.join(plan.packages)}")
+    if plan.source == "trixie":
+        say(f"Debian 13 is added in {TRIXIE_SOURCE}, pinned low: nothing else is upgraded from it")
+        host.write(TRIXIE_PIN, TRIXIE_PIN_TEXT)  # first, so that the source never counts unpinned
+        host.write(TRIXIE_SOURCE, trixie_source(debian_mirror()))
+        host.apt("update", check=False)
+    # --no-remove: if another container runtime is in the way, stop rather than take it out.
+    host.apt("install", "-y", "--no-install-recommends", "--no-remove", *plan.packages)
+    common.forget_docker()
+
+
+# Starting it
+
+
+def init_system(
+    systemd: bool, first_process: str, has_script: bool
+) -> str:
+    """Which way to start a service: ``systemd``, ``service`` (SysV, WSL) or ``none``."""
+    if systemd:
+        return "systemd"
+    return "service" if first_process == "init" and has_script else "none"
+
+
+def stale_pid_file(path: Path, proc: Path = Path("/proc")) -> bool:
+    """Whether a pid file names a process that is not the program that wrote it."""
+    try:
+        process = int(path.read_text())
+        name = (proc / str(process) / "comm").read_text().strip()
+    except (OSError, ValueError):
+        return path.exists()
+    return name not in ("dockerd", "containerd")
+
+
+def wait_for(ready: Callable[[], bool], seconds: float) -> bool:
+    end = time.monotonic() + seconds
+    while not ready():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+def running() -> bool:
+    """Whether the engine answers, also to a user who may not speak to it."""
+    common.forget_docker()
+    return find_engine().state in ("answers", "denied")
+
+
+def start(log: Path = LOG) -> None:
+    """Starts the engine and waits until it answers."""
+    root = common.as_root()
+    comm = Path("/proc/1/comm")
+    way = init_system(
+        Path("/run/systemd/system").is_dir(),
+        comm.read_text().strip() if comm.exists() else "",
+        Path("/etc/init.d/docker").exists(),
+    )
+    if way == "systemd":
+        say("Starting the engine: systemctl enable --now docker")
+        subprocess.run([*root, "systemctl", "enable", "--now", "docker"], stdin=subprocess.DEVNULL)
+        where = "journalctl -u docker"
+    elif way == "service":
+        say("Starting the engine: service docker start")
+        subprocess.run([*root, "service", "docker", "start"], stdin=subprocess.DEVNULL)
+        where = "/var/log/docker.log"
+    else:
+        program = daemon()
+        if not program:
+            raise Failure(f"found no dockerd to start. Install the engine: {DOCS}")
+        say(f"No init system runs here: starting {program} itself. Its log is {log}")
+        for pid_file in ("/run/docker.pid", "/run/docker/containerd/containerd.pid"):
+            if stale_pid_file(Path(pid_file)):
+                subprocess.run([*root, "rm", "-f", pid_file])
+        # A session of its own, so that closing this terminal or stopping make does not end it.
+        shell = f"exec setsid {program} >>{log} 2>&1 </dev/null &"
+        subprocess.run([*root, "sh", "-c", shell], stdin=subprocess.DEVNULL)
+        where = str(log)
+    if wait_for(running, 30):
+        return
+    lines = tail_of(way, root, log)
+    raise Failure(
+        f"the engine did not answer within 30 seconds. The end of its log ({where}):\n{lines}\n"
+        "Put right what the log names, then run this again. Inside a container the engine needs "
+        "one that is privileged and has a volume at /var/lib/docker"
+    )
+
+
+def tail_of(way: str, root: Sequence[str], log: Path) -> str:
+    command = ["tail", "-n", "15", str(log)]
+    if way == "systemd":
+        command = ["journalctl", "-u", "docker", "-n", "15", "--no-pager", "-o", "cat"]
+    return common.output([*root, *command]) or "(empty)"
+
+
+def main() -> int:
+    engine = find_engine()
+    if engine_is_fine(engine):
+        say(f"Engine {engine.version} answers; nothing to install")
+        return 0
+    if old := engine.too_old(common.minimums()):
+        raise Failure(
+            f"{', '.join(old)}: older than what scripts/minimums.yml asks for, and left alone. "
+            f"Run make preflight to see the versions; install newer ones: {DOCS}"
+        )
+    if engine.lacks():
+        install(engine)
+    if not running():
+        start()
+    engine = find_engine()
+    if engine.state == "denied":
+        raise Failure(
+            "the engine runs, but this user may not use it. Run: "
+            f"sudo usermod -aG docker {os.environ.get('USER', '$USER')}   then log in again "
+            "(or run: newgrp docker), and run make up again"
+        )
+    if not engine_is_fine(engine):
+        raise Failure(
+            f"after the installation there is still something wrong: {engine}. "
+            f"Run make preflight, or install by hand: {DOCS}"
+        )
+    say(f"Engine {engine.version}, compose {engine.compose}, buildx {engine.buildx}")
+    return 0
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 1:
+        say(__doc__ or "")
+        raise SystemExit(0 if sys.argv[1] in ("-h", "--help") else 2)
+    common.run_main(main)

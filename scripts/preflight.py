@@ -1,0 +1,427 @@
+#!/usr/bin/env python3
+"""Looks at this host before `make up` touches it: what was found, what is needed, what to do.
+
+Changes nothing. Exit code 0: all is well (warnings aside). 3: only things are missing that
+scripts/install_engine.py can bring. 1: a person must do something first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import platform
+import shutil
+import socket
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+from engine import Engine, find_engine, images_built
+
+OK, WARNING, INSTALLABLE, STOP = "ok", "warning", "missing", "stop"
+DOCS = "https://docs.docker.com/engine/install/"
+GB = 10**9
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the table. ``missing`` can be installed for you; ``stop`` is a person's matter."""
+
+    name: str
+    found: str
+    needed: str
+    state: str = OK
+    cure: str = ""
+
+
+# What the host is
+
+
+def parse_os_release(text: str) -> dict[str, str]:
+    pairs = (line.split("=", 1) for line in text.splitlines() if "=" in line)
+    return {name.strip(): value.strip().strip("\"'") for name, value in pairs}
+
+
+def os_release() -> dict[str, str]:
+    path = Path("/etc/os-release")
+    return parse_os_release(path.read_text()) if path.is_file() else {}
+
+
+def family(release: Mapping[str, str]) -> str:
+    """``debian`` or ``ubuntu``, also for what is derived from them (Mint, Raspbian); else empty."""
+    names = [release.get("ID", ""), *release.get("ID_LIKE", "").split()]
+    return next((name for name in names if name in ("debian", "ubuntu")), "")
+
+
+def check_os(release: Mapping[str, str], machine: str) -> Check:
+    name = release.get("PRETTY_NAME") or platform.system()
+    needed = "Linux on x86_64 or aarch64"
+    if platform.system() != "Linux" or machine not in ("x86_64", "aarch64"):
+        cure = "Use a Linux machine with an x86_64 or aarch64 processor"
+        return Check("system", f"{name}, {machine}", needed, STOP, cure)
+    if not family(release):
+        return Check(
+            "system", name, needed, WARNING,
+            f"Only Debian and Ubuntu get a missing engine installed; here do it by hand: {DOCS}",
+        )  # fmt: skip
+    return Check("system", f"{name}, {machine}", needed)
+
+
+def check_python(version: tuple[int, ...], needed: str) -> Check:
+    found = ".".join(map(str, version))
+    if common.at_least(found, needed):
+        return Check("python", found, needed)
+    return Check("python", found, needed, STOP, f"Run with a newer one: make up PYTHON=python{needed}")
+
+
+# The engine
+
+
+def check_engine(
+    engine: Engine, needed: Mapping[str, str], installable: bool, user: str
+) -> list[Check]:
+    """Engine, client, compose and buildx. ``installable``: Debian or Ubuntu, and root at hand."""
+    absent = INSTALLABLE if installable else STOP
+    will = "It is installed by make up" if installable else f"Install it as root: {DOCS}"
+    old = engine.too_old(dict(needed))
+    want = needed["docker_engine"]
+    checks = []
+
+    if engine.state == "denied":
+        checks.append(Check(
+            "engine", "runs, but this user may not use it", want, STOP,
+            f"Run: sudo usermod -aG docker {user}   then log in again (or run: newgrp docker)",
+        ))  # fmt: skip
+    elif engine.state == "unreachable":
+        checks.append(Check(
+            "engine", f"none answers at DOCKER_HOST={engine.detail}", want, STOP,
+            "Start that engine, or unset DOCKER_HOST",
+        ))  # fmt: skip
+    elif engine.state == "missing":
+        checks.append(Check("engine", "none", want, absent, will))
+    elif engine.state == "stopped":
+        cure = "It is started by make up" if installable else "Start it as root: systemctl start docker"
+        checks.append(Check("engine", "installed, does not run", want, absent, cure))
+    elif "engine" in old:
+        checks.append(Check(
+            "engine", engine.version, want, STOP,
+            "It is left alone, because other containers may need it. Replace it by a newer one: "
+            f"{DOCS}",
+        ))  # fmt: skip
+    else:
+        checks.append(Check("engine", engine.version, want))
+
+    for name, found in (("compose", engine.compose), ("buildx", engine.buildx)):
+        if not found:
+            checks.append(Check(name, "none", needed[name], absent, will))
+        elif name in old:
+            checks.append(Check(
+                name, found, needed[name], STOP,
+                f"Replace it by a newer one (package docker-{name}-plugin): {DOCS}",
+            ))  # fmt: skip
+        else:
+            checks.append(Check(name, found, needed[name]))
+    if not engine.client and engine.state != "missing":
+        checks.append(Check("docker client", "none", "any", absent, will))
+    return checks
+
+
+# Disk and memory
+
+
+@dataclass(frozen=True)
+class Need:
+    """Disk that is going to be used: where, how much, what for."""
+
+    path: Path
+    gb: float
+    purpose: str
+
+
+def disk_needs(
+    minimums: Mapping[str, str],
+    data_root: Path,
+    built: Iterable[str],
+    cpu_torch: bool,
+    install: bool,
+    repository: Path = common.ROOT,
+) -> list[Need]:
+    """What is going to be written where, given which images are ``built`` already."""
+    number = {name: float(value) for name, value in minimums.items() if name.startswith("disk_gb")}
+    built = set(built)
+    needs = [Need(data_root, number["disk_gb_running"], "running")]
+    if "backend" not in built:
+        gb = number["disk_gb_backend_cpu" if cpu_torch else "disk_gb_backend"]
+        needs.append(Need(data_root, gb, "the backend's image"))
+    if "label-studio" not in built:
+        needs.append(Need(data_root, number["disk_gb_label_studio"], "Label Studio's image"))
+    if built < {"backend", "label-studio"}:
+        needs.append(Need(repository, number["disk_gb_repository"], "weights and photographs"))
+    if install:
+        needs.append(Need(Path("/usr"), number["disk_gb_engine"], "the engine"))
+    return needs
+
+
+def nearest(path: Path) -> Path:
+    """``path`` or the nearest folder above it that is there and can be looked at."""
+    while not os.path.exists(path) and path != path.parent:  # noqa: PTH110 # no error if forbidden
+        path = path.parent
+    return path
+
+
+def check_disk(needs: Iterable[Need], cpu_saves_gb: float = 0) -> list[Check]:
+    """One check a file system: what shares a disk adds up."""
+    by_disk: dict[int, list[Need]] = {}
+    for need in needs:
+        by_disk.setdefault(nearest(need.path).stat().st_dev, []).append(need)
+    checks = []
+    for group in by_disk.values():
+        where = nearest(group[0].path)
+        free = shutil.disk_usage(where).free / GB
+        total = sum(need.gb for need in group)
+        purposes = ", ".join(f"{need.gb:g} {need.purpose}" for need in group)
+        found, needed = f"{free:.1f} GB free at {where}", f"{total:g} GB: {purposes}"
+        if free >= total:
+            checks.append(Check("disk", found, f"{total:g} GB"))
+            continue
+        cure = (
+            f"Free {total - free:.1f} GB at {where} (docker system prune removes what no container "
+            "uses), or move the engine's data to a larger disk (data-root in /etc/docker/daemon.json)"
+        )
+        if cpu_saves_gb and any("backend" in need.purpose for need in group):
+            cure += (
+                f", or do without CUDA, which saves {cpu_saves_gb:g} GB: "
+                f"make up TORCH_INDEX={common.CPU_TORCH_INDEX}"
+            )
+        checks.append(Check("disk", found, needed, STOP, cure))
+    return checks
+
+
+def memory_gb(meminfo: str) -> float:
+    """All memory of the host in GB, from the text of /proc/meminfo."""
+    for line in meminfo.splitlines():
+        if line.startswith("MemTotal:"):
+            return int(line.split()[1]) * 1024 / GB
+    return 0.0
+
+
+def check_memory(found: float, needed: float) -> Check:
+    # A machine sold as 4 GB shows somewhat less: the kernel and the firmware keep a part.
+    state = OK if found >= needed * 0.9 else WARNING
+    cure = "" if state == OK else "Add memory or swap, or close what else runs: services may be killed"
+    return Check("memory", f"{found:.1f} GB", f"{needed:g} GB", state, cure)
+
+
+# Ports
+
+
+@dataclass(frozen=True)
+class PortUse:
+    """Who has a port: ``free``, ``ours``, ``taken`` (by ``who``) or ``bad`` (``who`` says why)."""
+
+    state: str
+    who: str = ""
+
+
+def parse_port(name: str, text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= 65535:
+        return int(text)
+    raise common.Failure(f"{name}: found {text!r}, expected a port from 1 to 65535. Correct it in .env")
+
+
+def published(listing: str, port: int) -> str:
+    """Which container of ``docker ps`` (lines of "name<TAB>ports") publishes ``port``; else empty."""
+    for line in listing.splitlines():
+        name, _, ports = line.partition("\t")
+        for part in ports.split(","):
+            outside = part.strip().partition("->")[0]
+            span = outside.rpartition(":")[2] if "->" in part else ""
+            low, _, high = span.partition("-")
+            if low.isdecimal() and int(low) <= port <= int(high or low):
+                return name
+    return ""
+
+
+def try_bind(address: str, port: int) -> OSError | None:
+    """The error that the engine would meet on publishing the port; None if there is none."""
+    kind = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((address, port))
+            probe.listen(1)
+        except OSError as error:
+            return error
+    return None
+
+
+def listener(port: int, proc: Path = Path("/proc")) -> str:
+    """Name and id of the process that listens on ``port``, if this user may see it; else empty."""
+    inodes = set()
+    for table in ("net/tcp", "net/tcp6"):
+        try:
+            lines = (proc / table).read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for fields in map(str.split, lines):
+            if fields[3] == "0A" and int(fields[1].rpartition(":")[2], 16) == port:
+                inodes.add(f"socket:[{fields[9]}]")
+    if not inodes:
+        return ""
+    for process in proc.iterdir():
+        if not process.name.isdecimal():
+            continue
+        try:
+            links = {str(link.readlink()) for link in (process / "fd").iterdir()}
+            if links & inodes:
+                return f"{(process / 'comm').read_text().strip()} (process {process.name})"
+        except OSError:
+            continue  # it has ended, or belongs to someone else
+    return "a process of another user"
+
+
+def look_at_port(address: str, port: int, ours: str, all_containers: str) -> PortUse:
+    """Who has ``port``: ``ours`` and ``all_containers`` are listings of ``docker ps``."""
+    if published(ours, port):
+        return PortUse("ours")
+    if name := published(all_containers, port):
+        return PortUse("taken", f"container {name}")
+    error = try_bind(address, port)
+    if error is None or error.errno == errno.EACCES:  # a low port: the engine is root and may
+        return PortUse("free")
+    if error.errno == errno.EADDRINUSE:
+        return PortUse("taken", listener(port))
+    return PortUse("bad", error.strerror or str(error))
+
+
+def check_port(setting: str, address: str, port: int, use: PortUse, spare: int) -> Check:
+    """``spare`` is a free port to propose."""
+    where = f"port {port}"
+    if use.state == "bad":
+        return Check(
+            where, f"cannot be used at {address}: {use.who}", f"free at {address}", STOP,
+            "Set BIND_ADDRESS in .env to an address of this host: 127.0.0.1 or 0.0.0.0",
+        )  # fmt: skip
+    if use.state == "taken":
+        by = f" by {use.who}" if use.who else ""
+        return Check(
+            where, f"taken{by}", f"free at {address}", STOP,
+            f"Stop that, or take another port: make up {setting}={spare}   "
+            f"(to keep it: {setting}={spare} in .env)",
+        )  # fmt: skip
+    return Check(where, "used by ls-yolo" if use.state == "ours" else "free", f"free at {address}")
+
+
+def check_ports(values: Mapping[str, str], engine: Engine) -> list[Check]:
+    address = values["BIND_ADDRESS"]
+    ours = everyone = ""
+    if engine.state == "answers" and engine.client:
+        ps = [engine.client, "ps", "--format", "{{.Names}}\t{{.Ports}}"]
+        project = f"label=com.docker.compose.project={values['COMPOSE_PROJECT_NAME']}"
+        ours = common.output([*ps, "--filter", project]) or ""
+        everyone = common.output(ps) or ""
+    checks: list[Check] = []
+    seen: dict[int, str] = {}
+    for setting in ("LABEL_STUDIO_PORT", "BACKEND_PORT"):
+        port = parse_port(setting, values[setting])
+        if port in seen:
+            cure = f"Give {setting} and {seen[port]} different ports"
+            checks.append(Check(f"port {port}", "asked for twice", "once", STOP, cure))
+            continue
+        seen[port] = setting
+        use = look_at_port(address, port, ours, everyone)
+        spare = next(
+            (p for p in range(port + 1, min(port + 50, 65535)) if not try_bind(address, p)), port + 1
+        )
+        checks.append(check_port(setting, address, port, use, spare))
+    return checks
+
+
+# GPU
+
+
+def gpus() -> list[str]:
+    """Names of the NVIDIA GPUs; "NVIDIA GPU" where the driver's tool is missing."""
+    lines = common.output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    if lines:
+        return lines.splitlines()
+    return ["NVIDIA GPU" for _ in Path("/dev").glob("nvidia[0-9]*")]
+
+
+def check_gpu() -> Check:
+    return Check("GPU", ", ".join(gpus()) or "none: the CPU is used", "none or NVIDIA")
+
+
+# All of it
+
+
+def all_checks() -> list[Check]:
+    """Every check; each is made, whatever the others say, so that a person sees all at once."""
+    minimums = common.minimums()
+    values = common.values()
+    release = os_release()
+    engine = find_engine()
+    installable = bool(family(release)) and common.may_become_root()
+    tags = common.images()
+    there = images_built(list(tags.values())) if engine.state == "answers" else set()
+    cpu_torch = values["TORCH_INDEX"].rstrip("/").endswith("/cpu")
+    saves = float(minimums["disk_gb_backend"]) - float(minimums["disk_gb_backend_cpu"])
+    needs = disk_needs(
+        minimums,
+        Path(engine.root or "/var/lib/docker"),
+        {name for name, tag in tags.items() if tag in there},
+        cpu_torch,
+        bool(engine.lacks()),
+    )
+    if not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
+        needs = [need for need in needs if need.path == common.ROOT]  # its disk is not here
+    no_gpu = not gpus()
+    return [
+        check_os(release, platform.machine()),
+        check_python(sys.version_info[:3], minimums["python"]),
+        *check_engine(engine, minimums, installable, os.environ.get("USER") or "$USER"),
+        *check_disk(needs, saves if no_gpu and not cpu_torch else 0),
+        check_memory(memory_gb(Path("/proc/meminfo").read_text()), float(minimums["memory_gb"])),
+        *check_ports(values, engine),
+        check_gpu(),
+    ]
+
+
+def exit_code(checks: Iterable[Check]) -> int:
+    states = {check.state for check in checks}
+    return 1 if STOP in states else 3 if INSTALLABLE in states else 0
+
+
+def table(checks: Iterable[Check]) -> str:
+    """The table for people; a cure stands under the line that it belongs to."""
+    rows = [("check", "found", "needed", "")]
+    cures = [""]
+    for check in checks:
+        rows.append((check.name, check.found, check.needed, check.state))
+        cures.append(check.cure)
+    wide = [max(len(row[column]) for row in rows) for column in range(3)]
+    lines = []
+    for row, cure in zip(rows, cures, strict=True):
+        cells = "  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=False))
+        lines.append(f"{cells}  {row[3]}".rstrip())
+        if cure:
+            lines.append(f"    -> {cure}")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    checks = all_checks()
+    common.say(table(checks))
+    code = exit_code(checks)
+    if code == 1:
+        count = sum(check.state == STOP for check in checks)
+        common.say_error(
+            f"{count} of these must be put right first (marked stop). Nothing was changed"
+        )
+    return code
+
+
+if __name__ == "__main__":
+    common.run_main(main)
