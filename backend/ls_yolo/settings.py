@@ -30,7 +30,8 @@ class Setting:
     ``readers`` says where it takes effect: ``host`` (Compose and the scripts on the host), ``build``
     (image builds), or the service that gets it as an environment variable. ``generate`` is how
     ``.env`` gets its first value: ``hex:N`` is N random hexadecimal digits; empty means ``default``.
-    ``minimum`` and ``maximum`` bound a number, both included.
+    ``minimum`` and ``maximum`` bound a number, both included. ``fixed`` settings describe the inside
+    of a container: Compose sets them, so ``.env`` does not.
     """
 
     name: str
@@ -43,7 +44,7 @@ class Setting:
     generate: str = ""
     minimum: float | None = None
     maximum: float | None = None
-    aliases: tuple[str, ...] = ()
+    fixed: bool = False
 
     def parse(self, text: str) -> Any:
         """The value that ``text`` stands for.
@@ -119,17 +120,17 @@ SETTINGS: tuple[Setting, ...] = (
             ("label-studio",), minimum=2, maximum=64),
     Setting("SSRF_ALLOWED_HOSTS", "str", "backend",
             "Comma-separated host names whose addresses Label Studio may call although they are private.",
-            ("label-studio",)),
+            ("label-studio",), fixed=True),
     # The backend.
     Setting("LABEL_STUDIO_URL", "url", "http://label-studio:8080",
-            "Where the backend and setup reach Label Studio.", ("backend", "setup")),
+            "Where the backend and setup reach Label Studio.", ("backend", "setup"), fixed=True),
     Setting("BACKEND_URL", "url", "http://backend:9090", "Where Label Studio reaches the backend.",
-            ("setup",)),
-    Setting("MODELS_CONFIG", "path", "/models/models.yaml", "The list of models.", ("backend",)),
+            ("setup",), fixed=True),
+    Setting("MODELS_CONFIG", "path", "/models/models.yaml", "The list of models.", ("backend",), fixed=True),
     Setting("MODEL_ROOT", "path", "/models", "Folder of the weights; none is read from outside it.",
-            ("backend",)),
+            ("backend",), fixed=True),
     Setting("MODEL_DIR", "path", "/data/models", "Folder for what the backend itself writes: caches.",
-            ("backend",)),
+            ("backend",), fixed=True),
     Setting("DEFAULT_MODEL", "str", "",
             "Model that answers where neither control, URL nor extra_params name one. "
             "Empty: the first of models.yaml.", ("backend",)),
@@ -142,12 +143,12 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("DEVICE", "str", "auto", "Device that runs the models: auto, cpu, cuda:0.", ("backend",)),
     Setting("LOCAL_FILES_DOCUMENT_ROOT", "path", "/datasets",
             "Folder of the images in both containers; no file is read from outside it.",
-            ("label-studio", "backend")),
+            ("label-studio", "backend"), fixed=True),
     Setting("PORT", "int", "9090", "Port on which the backend listens in its container.", ("backend",),
-            minimum=1, maximum=65535),
+            minimum=1, maximum=65535, fixed=True),
     Setting("WORKERS", "int", "1",
             "Processes of the backend. One: every further one would hold its own copy of the weights.",
-            ("backend",), minimum=1, maximum=1),
+            ("backend",), minimum=1, maximum=1, fixed=True),
     Setting("THREADS", "int", "8", "Requests that the backend serves at a time.", ("backend",),
             minimum=2, maximum=256),
     Setting("LOG_LEVEL", "str", "INFO", "DEBUG, INFO, WARNING or ERROR.", ("backend", "setup")),
@@ -178,12 +179,12 @@ def read(reader: Reader, environ: Mapping[str, str] | None = None) -> dict[str, 
     values = {}
     for setting in SETTINGS:
         if reader in setting.readers:
-            names = (setting.name, *setting.aliases)
-            # Set but empty is a value only for text: MODEL_SCORE_THRESHOLD= means "not set".
-            found = next((environ[name] for name in names if environ.get(name, "").strip()), None)
-            if found is None and setting.type in ("str", "path", "url"):
-                found = next((environ[name] for name in names if name in environ), None)
-            values[setting.name] = setting.parse(setting.default if found is None else found)
+            text = environ.get(setting.name, "").strip()
+            # Empty is a value of its own only for these two: it turns authentication off.
+            if setting.name in environ and setting.name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"):
+                values[setting.name] = text
+            else:
+                values[setting.name] = setting.parse(text or setting.default)
     return values
 
 

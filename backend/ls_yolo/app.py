@@ -1,0 +1,195 @@
+"""The ML backend protocol over HTTP. No logic of its own."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+from pathlib import Path
+from typing import Any
+
+from flask import Blueprint, Flask, Response, jsonify, request
+from werkzeug.exceptions import BadRequest, HTTPException
+
+from ls_yolo import registry, selection, settings
+from ls_yolo.choices import Choices
+from ls_yolo.labels import LabelConfigError
+from ls_yolo.predictor import Plan, PredictionError, Predictor
+from ls_yolo.registry import Registry, UnknownModel, join_versions
+from ls_yolo.selection import SelectionError
+from ls_yolo.studio import Studio, StudioError
+
+log = logging.getLogger(__name__)
+
+MAX_BODY = 64 * 1024 * 1024
+"""The largest request body, in bytes: 250 tasks with their annotations are far below it."""
+OPEN = frozenset({"health", "livez", "readyz"})
+"""What is answered without authentication."""
+
+STATUS: dict[type[Exception], int] = {
+    LabelConfigError: 400,
+    SelectionError: 400,
+    UnknownModel: 404,
+    PredictionError: 500,
+    StudioError: 503,
+}
+"""The status code of each error that a request can meet."""
+
+
+def create_app() -> Flask:
+    """The application as the environment asks for it, every model loaded and warmed up.
+
+    Raises:
+        SettingError, ConfigError, UnknownModel, EngineError: it cannot serve; the message says why.
+    """
+    values = settings.read("backend")
+    logging.basicConfig(level=values["LOG_LEVEL"].upper(), format="%(levelname)s %(name)s: %(message)s")
+    root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
+    models = Registry(
+        registry.read(Path(values["MODELS_CONFIG"]), root, threshold),
+        values["DEVICE"],
+        values["DEFAULT_MODEL"],
+        values["ALLOW_CUSTOM_MODEL_PATH"],
+        root,
+        threshold,
+    )
+    url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
+    studio = Studio(url, key) if url and key else None
+    predictor = Predictor(models, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), studio, url)
+    return build(predictor, Choices(studio), values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
+
+
+def build(predictor: Predictor, choices: Choices, user: str, password: str) -> Flask:
+    """The application around its parts; with ``user`` and ``password`` empty it asks for neither."""
+    app = Flask("ls_yolo")
+    app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    routes = Blueprint("backend", __name__)
+
+    @app.before_request
+    def authenticate() -> Response | None:
+        name = (request.endpoint or "").rpartition(".")[2]
+        if name in OPEN or not (user or password) or _authorized(user, password):
+            return None
+        # Label Studio sends no authentication with the webhooks of tasks and annotations, which ask
+        # for nothing here; an error would only fill its log.
+        if name == "webhook" and request.get_json(silent=True, cache=True) and _action() != "START_TRAINING":
+            return jsonify(status="ignored")
+        answer = jsonify(error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env")
+        answer.status_code = 401
+        answer.headers["WWW-Authenticate"] = 'Basic realm="ls-yolo"'
+        return answer
+
+    @app.errorhandler(Exception)
+    def fail(error: Exception) -> tuple[Response, int]:
+        if isinstance(error, HTTPException):
+            return jsonify(error=error.description), error.code or 500
+        status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
+        if type(error) in STATUS:
+            log.warning("%s %s: %s", request.method, request.path, error)
+            return jsonify(error=str(error)), status
+        log.exception("%s %s failed", request.method, request.path)
+        return jsonify(error="the backend failed; its log says why"), 500
+
+    def url_names(models: str | None) -> tuple[str, ...]:
+        names = selection.from_url(models) if models else ()
+        for name in names:
+            predictor.registry.get(name)
+        return names
+
+    def plan(config: str, models: str | None, extra: tuple[str, ...]) -> Plan:
+        return predictor.plan(config, url_names(models), extra)
+
+    @routes.get("/health")
+    @routes.get("/")
+    def health(models: str | None = None) -> Any:
+        url_names(models)
+        return jsonify(status="UP", model_class="ls-yolo")
+
+    @routes.get("/livez")
+    def livez(models: str | None = None) -> Any:
+        return jsonify(status="alive")
+
+    @routes.get("/readyz")
+    def readyz(models: str | None = None) -> Any:
+        names = url_names(models) or [model.entry.name for model in predictor.registry]
+        return jsonify(status="ready", models=[predictor.registry.get(name).version for name in names])
+
+    @routes.post("/setup")
+    def setup(models: str | None = None) -> Any:
+        body = _body()
+        extra = choices.remember(_project(body), body.get("extra_params"))
+        config = _text(body, "schema")
+        if not config:
+            # Label Studio's own test of a connection has no project and so no configuration.
+            names = url_names(models) or extra or (predictor.registry.default,)
+            version = join_versions(predictor.registry.get(name).version for name in names)
+            return jsonify(model_version=version)
+        found = plan(config, models, extra)
+        for control, reasons in found.unmapped.items():
+            for label, reason in reasons.items():
+                log.warning("project %s: label %r of %r: %s", _project(body), label, control, reason)
+        return jsonify(model_version=found.version, unmapped=found.unmapped)
+
+    @routes.post("/predict")
+    def predict(models: str | None = None) -> Any:
+        body = _body()
+        tasks = body.get("tasks")
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise BadRequest(f"tasks: found {type(tasks).__name__}, expected a list of tasks")
+        extra = () if models else choices.recall(_project(body), request.host)
+        found = plan(_text(body, "label_config"), models, extra)
+        return jsonify(results=predictor.predict(tasks, found))
+
+    @routes.get("/versions")
+    def versions(models: str | None = None) -> Any:
+        names = url_names(models)
+        found = [predictor.registry.get(name).version for name in names] or [
+            model.version for model in predictor.registry
+        ]
+        return jsonify(versions=[join_versions(found)] if names else found)
+
+    @routes.post("/webhook")
+    def webhook(models: str | None = None) -> Any:
+        if _action() == "START_TRAINING":
+            return jsonify(error="training is not offered by this backend"), 501
+        return jsonify(status="ignored")
+
+    app.register_blueprint(routes)
+    app.register_blueprint(routes, url_prefix="/m/<models>", name="chosen")
+    return app
+
+
+def _authorized(user: str, password: str) -> bool:
+    given = request.authorization
+    if given is None or given.type != "basic":
+        return False
+    # Both are compared, in constant time, so that neither can be guessed a letter at a time.
+    same = [
+        hmac.compare_digest((given.username or "").encode(), user.encode()),
+        hmac.compare_digest((given.password or "").encode(), password.encode()),
+    ]
+    return all(same)
+
+
+def _body() -> dict[str, Any]:
+    body = request.get_json(silent=True)
+    if not isinstance(body, dict):
+        raise BadRequest("expected a JSON object as the body")
+    return body
+
+
+def _action() -> str:
+    body = request.get_json(silent=True)
+    return str(body.get("action", "")) if isinstance(body, dict) else ""
+
+
+def _text(body: dict[str, Any], key: str) -> str:
+    value = body.get(key) or ""
+    if not isinstance(value, str):
+        raise BadRequest(f"{key}: found {type(value).__name__}, expected text")
+    return value
+
+
+def _project(body: dict[str, Any]) -> int | None:
+    """The project's id: Label Studio writes ``<id>.<time of creation>``."""
+    number = str(body.get("project") or "").partition(".")[0]
+    return int(number) if number.isdecimal() and number.isascii() else None

@@ -1,0 +1,321 @@
+"""Makes Label Studio as projects/*.yaml say, and proves it by counting stored predictions.
+
+Every step looks first and changes only what differs, so it is safe to run again, and a run that was
+cut off is finished by the next.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+from label_studio_sdk.core.api_error import ApiError
+
+from ls_yolo.projects import Project
+from ls_yolo.studio import Studio, StudioError, reason
+
+BATCH = 16
+"""Tasks per request for predictions: Label Studio gives a request 100 s, slow processors included."""
+
+Say = Callable[[str], None]
+
+
+class ApplyError(RuntimeError):
+    """A project could not be made or has tasks without predictions; the message has the cure."""
+
+
+class TokenError(ApplyError):
+    """Label Studio does not take the token."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The ML backend: its URL without models, and what it wants for authentication (or empty)."""
+
+    url: str
+    user: str
+    password: str
+
+    def address(self, models: Sequence[str]) -> str:
+        """The URL that Label Studio is given: the models are in its path."""
+        return self.url.rstrip("/") + (f"/m/{'+'.join(models)}" if models else "")
+
+    def ask(self, models: Sequence[str], path: str, body: dict[str, Any]) -> Any:
+        """What the backend answers to a POST.
+
+        Raises:
+            ApplyError: it is not reached or refuses; its own message is passed on.
+        """
+        auth = (self.user, self.password) if self.user or self.password else None
+        url = f"{self.address(models)}/{path}"
+        try:
+            answer = httpx.post(url, json=body, auth=auth, timeout=100)
+        except httpx.HTTPError as error:
+            raise ApplyError(f"{url}: {type(error).__name__}: {error}; is the backend running?") from None
+        try:
+            content = answer.json()
+        except ValueError:
+            content = {}
+        if answer.status_code != 200:
+            raise ApplyError(f"{url} answered {answer.status_code}: {content.get('error', answer.text[:200])}")
+        return content
+
+
+def wait(url: str, timeout: float, say: Say) -> None:
+    """Returns when ``url`` answers 200.
+
+    Raises:
+        ApplyError: it has not within ``timeout`` seconds.
+    """
+    end = time.monotonic() + timeout
+    last, told = "", False
+    while True:
+        try:
+            answer = httpx.get(url, timeout=5)
+            if answer.status_code == 200:
+                return
+            last = f"status {answer.status_code}"
+        except httpx.HTTPError as error:
+            last = f"{type(error).__name__}: {error}"
+        if time.monotonic() > end:
+            raise ApplyError(f"{url}: not ready after {timeout:g} s ({last}); see the log of that service: make logs")
+        if not told:
+            say(f"waiting for {url}")
+            told = True
+        time.sleep(1)
+
+
+def check_token(studio: Studio) -> str:
+    """The e-mail address of the user that the token belongs to.
+
+    Raises:
+        TokenError: Label Studio does not take the token.
+        ApplyError: Label Studio fails otherwise.
+    """
+    try:
+        return str(studio.client.users.whoami().email)
+    except StudioError as error:
+        raise TokenError(str(error)) from None
+    except ApiError as error:
+        if error.status_code in (401, 403):
+            raise TokenError(
+                f"Label Studio does not take LABEL_STUDIO_API_KEY ({reason(error)}). "
+                "It takes the one of .env when it starts: restart the label-studio service"
+            ) from None
+        raise ApplyError(f"Label Studio: {reason(error)}") from None
+
+
+class Applier:
+    """Makes projects in one Label Studio, with one backend. ``root`` is the datasets folder."""
+
+    def __init__(self, studio: Studio, backend: Backend, root: Path, say: Say) -> None:
+        self._studio = studio
+        self._api = studio.client
+        self._backend = backend
+        self._root = root
+        self._say = say
+
+    def apply(self, project: Project) -> None:
+        """Makes or repairs one project, and has its tasks predicted.
+
+        Raises:
+            ApplyError: something cannot be made, or a task has no stored prediction.
+        """
+        try:
+            version = self._check_labels(project)
+            number = self._project(project)
+            if project.storage:
+                self._storage(number, project)
+            title = self._connection(number, project)
+            self._show_predictions(number, title)
+            if project.predict:
+                self._predict(number, project, version)
+        except (ApiError, StudioError, httpx.HTTPError) as error:
+            raise ApplyError(f"{project.title}: Label Studio: {reason(error)}") from None
+
+    def _check_labels(self, project: Project) -> str:
+        """Asks the backend before Label Studio does, whose own message would hide the reason."""
+        try:
+            answer = self._backend.ask(
+                project.models, "setup", {"project": "0.0", "schema": project.label_config}
+            )
+        except ApplyError as error:
+            raise ApplyError(f"{project.source}: {error}") from None
+        for control, labels in answer.get("unmapped", {}).items():
+            for why in labels.values():
+                self._say(f"{project.title}: warning: {control}: {why}; the label stays for people to use")
+        return str(answer["model_version"])
+
+    def _project(self, project: Project) -> int:
+        rows = [row for row in self._api.projects.list(title=project.title) if row.title == project.title]
+        if len(rows) > 1:
+            numbers = ", ".join(str(row.id) for row in rows)
+            raise ApplyError(
+                f"{project.title}: found {len(rows)} projects of that title (ids {numbers}), expected one; "
+                "rename or delete the others in Label Studio"
+            )
+        if not rows:
+            made = self._api.projects.create(
+                title=project.title,
+                description=project.description,
+                label_config=project.label_config,
+            )
+            self._say(f"{project.title}: made (id {made.id})")
+            return int(made.id)
+        number = int(rows[0].id)
+        found = self._api.projects.get(number)
+        wanted = {"description": project.description, "label_config": project.label_config}
+        changes = {key: value for key, value in wanted.items() if (getattr(found, key) or "").strip() != value}
+        if changes:
+            self._api.projects.update(number, **changes)
+            self._say(f"{project.title}: changed {', '.join(sorted(changes))}")
+        return number
+
+    def _storage(self, number: int, project: Project) -> None:
+        storage = project.storage
+        assert storage is not None
+        folder = self._root / storage.path
+        if not folder.is_dir():
+            raise ApplyError(
+                f"{project.title}: found no folder {storage.path!r} in {self._root}, which is DATASETS_DIR of .env; "
+                "make it and put images there"
+            )
+        wanted = {
+            "path": str(folder),
+            "regex_filter": storage.regex,
+            "recursive_scan": storage.recursive,
+            "use_blob_urls": True,
+        }
+        client = self._api.import_storage.local
+        rows = [row for row in client.list(project=number) if row.path == str(folder)]
+        if not rows:
+            row = client.create(project=number, title=storage.path, **wanted)
+            self._say(f"{project.title}: storage {folder} made")
+        else:
+            row = rows[0]
+            if any(getattr(row, key) != value for key, value in wanted.items()):
+                row = client.update(row.id, project=number, **wanted)
+                self._say(f"{project.title}: storage {folder} changed")
+        done = client.sync(row.id)
+        if str(done.status) not in ("completed", "completed_with_errors"):
+            raise ApplyError(f"{project.title}: storage {folder}: sync ended as {done.status!r}: {done.traceback or ''}")
+        if done.last_sync_count:
+            self._say(f"{project.title}: {done.last_sync_count} new images from {folder}")
+
+    def _connection(self, number: int, project: Project) -> str:
+        """Makes or repairs the ML backend connection; returns its title."""
+        url = self._backend.address(project.models)
+        title = "+".join(project.models) or "default model"
+        rows = [row.model_dump() for row in self._api.ml.list(project=number)]
+        host = urlsplit(url).netloc
+        ours = [row for row in rows if urlsplit(row["url"] or "").netloc == host]
+        # The row of this very URL first: what an interrupted or refused registration has left.
+        ours.sort(key=lambda row: (row["url"] != url, row["id"]))
+        settings: dict[str, Any] = {"url": url, "title": title, "project": number}
+        if self._backend.user or self._backend.password:
+            settings |= {
+                "auth_method": "BASIC_AUTH",
+                "basic_auth_user": self._backend.user,
+                "basic_auth_pass": self._backend.password,
+            }
+        else:
+            settings |= {"auth_method": "NONE"}
+        if not ours:
+            made = self._api.ml.create(**settings)
+            self._say(f"{project.title}: connected to {url}")
+            rows.append(made.model_dump())
+            ours = rows[-1:]
+        else:
+            row = ours[0]
+            same = all(row.get(key) == settings.get(key) for key in ("url", "title", "auth_method", "basic_auth_user"))
+            if not same or str(row.get("state")) != "CO" or not row.get("model_version"):
+                self._api.ml.update(str(row["id"]), **settings)
+                self._say(f"{project.title}: connection to {url} repaired")
+            for twin in ours[1:]:
+                if twin["url"] == url:
+                    self._api.ml.delete(twin["id"])
+                    self._say(f"{project.title}: a second connection to {url} removed")
+        first = min(rows, key=lambda row: row["id"])
+        if first["id"] != ours[0]["id"]:
+            raise ApplyError(
+                f"{project.title}: the connection to {first['url']} comes first, and Label Studio asks only the first; "
+                "delete it in the project's settings, under Model"
+            )
+        return title
+
+    def _show_predictions(self, number: int, title: str) -> None:
+        """A project shows the predictions of the version or connection that model_version names."""
+        found = self._api.projects.get(number)
+        if found.model_version != title or not found.show_collab_predictions:
+            self._api.projects.update(number, model_version=title, show_collab_predictions=True)
+
+    def _predict(self, number: int, project: Project, version: str) -> None:
+        tasks = dict(self._tasks(number))
+        if not tasks:
+            raise ApplyError(
+                f"{project.title}: found no task, expected at least one; put images in the folder of its storage"
+            )
+        missing = [task for task, versions in tasks.items() if version not in versions]
+        done = len(tasks) - len(missing)
+        for start in range(0, len(missing), BATCH):
+            batch = missing[start : start + BATCH]
+            self._api.actions.create(
+                id="retrieve_tasks_predictions",
+                project=number,
+                selected_items={"all": False, "included": batch},
+            )
+            # Label Studio answers "Retrieved N predictions" whether or not it stored any: count.
+            stored = dict(self._tasks(number, batch))
+            without = [task for task in batch if version not in stored.get(task, ())]
+            if without:
+                raise ApplyError(self._diagnosis(number, project, without, version))
+            done += len(batch)
+            self._say(f"{project.title}: {done} of {len(tasks)} tasks have predictions")
+        self._say(f"{project.title}: {len(tasks)} tasks, each with a stored prediction of {version}")
+
+    def _tasks(self, number: int, only: Sequence[int] = ()) -> Iterator[tuple[int, tuple[str, ...]]]:
+        """Each task of a project, or those of ``only``, with the versions of its stored predictions."""
+        chosen: dict[str, Any] = {}
+        if only:
+            chosen["query"] = _query(only)
+        for task in self._api.tasks.list(
+            project=number, fields="all", include="id,predictions", page_size=100, **chosen
+        ):
+            predictions = task.predictions or []
+            yield int(task.id), tuple(str(_field(p, "model_version")) for p in predictions)
+
+    def _diagnosis(self, number: int, project: Project, without: Sequence[int], version: str) -> str:
+        """Why a task has no prediction, as far as asking the backend directly can tell."""
+        text = f"{project.title}: {len(without)} tasks have no stored prediction of {version}, the first is task {without[0]}"
+        task = self._api.tasks.get(str(without[0]))
+        try:
+            answer = self._backend.ask(
+                project.models,
+                "predict",
+                {
+                    "tasks": [{"id": task.id, "data": task.data}],
+                    "project": f"{number}.0",
+                    "label_config": project.label_config,
+                },
+            )
+        except ApplyError as error:
+            return f"{text}: {error}"
+        found = len(answer["results"][0]["result"])
+        return (
+            f"{text}. The backend itself answers with {found} boxes, so Label Studio did not take them; "
+            "its log says why: make logs"
+        )
+
+
+def _query(tasks: Sequence[int]) -> str:
+    return json.dumps({"selectedItems": {"all": False, "included": list(tasks)}})
+
+
+def _field(row: Any, name: str) -> Any:
+    return row.get(name) if isinstance(row, dict) else getattr(row, name, None)

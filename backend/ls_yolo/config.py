@@ -1,0 +1,142 @@
+"""YAML files that people write, checked against a JSON Schema, with errors that name file and line."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from jsonschema import Draft202012Validator
+from jsonschema.exceptions import ValidationError
+
+Schema = Literal["models", "projects"]
+
+
+class ConfigError(ValueError):
+    """A configuration file cannot be used. Every line of the message names file, line and cure."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A valid file: its ``data``, and where in the file each part of it stands."""
+
+    data: Any
+    source: str
+    tree: yaml.Node | None
+
+    def where(self, *path: str | int) -> str:
+        """``file:line: path: `` of the value at ``path``, to begin an error with."""
+        name = ".".join(map(str, path))
+        return f"{self.source}:{_line(self.tree, list(path))}: " + (f"{name}: " if name else "")
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML whose mappings have text keys only, each once."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys: set[str] = set()
+        for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key.start_mark)
+            if key.value in keys:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"{key.value!r} is here twice", key.start_mark
+                )
+            keys.add(key.value)
+        # JSON knows text keys only, and a class index is written as a bare number.
+        return {str(k): v for k, v in super().construct_mapping(node, deep=deep).items()}
+
+
+def schema(name: Schema) -> dict[str, Any]:
+    """The JSON Schema called ``name``."""
+    text = resources.files("ls_yolo").joinpath("schemas", f"{name}.schema.json").read_text("utf-8")
+    found: dict[str, Any] = json.loads(text)
+    return found
+
+
+def load(path: Path, name: Schema) -> Document:
+    """The YAML file ``path``, valid by the schema ``name``.
+
+    Raises:
+        ConfigError: the file is missing, unreadable, not YAML, or breaks the schema.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not found; expected a YAML file there") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+    return parse(text, name, str(path))
+
+
+def parse(text: str, name: Schema, source: str) -> Document:
+    """The document ``text``, valid by the schema ``name``; ``source`` names it in errors.
+
+    Raises:
+        ConfigError: the text is not YAML or breaks the schema.
+    """
+    try:
+        tree = yaml.compose(text, Loader=_Loader)
+        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - derives from SafeLoader
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{source}:{mark.line + 1}" if mark else source
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"{where}: not valid YAML: {problem}") from None
+    if data is None:
+        raise ConfigError(f"{source}: empty; expected {_expected(schema(name))}")
+    validator = Draft202012Validator(schema(name))
+    errors = sorted(validator.iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
+    if errors:
+        raise ConfigError("\n".join(_explain(error, tree, source) for error in errors))
+    return Document(data, source, tree)
+
+
+def nearest(word: str, words: list[str]) -> str:
+    """A hint such as ``; did you mean 'weights'?``, or nothing where no word is near."""
+    lower = {w.casefold(): w for w in words}
+    close = difflib.get_close_matches(word.casefold(), list(lower), n=1, cutoff=0.6)
+    return f"; did you mean {lower[close[0]]!r}?" if close else ""
+
+
+def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> str:
+    document = Document(None, source, tree)
+    path = list(error.absolute_path)
+    at = document.where(*path)
+    if error.validator == "additionalProperties" and isinstance(error.instance, dict):
+        known = list(error.schema.get("properties", {}))
+        unknown = next(key for key in error.instance if key not in known)
+        hint = nearest(unknown, known) or f"; expected one of {', '.join(known)}"
+        return f"{document.where(*path, unknown)}is not known{hint}"
+    if error.validator == "required" and isinstance(error.instance, dict):
+        missing = [key for key in error.validator_value if key not in error.instance]
+        return f"{at}{', '.join(map(repr, missing))} is missing"
+    return f"{at}found {error.instance!r}, expected {_expected(error.schema)}"
+
+
+def _expected(rule: dict[str, Any]) -> str:
+    """What a schema asks for, in words: its own description where it has one."""
+    return str(rule.get("description") or rule.get("type") or "something else")
+
+
+def _line(node: yaml.Node | None, path: list[Any]) -> int:
+    """The line, from 1, of the value at ``path``; of the deepest part of it that is there."""
+    line = 1 if node is None else node.start_mark.line + 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == str(part):
+                    node, line = value, key.start_mark.line + 1
+                    break
+            else:
+                return line
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            return line
+    return line

@@ -1,0 +1,53 @@
+"""RectangleLabels: upright boxes, in per cent of the image's width and height."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ls_yolo.engines import Boxes
+from ls_yolo.labels import Control
+
+
+def regions(
+    control: Control, boxes: Boxes, labels: Mapping[int, str], width: int, height: int
+) -> list[dict[str, Any]]:
+    """The rectangles of ``boxes`` on an image of ``width`` x ``height`` pixels.
+
+    Boxes whose class has no label are left out, and so are those with no area inside the image.
+    ``x``, ``y``, ``width`` and ``height`` are 0 to 100 and end inside the image; ``score`` is 0 to 1.
+    https://labelstud.io/tags/rectanglelabels
+    """
+    found = []
+    for (left, top, right, bottom), score, index in zip(
+        boxes.xyxy.tolist(), boxes.scores.tolist(), boxes.classes.tolist(), strict=True
+    ):
+        label = labels.get(index)
+        x0, x1 = sorted(_percent(edge, width) for edge in (left, right))
+        y0, y1 = sorted(_percent(edge, height) for edge in (top, bottom))
+        if label is None or x1 <= x0 or y1 <= y0:
+            continue
+        found.append(
+            {
+                "from_name": control.from_name,
+                "to_name": control.to_name,
+                "type": "rectanglelabels",
+                "original_width": width,
+                "original_height": height,
+                "image_rotation": 0,
+                "score": min(max(score, 0.0), 1.0),
+                "value": {
+                    "x": x0,
+                    "y": y0,
+                    "width": x1 - x0,
+                    "height": y1 - y0,
+                    "rotation": 0,
+                    "rectanglelabels": [label],
+                },
+            }
+        )
+    return found
+
+
+def _percent(edge: float, size: int) -> float:
+    return min(max(edge, 0.0), float(size)) / size * 100.0

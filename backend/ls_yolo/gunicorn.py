@@ -1,0 +1,36 @@
+"""How gunicorn serves the backend: ``gunicorn --config python:ls_yolo.gunicorn``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from ls_yolo import settings
+
+_values = settings.read("backend")
+
+bind = f"0.0.0.0:{_values['PORT']}"
+worker_class = "gthread"
+# One process: every further one would hold its own copy of the weights.
+workers = 1
+threads = _values["THREADS"]
+# Never preload: CUDA does not survive the fork that would follow.
+preload_app = False
+# A large batch takes as long as it takes; Label Studio itself gives up after 100 s.
+timeout = 0
+graceful_timeout = 30
+keepalive = 75
+worker_tmp_dir = "/dev/shm"  # noqa: S108 - memory, so that a slow disk never stalls the heartbeat
+loglevel = "warning"
+
+
+def on_starting(server: Any) -> None:
+    """Stops at a fault in the settings or in models.yaml, in one line, before anything is loaded."""
+    from ls_yolo import config, registry
+
+    try:
+        registry.read(Path(_values["MODELS_CONFIG"]), Path(_values["MODEL_ROOT"]), 0.5)
+    except config.ConfigError as error:
+        print(error, file=sys.stderr)
+        sys.exit(78)  # EX_CONFIG: starting again does not help

@@ -1,0 +1,59 @@
+"""Which model answers. Pure rules; what Label Studio remembers is handed in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+
+class SelectionError(ValueError):
+    """The models that were asked for cannot be told; the message says what was found and expected."""
+
+
+def from_url(text: str) -> tuple[str, ...]:
+    """The names in ``/m/<name>[+<name>]/``, each once, in order.
+
+    Raises:
+        SelectionError: a name is empty.
+    """
+    return _unique(text.split("+"), f"/m/{text}")
+
+
+def from_extra_params(value: Any) -> tuple[str, ...]:
+    """The names in ``extra_params``: ``{"0": "name", "1": "name"}``, a list, or a name, as JSON text too.
+
+    Raises:
+        SelectionError: the value has another form.
+    """
+    if isinstance(value, str) and value.strip():
+        try:
+            value = json.loads(value)
+        except ValueError:
+            value = [value.strip()]
+        if isinstance(value, str):
+            value = [value]
+    if not value:
+        return ()
+    names = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise SelectionError(
+            f'extra_params: found {value!r}, expected names of models such as {{"0": "person", "1": "head"}}'
+        )
+    return _unique(names, "extra_params")
+
+
+def choose(
+    control: str, url: Sequence[str], extra_params: Sequence[str], default: str
+) -> tuple[str, ...]:
+    """The models of one control: what the control names, else the URL, else extra_params, else default."""
+    if control:
+        return (control,)
+    return tuple(url) or tuple(extra_params) or (default,)
+
+
+def _unique(names: Sequence[str], source: str) -> tuple[str, ...]:
+    stripped = [name.strip() for name in names]
+    if not all(stripped):
+        raise SelectionError(f"{source}: found an empty name, expected names of models")
+    return tuple(dict.fromkeys(stripped))
