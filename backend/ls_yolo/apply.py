@@ -23,6 +23,9 @@ from ls_yolo.studio import Studio, StudioError, reason
 BATCH = 16
 """Tasks per request for predictions: Label Studio gives a request 100 s, slow processors included."""
 
+PAGE = 100
+"""Tasks per page when predictions are counted."""
+
 Say = Callable[[str], None]
 
 
@@ -153,7 +156,7 @@ class Applier:
         return str(answer["model_version"])
 
     def _project(self, project: Project) -> int:
-        rows = [row for row in self._api.projects.list(title=project.title) if row.title == project.title]
+        rows = [row for row in (self._api.projects.list(title=project.title, page_size=1000).items or []) if row.title == project.title]
         if len(rows) > 1:
             numbers = ", ".join(str(row.id) for row in rows)
             raise ApplyError(
@@ -281,14 +284,17 @@ class Applier:
 
     def _tasks(self, number: int, only: Sequence[int] = ()) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Each task of a project, or those of ``only``, with the versions of its stored predictions."""
-        chosen: dict[str, Any] = {}
-        if only:
-            chosen["query"] = _query(only)
-        for task in self._api.tasks.list(
-            project=number, fields="all", include="id,predictions", page_size=100, **chosen
-        ):
-            predictions = task.predictions or []
-            yield int(task.id), tuple(str(_field(p, "model_version")) for p in predictions)
+        total = len(only) or int(self._api.projects.get(number).task_number or 0)
+        chosen = {"query": json.dumps({"selectedItems": {"all": False, "included": list(only)}})} if only else {}
+        # Page by page, since the SDK's own iteration ends with a request that Label Studio logs as
+        # an error.
+        for page in range(1, -(-total // PAGE) + 1):
+            rows = self._api.tasks.list(
+                project=number, fields="all", include="id,predictions", page=page, page_size=PAGE, **chosen
+            )
+            for task in rows.items or []:
+                predictions = task.predictions or []
+                yield int(task.id), tuple(str(_field(p, "model_version")) for p in predictions)
 
     def _diagnosis(self, number: int, project: Project, without: Sequence[int], version: str) -> str:
         """Why a task has no prediction, as far as asking the backend directly can tell."""
@@ -311,10 +317,6 @@ class Applier:
             f"{text}. The backend itself answers with {found} boxes, so Label Studio did not take them; "
             "its log says why: make logs"
         )
-
-
-def _query(tasks: Sequence[int]) -> str:
-    return json.dumps({"selectedItems": {"all": False, "included": list(tasks)}})
 
 
 def _field(row: Any, name: str) -> Any:

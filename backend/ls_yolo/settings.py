@@ -143,7 +143,7 @@ SETTINGS: tuple[Setting, ...] = (
     Setting("DEVICE", "str", "auto", "Device that runs the models: auto, cpu, cuda:0.", ("backend",)),
     Setting("LOCAL_FILES_DOCUMENT_ROOT", "path", "/datasets",
             "Folder of the images in both containers; no file is read from outside it.",
-            ("label-studio", "backend"), fixed=True),
+            ("label-studio", "backend", "setup"), fixed=True),
     Setting("PORT", "int", "9090", "Port on which the backend listens in its container.", ("backend",),
             minimum=1, maximum=65535, fixed=True),
     Setting("WORKERS", "int", "1",
