@@ -279,7 +279,7 @@ def run(command: Sequence[str], **more: Any) -> None:
 
 
 def tls_context(ca_bundle: str = "") -> ssl.SSLContext:
-    """Certificates to trust: CA_BUNDLE, else SSL_CERT_FILE and the host's own by OpenSSL's rules."""
+    """Certificates to trust: CA_BUNDLE, else SSL_CERT_FILE, else the host's own."""
     if ca_bundle:
         path = host_path(ca_bundle)
         if not path.is_file():

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -15,13 +16,22 @@ def command(*arguments: str) -> list[str]:
     root = common.ROOT
     return [
         common.docker(), "compose", "--project-directory", str(root),
-        "--env-file", str(common.ENV_FILE), "-f", str(root / "compose" / "compose.yaml"), *arguments,
+        "--env-file", str(common.ENV_FILE), "-f", str(root / "compose" / "compose.yaml"),
+        *arguments,
     ]  # fmt: skip
 
 
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     environ = os.environ if environ is None else environ
     return {**environ, "LS_YOLO_VERSION": common.project_version()}
+
+
+def output(*arguments: str) -> str:
+    """What a compose command prints; empty if it fails."""
+    done = subprocess.run(
+        command(*arguments), env=environment(), capture_output=True, text=True, check=False
+    )
+    return done.stdout if done.returncode == 0 else ""
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:

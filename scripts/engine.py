@@ -86,7 +86,9 @@ def plain_version(text: str | None) -> str:
 
 def daemon() -> str | None:
     """The engine's program; it may lie where only root looks."""
-    return shutil.which("dockerd") or shutil.which("dockerd", path="/usr/sbin:/usr/bin:/usr/local/bin")
+    return shutil.which("dockerd") or shutil.which(
+        "dockerd", path="/usr/sbin:/usr/bin:/usr/local/bin"
+    )
 
 
 def data_root_of(config: Path = Path("/etc/docker/daemon.json")) -> str:
@@ -124,7 +126,9 @@ def images_built(tags: list[str]) -> set[str]:
     if not docker_clients():
         return set()
     return {
-        tag for tag in tags if output([docker(), "image", "inspect", "-f", "{{.Id}}", tag]) is not None
+        tag
+        for tag in tags
+        if output([docker(), "image", "inspect", "-f", "{{.Id}}", tag]) is not None
     }
 
 

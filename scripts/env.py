@@ -44,7 +44,9 @@ def new_secret(how: str) -> str:
     return secrets.token_hex(int(match[1]) // 2)
 
 
-def first_value(setting: Setting, environ: Mapping[str, str], torch_index: Callable[[], str]) -> str:
+def first_value(
+    setting: Setting, environ: Mapping[str, str], torch_index: Callable[[], str]
+) -> str:
     """What a line says when it is made: the environment's value, a new secret or the default."""
     name = setting["name"]
     if environ.get(name, "").strip():
@@ -77,7 +79,7 @@ def grouped(settings: Iterable[Setting]) -> dict[str, list[Setting]]:
     """Settings under the heading of the first that reads them."""
     groups: dict[str, list[Setting]] = {name: [] for name in GROUPS}
     for setting in settings:
-        if setting["readers"]:
+        if not setting["fixed"]:
             groups.setdefault(setting["readers"][0], []).append(setting)
     return {name: members for name, members in groups.items() if members}
 
@@ -109,7 +111,7 @@ def updated(
     torch_index: Callable[[], str],
 ) -> tuple[str, list[str]]:
     """The text of ``.env`` after this run, and the names that were added."""
-    missing = [s for s in settings if s["readers"] and (text is None or not named(text, s))]
+    missing = [s for s in settings if not s["fixed"] and (text is None or not named(text, s))]
     names = [setting["name"] for setting in missing]
     if text is None:
         return HEADER + lines_for(missing, environ, torch_index), names
@@ -142,7 +144,7 @@ def torch_index_for_host() -> str:
     if common.answers(f"{common.CPU_TORCH_INDEX}/torch/", ca_bundle=common.values()["CA_BUNDLE"]):
         say(f"torch for the CPU is used ({common.CPU_TORCH_INDEX}): found no NVIDIA GPU")
         return common.CPU_TORCH_INDEX
-    say(f"torch with CUDA is used although no GPU was found: {common.CPU_TORCH_INDEX} does not answer")
+    say(f"torch with CUDA is used: no GPU was found, but {common.CPU_TORCH_INDEX} does not answer")
     return ""
 
 

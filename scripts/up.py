@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""`make up`: from this host as it is to a running demo. Every step is safe to run again.
+
+up.py             everything
+up.py prepare     engine, .env, demo files and images, nothing started (`make test` needs these)
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import build
+import common
+import demo
+import env
+import install_engine
+import preflight
+from common import Failure, say
+
+import compose
+
+SERVICES = ("label-studio", "backend")
+# Longer than the services' own start_period: a first start migrates a database and loads models.
+HEALTHY_WITHIN = 600
+
+
+def step(text: str) -> None:
+    say(f"\n== {text}")
+
+
+def make_host_ready(ports: bool) -> None:
+    """Looks first, changes nothing if a person is needed, then installs what is missing.
+
+    Raises:
+        Failure: a person must do something first.
+    """
+    step("Pre-flight")
+    checks = preflight.all_checks(ports)
+    say(preflight.table(checks))
+    code = preflight.exit_code(checks)
+    if code == 1:
+        raise Failure(preflight.verdict(checks))
+    if code:
+        step("Engine")
+        if install_engine.main():
+            raise Failure("the engine is not ready; the lines above say why")
+        checks = preflight.all_checks(ports)
+        if preflight.exit_code(checks):
+            say(preflight.table(checks))
+            raise Failure(preflight.verdict(checks))
+
+
+def prepare(ports: bool) -> None:
+    make_host_ready(ports)
+    step("Settings")
+    env.main()
+    step("Demo files")
+    demo.main()
+    step("Images")
+    build.main([])
+
+
+def services_in_trouble(listing: str) -> list[str]:
+    """Services that are not up and healthy, by ``compose ps --format json``: a line each."""
+    states: dict[str, dict[str, Any]] = {}
+    for line in listing.splitlines():
+        if line.startswith("{"):
+            container = json.loads(line)
+            states[container["Service"]] = container
+    return [
+        name
+        for name in SERVICES
+        if states.get(name, {}).get("State") != "running" or states[name].get("Health") != "healthy"
+    ]
+
+
+def compose_run(*arguments: str) -> int:
+    sys.stdout.flush()
+    command = compose.command(*arguments)
+    return subprocess.run(command, env=compose.environment(), stdin=subprocess.DEVNULL).returncode
+
+
+def start_services() -> None:
+    wait = ["--wait", "--wait-timeout", str(HEALTHY_WITHIN)]
+    if compose_run("up", "-d", *wait, *SERVICES) == 0:
+        return
+    listing = compose.output("ps", "--all", "--format", "json")
+    bad = services_in_trouble(listing)
+    compose_run("ps", "--all")
+    for name in bad:
+        say(f"\n-- the last lines of {name}:")
+        compose_run("logs", "--no-color", "--tail", "40", name)
+    raise Failure(
+        f"{' and '.join(bad) or 'a service'} did not become healthy; the lines above say why. "
+        "Put that right and run make up again. make logs shows all of it"
+    )
+
+
+def run_setup() -> None:
+    if compose_run("run", "--rm", "-T", "setup"):
+        raise Failure(
+            "setup did not reach its goal; the lines above say why and what to do. "
+            "Then run make up again: it goes on where it stopped"
+        )
+
+
+def address(values: Mapping[str, str]) -> str:
+    """Where a person opens Label Studio."""
+    if values["LABEL_STUDIO_HOST"]:
+        return values["LABEL_STUDIO_HOST"]
+    bound = values["BIND_ADDRESS"]
+    host = "127.0.0.1" if bound in ("0.0.0.0", "::", "") else bound
+    return f"http://{f'[{host}]' if ':' in host else host}:{values['LABEL_STUDIO_PORT']}"
+
+
+def summary(values: Mapping[str, str]) -> str:
+    """What to do next. It never shows the password: terminals and CI keep what they show."""
+    return (
+        f"Label Studio   {address(values)}\n"
+        f"user           {values['LABEL_STUDIO_USERNAME']}\n"
+        "password       LABEL_STUDIO_PASSWORD in .env\n"
+        "\n"
+        "Try next: open the demo project and a task in it: the boxes are the model's.\n"
+        "Your own model and images: put weights in models/, name them in models/models.yaml, put\n"
+        "images in datasets/, describe the project in projects/, and run make up again.\n"
+        "make status | make logs | make down (keeps data) | make help"
+    )
+
+
+def main(arguments: Iterable[str] = ()) -> int:
+    words = list(arguments)
+    if words not in ([], ["prepare"]):
+        raise Failure(f"found {' '.join(words)!r}, expected nothing or: prepare")
+    began = time.monotonic()
+    if words == ["prepare"]:
+        # Tests publish on ports of their own.
+        prepare(ports=False)
+        return 0
+    prepare(ports=True)
+    step("Services")
+    start_services()
+    step("Projects")
+    run_setup()
+    step(f"Ready after {time.monotonic() - began:.0f} s")
+    say(summary(common.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    common.run_main(lambda: main(sys.argv[1:]))
