@@ -42,7 +42,9 @@ def create_app() -> Flask:
         SettingError, ConfigError, UnknownModel, EngineError: it cannot serve; the message says why.
     """
     values = settings.read("backend")
-    logging.basicConfig(level=values["LOG_LEVEL"].upper(), format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(
+        level=values["LOG_LEVEL"].upper(), format="%(levelname)s %(name)s: %(message)s"
+    )
     root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
     models = Registry(
         registry.read(Path(values["MODELS_CONFIG"]), root, threshold),
@@ -71,9 +73,15 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
             return None
         # Label Studio sends no authentication with the webhooks of tasks and annotations, which ask
         # for nothing here; an error would only fill its log.
-        if name == "webhook" and request.get_json(silent=True, cache=True) and _action() != "START_TRAINING":
+        if (
+            name == "webhook"
+            and request.get_json(silent=True, cache=True)
+            and _action() != "START_TRAINING"
+        ):
             return jsonify(status="ignored")
-        answer = jsonify(error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env")
+        answer = jsonify(
+            error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env"
+        )
         answer.status_code = 401
         answer.headers["WWW-Authenticate"] = 'Basic realm="ls-yolo"'
         return answer
@@ -111,7 +119,9 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
     @routes.get("/readyz")
     def readyz(models: str | None = None) -> Any:
         names = url_names(models) or [model.entry.name for model in predictor.registry]
-        return jsonify(status="ready", models=[predictor.registry.get(name).version for name in names])
+        return jsonify(
+            status="ready", models=[predictor.registry.get(name).version for name in names]
+        )
 
     @routes.post("/setup")
     def setup(models: str | None = None) -> Any:
@@ -126,7 +136,9 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
         found = plan(config, models, extra)
         for control, reasons in found.unmapped.items():
             for label, reason in reasons.items():
-                log.warning("project %s: label %r of %r: %s", _project(body), label, control, reason)
+                log.warning(
+                    "project %s: label %r of %r: %s", _project(body), label, control, reason
+                )
         return jsonify(model_version=found.version, unmapped=found.unmapped)
 
     @routes.post("/predict")

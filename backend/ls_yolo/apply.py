@@ -60,13 +60,17 @@ class Backend:
         try:
             answer = httpx.post(url, json=body, auth=auth, timeout=100)
         except httpx.HTTPError as error:
-            raise ApplyError(f"{url}: {type(error).__name__}: {error}; is the backend running?") from None
+            raise ApplyError(
+                f"{url}: {type(error).__name__}: {error}; is the backend running?"
+            ) from None
         try:
             content = answer.json()
         except ValueError:
             content = {}
         if answer.status_code != 200:
-            raise ApplyError(f"{url} answered {answer.status_code}: {content.get('error', answer.text[:200])}")
+            raise ApplyError(
+                f"{url} answered {answer.status_code}: {content.get('error', answer.text[:200])}"
+            )
         return content
 
 
@@ -87,7 +91,9 @@ def wait(url: str, timeout: float, say: Say) -> None:
         except httpx.HTTPError as error:
             last = f"{type(error).__name__}: {error}"
         if time.monotonic() > end:
-            raise ApplyError(f"{url}: not ready after {timeout:g} s ({last}); see the log of that service: make logs")
+            raise ApplyError(
+                f"{url}: not ready after {timeout:g} s ({last}); see the log of that service: make logs"
+            )
         if not told:
             say(f"waiting for {url}")
             told = True
@@ -152,11 +158,17 @@ class Applier:
             raise ApplyError(f"{project.source}: {error}") from None
         for control, labels in answer.get("unmapped", {}).items():
             for why in labels.values():
-                self._say(f"{project.title}: warning: {control}: {why}; the label stays for people to use")
+                self._say(
+                    f"{project.title}: warning: {control}: {why}; the label stays for people to use"
+                )
         return str(answer["model_version"])
 
     def _project(self, project: Project) -> int:
-        rows = [row for row in (self._api.projects.list(title=project.title, page_size=1000).items or []) if row.title == project.title]
+        rows = [
+            row
+            for row in (self._api.projects.list(title=project.title, page_size=1000).items or [])
+            if row.title == project.title
+        ]
         if len(rows) > 1:
             numbers = ", ".join(str(row.id) for row in rows)
             raise ApplyError(
@@ -174,7 +186,11 @@ class Applier:
         number = int(rows[0].id)
         found = self._api.projects.get(number)
         wanted = {"description": project.description, "label_config": project.label_config}
-        changes = {key: value for key, value in wanted.items() if (getattr(found, key) or "").strip() != value}
+        changes = {
+            key: value
+            for key, value in wanted.items()
+            if (getattr(found, key) or "").strip() != value
+        }
         if changes:
             self._api.projects.update(number, **changes)
             self._say(f"{project.title}: changed {', '.join(sorted(changes))}")
@@ -207,7 +223,9 @@ class Applier:
                 self._say(f"{project.title}: storage {folder} changed")
         done = client.sync(row.id)
         if str(done.status) not in ("completed", "completed_with_errors"):
-            raise ApplyError(f"{project.title}: storage {folder}: sync ended as {done.status!r}: {done.traceback or ''}")
+            raise ApplyError(
+                f"{project.title}: storage {folder}: sync ended as {done.status!r}: {done.traceback or ''}"
+            )
         if done.last_sync_count:
             self._say(f"{project.title}: {done.last_sync_count} new images from {folder}")
 
@@ -236,7 +254,10 @@ class Applier:
             ours = rows[-1:]
         else:
             row = ours[0]
-            same = all(row.get(key) == settings.get(key) for key in ("url", "title", "auth_method", "basic_auth_user"))
+            same = all(
+                row.get(key) == settings.get(key)
+                for key in ("url", "title", "auth_method", "basic_auth_user")
+            )
             if not same or str(row.get("state")) != "CO" or not row.get("model_version"):
                 self._api.ml.update(str(row["id"]), **settings)
                 self._say(f"{project.title}: connection to {url} repaired")
@@ -280,23 +301,38 @@ class Applier:
                 raise ApplyError(self._diagnosis(number, project, without, version))
             done += len(batch)
             self._say(f"{project.title}: {done} of {len(tasks)} tasks have predictions")
-        self._say(f"{project.title}: {len(tasks)} tasks, each with a stored prediction of {version}")
+        self._say(
+            f"{project.title}: {len(tasks)} tasks, each with a stored prediction of {version}"
+        )
 
-    def _tasks(self, number: int, only: Sequence[int] = ()) -> Iterator[tuple[int, tuple[str, ...]]]:
+    def _tasks(
+        self, number: int, only: Sequence[int] = ()
+    ) -> Iterator[tuple[int, tuple[str, ...]]]:
         """Each task of a project, or those of ``only``, with the versions of its stored predictions."""
         total = len(only) or int(self._api.projects.get(number).task_number or 0)
-        chosen = {"query": json.dumps({"selectedItems": {"all": False, "included": list(only)}})} if only else {}
+        chosen = (
+            {"query": json.dumps({"selectedItems": {"all": False, "included": list(only)}})}
+            if only
+            else {}
+        )
         # Page by page, since the SDK's own iteration ends with a request that Label Studio logs as
         # an error.
         for page in range(1, -(-total // PAGE) + 1):
             rows = self._api.tasks.list(
-                project=number, fields="all", include="id,predictions", page=page, page_size=PAGE, **chosen
+                project=number,
+                fields="all",
+                include="id,predictions",
+                page=page,
+                page_size=PAGE,
+                **chosen,
             )
             for task in rows.items or []:
                 predictions = task.predictions or []
                 yield int(task.id), tuple(str(_field(p, "model_version")) for p in predictions)
 
-    def _diagnosis(self, number: int, project: Project, without: Sequence[int], version: str) -> str:
+    def _diagnosis(
+        self, number: int, project: Project, without: Sequence[int], version: str
+    ) -> str:
         """Why a task has no prediction, as far as asking the backend directly can tell."""
         text = f"{project.title}: {len(without)} tasks have no stored prediction of {version}, the first is task {without[0]}"
         task = self._api.tasks.get(str(without[0]))

@@ -56,7 +56,9 @@ def _fail(text: str, code: int) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="ls-yolo", description="YOLO models in Label Studio.")
     commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("apply", help="make Label Studio as project files say; safe to run again")
+    command = commands.add_parser(
+        "apply", help="make Label Studio as project files say; safe to run again"
+    )
     command.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
     options = parser.parse_args(argv)
     try:

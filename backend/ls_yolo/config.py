@@ -41,7 +41,9 @@ class _Loader(yaml.SafeLoader):
         keys: set[str] = set()
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key must be text", key.start_mark)
+                raise yaml.constructor.ConstructorError(
+                    None, None, "a key must be text", key.start_mark
+                )
             if key.value in keys:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"{key.value!r} is here twice", key.start_mark

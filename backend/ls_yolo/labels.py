@@ -105,7 +105,9 @@ def parse(config: str) -> tuple[Control, ...]:
                         from_name=tag.name,
                         to_name=image.name,
                         key=value,
-                        labels=tuple(_label(text, found) for text, found in (tag.labels_attrs or {}).items()),
+                        labels=tuple(
+                            _label(text, found) for text, found in (tag.labels_attrs or {}).items()
+                        ),
                         attributes={k.lower(): str(v) for k, v in (tag.attr or {}).items()},
                     )
                 )
@@ -131,8 +133,11 @@ def match(control: Control, names: Iterable[str]) -> Mapped:
     """
     exact = {label.value: label.value for label in control.labels}
     listed = {name: label.value for label in control.labels for name in label.predicted_values}
-    loose = {plain(name): label.value for label in reversed(control.labels)
-             for name in (*label.predicted_values, label.value)}
+    loose = {
+        plain(name): label.value
+        for label in reversed(control.labels)
+        for name in (*label.predicted_values, label.value)
+    }
     found: dict[str, str] = {}
     names = list(dict.fromkeys(names))
     for name in names:

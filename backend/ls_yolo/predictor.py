@@ -79,7 +79,9 @@ class Predictor:
                     control,
                     model,
                     {i: mapped.labels[n] for i, n in model.names.items() if n in mapped.labels},
-                    model.entry.conf if control.score_threshold is None else control.score_threshold,
+                    model.entry.conf
+                    if control.score_threshold is None
+                    else control.score_threshold,
                 )
                 for model in models
             ]
@@ -132,7 +134,9 @@ class Predictor:
             image = images[key]
             if (key, model.version) not in done:
                 # The lowest of the thresholds that ask for this model on this image: one inference.
-                conf = min(d.conf for d in plan.drawings if d.control.key == key and d.model is model)
+                conf = min(
+                    d.conf for d in plan.drawings if d.control.key == key and d.model is model
+                )
                 done[key, model.version] = model.owner.predict(
                     [image], conf, model.entry.iou, model.entry.imgsz
                 )[0]

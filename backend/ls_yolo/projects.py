@@ -55,7 +55,9 @@ def read(path: Path) -> list[Project]:
             continue
         twin = next((other for other in found if other.title == project.title), None)
         if twin:
-            faults.append(f"{file}: title {project.title!r} is taken by {twin.source}; expected another")
+            faults.append(
+                f"{file}: title {project.title!r} is taken by {twin.source}; expected another"
+            )
         found.append(project)
     if faults:
         raise config.ConfigError("\n".join(faults))
@@ -85,7 +87,9 @@ def _read(file: Path) -> Project:
         label_config=data["label_config"].strip(),
         models=tuple(data.get("models", ())),
         storage=Storage(
-            storage["path"].strip("/"), storage.get("regex", IMAGES), storage.get("recursive", False)
+            storage["path"].strip("/"),
+            storage.get("regex", IMAGES),
+            storage.get("recursive", False),
         )
         if storage
         else None,

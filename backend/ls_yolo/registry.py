@@ -39,8 +39,12 @@ class Entry:
     @property
     def version(self) -> str:
         """``<name>@<12 digits>``: a hash of the weights and of every setting that changes answers."""
-        settings = {"names": {str(i): n for i, n in sorted(self.names.items())},
-                    "conf": self.conf, "iou": self.iou, "imgsz": self.imgsz}
+        settings = {
+            "names": {str(i): n for i, n in sorted(self.names.items())},
+            "conf": self.conf,
+            "iou": self.iou,
+            "imgsz": self.imgsz,
+        }
         text = self.sha256 + json.dumps(settings, sort_keys=True)
         return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -81,11 +85,15 @@ def read(path: Path, root: Path, threshold: float) -> dict[str, Entry]:
             faults.append(f"{at}{item['weights']!r} lies outside {root}; expected a file inside it")
             continue
         if not weights.is_file():
-            faults.append(f"{at}{item['weights']!r} is not in {root}; put it there or remove the entry{_weights_in(root)}")
+            faults.append(
+                f"{at}{item['weights']!r} is not in {root}; put it there or remove the entry{_weights_in(root)}"
+            )
             continue
         sha256 = hash_file(weights)
         if item.get("sha256", sha256).lower() != sha256:
-            faults.append(f"{document.where(name, 'sha256')}expected {item['sha256']}, but {weights} has {sha256}")
+            faults.append(
+                f"{document.where(name, 'sha256')}expected {item['sha256']}, but {weights} has {sha256}"
+            )
             continue
         found[name] = _entry(name, weights, sha256, item, threshold)
     if faults:
@@ -93,7 +101,9 @@ def read(path: Path, root: Path, threshold: float) -> dict[str, Entry]:
     return found
 
 
-def _entry(name: str, weights: Path, sha256: str, item: Mapping[str, Any], threshold: float) -> Entry:
+def _entry(
+    name: str, weights: Path, sha256: str, item: Mapping[str, Any], threshold: float
+) -> Entry:
     return Entry(
         name=name,
         weights=weights,

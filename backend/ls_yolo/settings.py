@@ -55,7 +55,9 @@ class Setting:
         text = text.strip()
         if self.type in ("str", "path", "url"):
             if self.type == "url" and text and not text.startswith(("http://", "https://")):
-                raise SettingError(f"{self.name}: found {text!r}, expected a URL with http:// or https://")
+                raise SettingError(
+                    f"{self.name}: found {text!r}, expected a URL with http:// or https://"
+                )
             return text
         if self.type == "bool":
             word = text.lower()
@@ -72,98 +74,286 @@ class Setting:
         low, high = self.minimum, self.maximum
         # Written so that NaN, which compares false with everything, is refused too.
         if not (low is None or number >= low) or not (high is None or number <= high):
-            raise SettingError(f"{self.name}: found {text!r}, expected a number from {low:g} to {high:g}")
+            raise SettingError(
+                f"{self.name}: found {text!r}, expected a number from {low:g} to {high:g}"
+            )
         return number
 
 
 SETTINGS: tuple[Setting, ...] = (
     # Where things are on the host.
-    Setting("COMPOSE_PROJECT_NAME", "str", "ls-yolo",
-            "Name of the Compose project; containers, network and volumes carry it.", ("host",)),
-    Setting("BIND_ADDRESS", "str", "127.0.0.1",
-            "Host address that the ports are published on. 0.0.0.0 opens them to the network.", ("host",)),
-    Setting("LABEL_STUDIO_PORT", "int", "8080", "Host port of Label Studio.", ("host",),
-            minimum=1, maximum=65535),
-    Setting("BACKEND_PORT", "int", "9090", "Host port of the backend.", ("host",),
-            minimum=1, maximum=65535),
-    Setting("DATASETS_DIR", "path", "./datasets",
-            "Images on the host. Mounted at /datasets in both services, read-only in the backend.", ("host",)),
-    Setting("MODELS_DIR", "path", "./models",
-            "Weights and models.yaml on the host. Mounted read-only at /models.", ("host",)),
-    Setting("PROJECTS_DIR", "path", "./projects",
-            "Projects as YAML on the host. Mounted read-only at /projects.", ("host",)),
+    Setting(
+        "COMPOSE_PROJECT_NAME",
+        "str",
+        "ls-yolo",
+        "Name of the Compose project; containers, network and volumes carry it.",
+        ("host",),
+    ),
+    Setting(
+        "BIND_ADDRESS",
+        "str",
+        "127.0.0.1",
+        "Host address that the ports are published on. 0.0.0.0 opens them to the network.",
+        ("host",),
+    ),
+    Setting(
+        "LABEL_STUDIO_PORT",
+        "int",
+        "8080",
+        "Host port of Label Studio.",
+        ("host",),
+        minimum=1,
+        maximum=65535,
+    ),
+    Setting(
+        "BACKEND_PORT",
+        "int",
+        "9090",
+        "Host port of the backend.",
+        ("host",),
+        minimum=1,
+        maximum=65535,
+    ),
+    Setting(
+        "DATASETS_DIR",
+        "path",
+        "./datasets",
+        "Images on the host. Mounted at /datasets in both services, read-only in the backend.",
+        ("host",),
+    ),
+    Setting(
+        "MODELS_DIR",
+        "path",
+        "./models",
+        "Weights and models.yaml on the host. Mounted read-only at /models.",
+        ("host",),
+    ),
+    Setting(
+        "PROJECTS_DIR",
+        "path",
+        "./projects",
+        "Projects as YAML on the host. Mounted read-only at /projects.",
+        ("host",),
+    ),
     Setting("LABEL_STUDIO_MEMORY", "str", "3g", "Memory limit of Label Studio.", ("host",)),
     Setting("BACKEND_MEMORY", "str", "6g", "Memory limit of the backend.", ("host",)),
     # Who may come in.
-    Setting("LABEL_STUDIO_USERNAME", "str", "admin@example.com",
-            "First user of Label Studio, an e-mail address. Counts when the user is created.",
-            ("label-studio",)),
-    Setting("LABEL_STUDIO_PASSWORD", "str", "",
-            "Password of the first user. Counts when the user is created; change it later in Label Studio.",
-            ("label-studio",), secret=True, generate="hex:24"),
-    Setting("LABEL_STUDIO_API_KEY", "str", "",
-            "Token of the first user: an API token, or a Personal Access Token, which is refreshed.",
-            ("label-studio", "backend", "setup"), secret=True, generate="hex:40"),
-    Setting("BASIC_AUTH_USER", "str", "label-studio",
-            "User that Label Studio names to the backend. User and password empty: no authentication.",
-            ("backend", "setup")),
-    Setting("BASIC_AUTH_PASS", "str", "", "Password that Label Studio gives the backend.",
-            ("backend", "setup"), secret=True, generate="hex:32"),
+    Setting(
+        "LABEL_STUDIO_USERNAME",
+        "str",
+        "admin@example.com",
+        "First user of Label Studio, an e-mail address. Counts when the user is created.",
+        ("label-studio",),
+    ),
+    Setting(
+        "LABEL_STUDIO_PASSWORD",
+        "str",
+        "",
+        "Password of the first user. Counts when the user is created; change it later in Label Studio.",
+        ("label-studio",),
+        secret=True,
+        generate="hex:24",
+    ),
+    Setting(
+        "LABEL_STUDIO_API_KEY",
+        "str",
+        "",
+        "Token of the first user: an API token, or a Personal Access Token, which is refreshed.",
+        ("label-studio", "backend", "setup"),
+        secret=True,
+        generate="hex:40",
+    ),
+    Setting(
+        "BASIC_AUTH_USER",
+        "str",
+        "label-studio",
+        "User that Label Studio names to the backend. User and password empty: no authentication.",
+        ("backend", "setup"),
+    ),
+    Setting(
+        "BASIC_AUTH_PASS",
+        "str",
+        "",
+        "Password that Label Studio gives the backend.",
+        ("backend", "setup"),
+        secret=True,
+        generate="hex:32",
+    ),
     # Label Studio.
-    Setting("LABEL_STUDIO_HOST", "url", "",
-            "Full address that people open, where it is not http://127.0.0.1:<port>: behind a proxy, say.",
-            ("label-studio",)),
-    Setting("CSRF_TRUSTED_ORIGINS", "str", "",
-            "Comma-separated origins that may post forms, with scheme: https://labels.example.com.",
-            ("label-studio",)),
-    Setting("LABEL_STUDIO_THREADS", "int", "8", "Requests that Label Studio serves at a time.",
-            ("label-studio",), minimum=2, maximum=64),
-    Setting("SSRF_ALLOWED_HOSTS", "str", "backend",
-            "Comma-separated host names whose addresses Label Studio may call although they are private.",
-            ("label-studio",), fixed=True),
+    Setting(
+        "LABEL_STUDIO_HOST",
+        "url",
+        "",
+        "Full address that people open, where it is not http://127.0.0.1:<port>: behind a proxy, say.",
+        ("label-studio",),
+    ),
+    Setting(
+        "CSRF_TRUSTED_ORIGINS",
+        "str",
+        "",
+        "Comma-separated origins that may post forms, with scheme: https://labels.example.com.",
+        ("label-studio",),
+    ),
+    Setting(
+        "LABEL_STUDIO_THREADS",
+        "int",
+        "8",
+        "Requests that Label Studio serves at a time.",
+        ("label-studio",),
+        minimum=2,
+        maximum=64,
+    ),
+    Setting(
+        "SSRF_ALLOWED_HOSTS",
+        "str",
+        "backend",
+        "Comma-separated host names whose addresses Label Studio may call although they are private.",
+        ("label-studio",),
+        fixed=True,
+    ),
     # The backend.
-    Setting("LABEL_STUDIO_URL", "url", "http://label-studio:8080",
-            "Where the backend and setup reach Label Studio.", ("backend", "setup"), fixed=True),
-    Setting("BACKEND_URL", "url", "http://backend:9090", "Where Label Studio reaches the backend.",
-            ("setup",), fixed=True),
-    Setting("MODELS_CONFIG", "path", "/models/models.yaml", "The list of models.", ("backend",), fixed=True),
-    Setting("MODEL_ROOT", "path", "/models", "Folder of the weights; none is read from outside it.",
-            ("backend",), fixed=True),
-    Setting("MODEL_DIR", "path", "/data/models", "Folder for what the backend itself writes: caches.",
-            ("backend",), fixed=True),
-    Setting("DEFAULT_MODEL", "str", "",
-            "Model that answers where neither control, URL nor extra_params name one. "
-            "Empty: the first of models.yaml.", ("backend",)),
-    Setting("MODEL_SCORE_THRESHOLD", "float", "0.5",
-            "Lowest score of a box where neither the control nor models.yaml gives one.",
-            ("backend",), unit="score", minimum=0, maximum=1),
-    Setting("ALLOW_CUSTOM_MODEL_PATH", "bool", "false",
-            "Whether model_path of a control may name a weights file in MODEL_ROOT that models.yaml does not.",
-            ("backend",)),
-    Setting("DEVICE", "str", "auto", "Device that runs the models: auto, cpu, cuda:0.", ("backend",)),
-    Setting("LOCAL_FILES_DOCUMENT_ROOT", "path", "/datasets",
-            "Folder of the images in both containers; no file is read from outside it.",
-            ("label-studio", "backend", "setup"), fixed=True),
-    Setting("PORT", "int", "9090", "Port on which the backend listens in its container.", ("backend",),
-            minimum=1, maximum=65535, fixed=True),
-    Setting("WORKERS", "int", "1",
-            "Processes of the backend. One: every further one would hold its own copy of the weights.",
-            ("backend",), minimum=1, maximum=1, fixed=True),
-    Setting("THREADS", "int", "8", "Requests that the backend serves at a time.", ("backend",),
-            minimum=2, maximum=256),
+    Setting(
+        "LABEL_STUDIO_URL",
+        "url",
+        "http://label-studio:8080",
+        "Where the backend and setup reach Label Studio.",
+        ("backend", "setup"),
+        fixed=True,
+    ),
+    Setting(
+        "BACKEND_URL",
+        "url",
+        "http://backend:9090",
+        "Where Label Studio reaches the backend.",
+        ("setup",),
+        fixed=True,
+    ),
+    Setting(
+        "MODELS_CONFIG",
+        "path",
+        "/models/models.yaml",
+        "The list of models.",
+        ("backend",),
+        fixed=True,
+    ),
+    Setting(
+        "MODEL_ROOT",
+        "path",
+        "/models",
+        "Folder of the weights; none is read from outside it.",
+        ("backend",),
+        fixed=True,
+    ),
+    Setting(
+        "MODEL_DIR",
+        "path",
+        "/data/models",
+        "Folder for what the backend itself writes: caches.",
+        ("backend",),
+        fixed=True,
+    ),
+    Setting(
+        "DEFAULT_MODEL",
+        "str",
+        "",
+        "Model that answers where neither control, URL nor extra_params name one. "
+        "Empty: the first of models.yaml.",
+        ("backend",),
+    ),
+    Setting(
+        "MODEL_SCORE_THRESHOLD",
+        "float",
+        "0.5",
+        "Lowest score of a box where neither the control nor models.yaml gives one.",
+        ("backend",),
+        unit="score",
+        minimum=0,
+        maximum=1,
+    ),
+    Setting(
+        "ALLOW_CUSTOM_MODEL_PATH",
+        "bool",
+        "false",
+        "Whether model_path of a control may name a weights file in MODEL_ROOT that models.yaml does not.",
+        ("backend",),
+    ),
+    Setting(
+        "DEVICE", "str", "auto", "Device that runs the models: auto, cpu, cuda:0.", ("backend",)
+    ),
+    Setting(
+        "LOCAL_FILES_DOCUMENT_ROOT",
+        "path",
+        "/datasets",
+        "Folder of the images in both containers; no file is read from outside it.",
+        ("label-studio", "backend", "setup"),
+        fixed=True,
+    ),
+    Setting(
+        "PORT",
+        "int",
+        "9090",
+        "Port on which the backend listens in its container.",
+        ("backend",),
+        minimum=1,
+        maximum=65535,
+        fixed=True,
+    ),
+    Setting(
+        "WORKERS",
+        "int",
+        "1",
+        "Processes of the backend. One: every further one would hold its own copy of the weights.",
+        ("backend",),
+        minimum=1,
+        maximum=1,
+        fixed=True,
+    ),
+    Setting(
+        "THREADS",
+        "int",
+        "8",
+        "Requests that the backend serves at a time.",
+        ("backend",),
+        minimum=2,
+        maximum=256,
+    ),
     Setting("LOG_LEVEL", "str", "INFO", "DEBUG, INFO, WARNING or ERROR.", ("backend", "setup")),
-    Setting("SETUP_TIMEOUT", "int", "300", "How long setup waits for the services.", ("setup",),
-            unit="seconds", minimum=1, maximum=86400),
+    Setting(
+        "SETUP_TIMEOUT",
+        "int",
+        "300",
+        "How long setup waits for the services.",
+        ("setup",),
+        unit="seconds",
+        minimum=1,
+        maximum=86400,
+    ),
     # Image builds. Nothing of these stays in an image.
-    Setting("CA_BUNDLE", "path", "",
-            "Certificates that builds trust. Empty: the host's /etc/ssl/certs/ca-certificates.crt.", ("build",)),
-    Setting("PIP_INDEX_URL", "url", "",
-            "Python package index, a mirror for example. Empty: PyPI.", ("build",)),
-    Setting("APT_MIRROR", "url", "", "Debian mirror. Empty: http://deb.debian.org/debian.", ("build",)),
-    Setting("TORCH_INDEX", "url", "",
-            "Index that torch and torchvision come from, with the pinned version. Empty: the lock file "
-            "with its hashes. https://download.pytorch.org/whl/cpu is a fifth of the size, without CUDA.",
-            ("build",)),
+    Setting(
+        "CA_BUNDLE",
+        "path",
+        "",
+        "Certificates that builds trust. Empty: the host's /etc/ssl/certs/ca-certificates.crt.",
+        ("build",),
+    ),
+    Setting(
+        "PIP_INDEX_URL",
+        "url",
+        "",
+        "Python package index, a mirror for example. Empty: PyPI.",
+        ("build",),
+    ),
+    Setting(
+        "APT_MIRROR", "url", "", "Debian mirror. Empty: http://deb.debian.org/debian.", ("build",)
+    ),
+    Setting(
+        "TORCH_INDEX",
+        "url",
+        "",
+        "Index that torch and torchvision come from, with the pinned version. Empty: the lock file "
+        "with its hashes. https://download.pytorch.org/whl/cpu is a fifth of the size, without CUDA.",
+        ("build",),
+    ),
 )
 
 BY_NAME: dict[str, Setting] = {setting.name: setting for setting in SETTINGS}
@@ -199,9 +389,17 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     print("| setting | default | read by | meaning |\n|---|---|---|---|")
     for setting in SETTINGS:
-        default = "generated" if setting.generate else f"`{setting.default}`" if setting.default else "empty"
+        default = (
+            "generated"
+            if setting.generate
+            else f"`{setting.default}`"
+            if setting.default
+            else "empty"
+        )
         unit = f" In {setting.unit}." if setting.unit and setting.unit != "score" else ""
-        print(f"| `{setting.name}` | {default} | {', '.join(setting.readers)} | {setting.meaning}{unit} |")
+        print(
+            f"| `{setting.name}` | {default} | {', '.join(setting.readers)} | {setting.meaning}{unit} |"
+        )
     return 0
 
 

@@ -33,7 +33,9 @@ class Studio:
         try:
             return LabelStudio(base_url=self.url, api_key=self._api_key, timeout=130)
         except ApiError as error:
-            raise StudioError(f"LABEL_STUDIO_API_KEY: {_detail(error)}; make a new one in Label Studio") from None
+            raise StudioError(
+                f"LABEL_STUDIO_API_KEY: {_detail(error)}; make a new one in Label Studio"
+            ) from None
 
     def fetch(self, path: str, limit: int) -> bytes:
         """The file under ``path`` of Label Studio, an absolute path without query.
@@ -46,7 +48,11 @@ class Studio:
             with httpx.stream("GET", self.url + path, headers=headers, timeout=30) as answer:
                 if answer.status_code != 200:
                     # A redirect leads to the log-in page: the token did not count.
-                    cure = "check LABEL_STUDIO_API_KEY" if answer.status_code in (301, 302, 401, 403) else "is it still there?"
+                    cure = (
+                        "check LABEL_STUDIO_API_KEY"
+                        if answer.status_code in (301, 302, 401, 403)
+                        else "is it still there?"
+                    )
                     raise MediaError(f"{path}: Label Studio answered {answer.status_code}; {cure}")
                 data = bytearray()
                 for chunk in answer.iter_bytes():

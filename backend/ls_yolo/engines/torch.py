@@ -30,7 +30,9 @@ class TorchEngine:
         except Exception as error:  # ultralytics raises whatever unpickling raised
             raise EngineError(f"{weights}: cannot be loaded as YOLO weights: {error}") from error
         if self._model.task != "detect":
-            raise EngineError(f"{weights}: found a model for {self._model.task!r}, expected 'detect'")
+            raise EngineError(
+                f"{weights}: found a model for {self._model.task!r}, expected 'detect'"
+            )
         self.names: dict[int, str] = {int(i): str(n) for i, n in self._model.names.items()}
 
     def warm_up(self) -> None:
@@ -49,7 +51,11 @@ class TorchEngine:
             )[0].boxes
             array = found.data.cpu().numpy()
             boxes.append(
-                Boxes(array[:, :4].astype(np.float32), array[:, 4].astype(np.float32), array[:, 5].astype(np.int64))
+                Boxes(
+                    array[:, :4].astype(np.float32),
+                    array[:, 4].astype(np.float32),
+                    array[:, 5].astype(np.int64),
+                )
             )
         return boxes
 
