@@ -194,7 +194,15 @@ class Host:
 
     def apt(self, *words: str, check: bool = True) -> bool:
         # Another apt (unattended upgrades) may be at work for some minutes: wait for it.
-        options = ["-q", "-o", "DPkg::Lock::Timeout=300", "-o", "Acquire::Retries=3"]
+        options = [
+            "-qq",
+            "-o",
+            "Dpkg::Use-Pty=0",
+            "-o",
+            "DPkg::Lock::Timeout=300",
+            "-o",
+            "Acquire::Retries=3",
+        ]
         return self.run("apt-get", *options, *words, check=check)
 
     def write(self, path: Path, text: str | bytes) -> None:
