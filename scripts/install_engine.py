@@ -164,12 +164,14 @@ def trixie_source(mirror: str) -> str:
     )
 
 
-TRIXIE_PIN_TEXT = """\
-# Written by ls-yolo (scripts/install_engine.py): trixie only serves what is asked for by name.
-Package: *
-Pin: release n=trixie
-Pin-Priority: 50
-"""
+def trixie_pin(packages: Iterable[str]) -> str:
+    names = [name.removesuffix("/trixie") for name in packages if name.endswith("/trixie")]
+    return (
+        "# Written by ls-yolo (scripts/install_engine.py): nothing comes from trixie\n"
+        "Package: *\nPin: release n=trixie\nPin-Priority: 50\n\n"
+        "# but these, so that they keep getting its corrections.\n"
+        f"Package: {' '.join(names)}\nPin: release n=trixie\nPin-Priority: 500\n"
+    )
 
 
 # Doing it
@@ -279,8 +281,10 @@ def install(engine: Engine) -> None:
     )
     say(f"{plan.why}. From there: {', '.join(plan.packages)}")
     if plan.source == "trixie" and not re.search(r"\btrixie\b", apt_sources()):
-        say(f"Debian 13 is added in {TRIXIE_SOURCE}, pinned low: nothing else is upgraded from it")
-        host.write(TRIXIE_PIN, TRIXIE_PIN_TEXT)  # first, so that the source never counts unpinned
+        say(f"Debian 13 is added in {TRIXIE_SOURCE}, pinned low: nothing else comes from it")
+        host.write(
+            TRIXIE_PIN, trixie_pin(plan.packages)
+        )  # first, so that the source never counts unpinned
         host.write(TRIXIE_SOURCE, trixie_source(debian_mirror()))
         host.apt("update", check=False)
     # --no-remove: if another container runtime is in the way, stop rather than take it out.

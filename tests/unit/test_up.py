@@ -1,0 +1,188 @@
+"""The order of `make up`, and what it says."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import common
+import preflight
+import pytest
+import relock
+import testtools
+import up
+from preflight import INSTALLABLE, OK, STOP, Check
+
+import compose
+
+VALUES = {
+    "LABEL_STUDIO_HOST": "",
+    "BIND_ADDRESS": "127.0.0.1",
+    "LABEL_STUDIO_PORT": "8081",
+    "LABEL_STUDIO_USERNAME": "ann@example.com",
+    "LABEL_STUDIO_PASSWORD": "secret",
+}
+
+
+@pytest.fixture
+def steps(monkeypatch):
+    """Replaces every step; returns the list of those that ran. ``steps.looks`` are the looks."""
+
+    class Steps(list):
+        pass
+
+    ran = Steps()
+    ran.looks = [[Check("all", "", "", OK)]]
+
+    def all_checks(ports=True):
+        ran.append("look")
+        return ran.looks.pop(0) if len(ran.looks) > 1 else ran.looks[0]
+
+    monkeypatch.setattr(preflight, "all_checks", all_checks)
+    for module, name in (
+        (up.install_engine, "main"), (up.env, "main"), (up.demo, "main"), (up.build, "main"),
+        (up, "start_services"), (up, "run_setup"),
+    ):  # fmt: skip
+        label = f"{module.__name__}.{name}"
+        monkeypatch.setattr(module, name, lambda *_, label=label: ran.append(label))
+    return ran
+
+
+REST = ["env.main", "demo.main", "build.main", "up.start_services", "up.run_setup"]
+
+
+def test_all_is_well(steps):
+    assert up.main() == 0
+    assert steps == ["look", *REST]
+
+
+def test_a_person_comes_first_and_nothing_is_done(steps):
+    steps.looks = [
+        [Check("engine", "", "", INSTALLABLE), Check("port 8080", "taken", "", STOP, "Do")]
+    ]
+    with pytest.raises(common.Failure, match=r"nothing was changed.*\n.*port 8080: taken\. Do"):
+        up.main()
+    assert steps == ["look"]
+
+
+def test_what_is_missing_is_installed_and_looked_at_again(steps):
+    steps.looks = [[Check("engine", "", "", INSTALLABLE)], [Check("engine", "26", "", OK)]]
+    up.main()
+    assert steps == ["look", "install_engine.main", "look", *REST]
+
+
+def test_an_installation_that_did_not_help_stops(steps):
+    steps.looks = [[Check("engine", "", "", INSTALLABLE)]]
+    with pytest.raises(common.Failure):
+        up.main()
+    assert steps == ["look", "install_engine.main", "look"]
+
+
+def test_prepare_starts_nothing(steps):
+    up.main(["prepare"])
+    assert steps == ["look", *REST[:3]]
+
+
+def test_another_word_is_refused(steps):
+    with pytest.raises(common.Failure, match="found 'now'"):
+        up.main(["now"])
+    assert steps == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "address"),
+    [
+        ({}, "http://127.0.0.1:8081"),
+        ({"BIND_ADDRESS": "0.0.0.0"}, "http://127.0.0.1:8081"),
+        ({"BIND_ADDRESS": "192.168.1.5"}, "http://192.168.1.5:8081"),
+        ({"BIND_ADDRESS": "::1"}, "http://[::1]:8081"),
+        ({"LABEL_STUDIO_HOST": "https://labels.example.com"}, "https://labels.example.com"),
+    ],
+)
+def test_where_label_studio_is(changes, address):
+    assert up.address({**VALUES, **changes}) == address
+
+
+def test_the_password_is_never_shown():
+    text = up.summary(VALUES)
+    assert "secret" not in text
+    assert "ann@example.com" in text
+    assert "LABEL_STUDIO_PASSWORD in .env" in text
+
+
+def test_which_services_are_in_trouble():
+    def line(service, state, health):
+        return json.dumps({"Service": service, "State": state, "Health": health})
+
+    good = line("label-studio", "running", "healthy")
+    assert up.services_in_trouble(f"{good}\n{line('backend', 'running', 'healthy')}\n") == []
+    assert up.services_in_trouble(f"{good}\n{line('backend', 'exited', '')}\n") == ["backend"]
+    assert up.services_in_trouble(f"{good}\n{line('backend', 'running', 'starting')}") == [
+        "backend"
+    ]
+    assert up.services_in_trouble("") == ["label-studio", "backend"]
+
+
+def test_compose_is_called_the_same_from_anywhere(monkeypatch):
+    monkeypatch.setattr(common, "docker", lambda: "/usr/bin/docker")
+    words = compose.command("ps")
+    assert words[:2] == ["/usr/bin/docker", "compose"]
+    assert words[-1] == "ps"
+    assert compose.environment({"A": "1"}) == {
+        "A": "1",
+        "LS_YOLO_VERSION": common.project_version(),
+    }
+
+
+def test_every_target_of_make_has_a_line_of_help():
+    help_text = subprocess.run(
+        ["make", "-s", "help"], cwd=common.ROOT, capture_output=True, text=True, check=True
+    ).stdout
+    for target in (
+        "up", "down", "destroy", "logs", "status", "test", "test-lint", "test-unit",
+        "test-integration", "lock", "help", "images", "preflight",
+    ):  # fmt: skip
+        assert f"  make {target} " in help_text
+
+
+# Locks
+
+
+def test_locks_name_nothing_of_this_machine():
+    for lock in relock.LOCKS:
+        text = lock.target.read_text()
+        assert "--hash=sha256:" in text
+        assert "://" not in text
+        assert str(common.ROOT) not in text
+
+
+def test_packages_of_a_lock():
+    text = (
+        "# c\na==1 \\\n    --hash=sha256:1\nb-c[x]==2 ; sys_platform == 'linux' \\\n    # via a\n"
+    )
+    assert relock.packages(text) == ["a", "b-c"]
+
+
+def test_what_torchs_lock_brings_is_left_out_of_the_backends(tmp_path):
+    backend = next(lock for lock in relock.LOCKS if lock.source == "backend/requirements.in")
+    words = relock.command(backend, tmp_path / "uv", upgrade=True)
+    left_out = {words[i + 1] for i, word in enumerate(words) if word == "--no-emit-package"}
+    assert {"torch", "torchvision"} <= left_out
+    assert "--upgrade" in words
+    assert "--generate-hashes" in words
+
+
+def test_a_virtual_environment_is_made_again_when_its_lock_changes(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+    ran = []
+    monkeypatch.setattr(common, "run", lambda command, **_: ran.append(command[0]))
+    monkeypatch.setattr(testtools, "index_environment", dict)
+    lock, folder = tmp_path / "a.lock", tmp_path / "venv"
+    lock.write_text("one")
+    folder.mkdir()
+    testtools.venv(folder, lock, ["pip"])
+    testtools.venv(folder, lock, ["pip"])
+    assert len(ran) == 2
+    lock.write_text("two")
+    testtools.venv(folder, lock, ["pip"])
+    assert len(ran) == 4
