@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hmac
 import logging
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 
 from ls_yolo import registry, selection, settings
 from ls_yolo.choices import Choices
+from ls_yolo.engines import EngineError
 from ls_yolo.labels import LabelConfigError
 from ls_yolo.predictor import Plan, PredictionError, Predictor
 from ls_yolo.registry import Registry, UnknownModel, join_versions
@@ -30,6 +32,7 @@ STATUS: dict[type[Exception], int] = {
     SelectionError: 400,
     UnknownModel: 404,
     PredictionError: 500,
+    EngineError: 500,
     StudioError: 503,
 }
 """The status code of each error that a request can meet."""
@@ -61,7 +64,7 @@ def create_app() -> Flask:
 
 
 def build(predictor: Predictor, choices: Choices, user: str, password: str) -> Flask:
-    """The application around its parts; with ``user`` and ``password`` empty it asks for neither."""
+    """The application around its parts; empty ``user`` and ``password``: no authentication."""
     app = Flask("ls_yolo")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     routes = Blueprint("backend", __name__)
@@ -69,7 +72,7 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
     @app.before_request
     def authenticate() -> Response | None:
         name = (request.endpoint or "").rpartition(".")[2]
-        if name in OPEN or not (user or password) or _authorized(user, password):
+        if name in OPEN or not password or _authorized(user, password):
             return None
         # Label Studio sends no authentication with the webhooks of tasks and annotations, which ask
         # for nothing here; an error would only fill its log.
@@ -89,12 +92,15 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
     @app.errorhandler(Exception)
     def fail(error: Exception) -> tuple[Response, int]:
         if isinstance(error, HTTPException):
-            return jsonify(error=error.description), error.code or 500
+            answer = jsonify(error=error.description)
+            # Such as Allow, without which 405 is no help.
+            answer.headers.extend(h for h in error.get_headers() if h[0] != "Content-Type")
+            return answer, error.code or 500
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
         if type(error) in STATUS:
-            log.warning("%s %s: %s", request.method, request.path, error)
+            log.warning("%s %r: %s", request.method, request.path, error)
             return jsonify(error=str(error)), status
-        log.exception("%s %s failed", request.method, request.path)
+        log.exception("%s %r failed", request.method, request.path)
         return jsonify(error="the backend failed; its log says why"), 500
 
     def url_names(models: str | None) -> tuple[str, ...]:
@@ -126,7 +132,8 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
     @routes.post("/setup")
     def setup(models: str | None = None) -> Any:
         body = _body()
-        extra = choices.remember(_project(body), body.get("extra_params"))
+        # With models in the URL, extra_params may be anything: they do not choose.
+        extra = () if models else choices.remember(_project(body), body.get("extra_params"))
         config = _text(body, "schema")
         if not config:
             # Label Studio's own test of a connection has no project and so no configuration.
@@ -146,7 +153,7 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
         body = _body()
         tasks = body.get("tasks")
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-            raise BadRequest(f"tasks: found {type(tasks).__name__}, expected a list of tasks")
+            raise BadRequest("tasks: expected a list of tasks, each a JSON object")
         extra = () if models else choices.recall(_project(body), request.host)
         found = plan(_text(body, "label_config"), models, extra)
         return jsonify(results=predictor.predict(tasks, found))
@@ -203,5 +210,5 @@ def _text(body: dict[str, Any], key: str) -> str:
 
 def _project(body: dict[str, Any]) -> int | None:
     """The project's id: Label Studio writes ``<id>.<time of creation>``."""
-    number = str(body.get("project") or "").partition(".")[0]
-    return int(number) if number.isdecimal() and number.isascii() else None
+    number = re.match(r"([0-9]{1,18})(\.|$)", str(body.get("project") or ""))
+    return int(number[1]) if number else None

@@ -21,7 +21,7 @@ from ls_yolo.projects import Project
 from ls_yolo.studio import Studio, StudioError, reason
 
 BATCH = 16
-"""Tasks per request for predictions: Label Studio gives a request 100 s, slow processors included."""
+"""Tasks per request for predictions: Label Studio gives a request 100 s, on slow processors too."""
 
 PAGE = 100
 """Tasks per page when predictions are counted."""
@@ -55,7 +55,7 @@ class Backend:
         Raises:
             ApplyError: it is not reached or refuses; its own message is passed on.
         """
-        auth = (self.user, self.password) if self.user or self.password else None
+        auth = (self.user, self.password) if self.password else None
         url = f"{self.address(models)}/{path}"
         try:
             answer = httpx.post(url, json=body, auth=auth, timeout=100)
@@ -92,7 +92,8 @@ def wait(url: str, timeout: float, say: Say) -> None:
             last = f"{type(error).__name__}: {error}"
         if time.monotonic() > end:
             raise ApplyError(
-                f"{url}: not ready after {timeout:g} s ({last}); see the log of that service: make logs"
+                f"{url}: not ready after {timeout:g} s ({last}); "
+                "see the log of that service: make logs"
             )
         if not told:
             say(f"waiting for {url}")
@@ -125,7 +126,8 @@ class Applier:
 
     def __init__(self, studio: Studio, backend: Backend, root: Path, say: Say) -> None:
         self._studio = studio
-        self._api = studio.client
+        # The SDK's rows are typed more narrowly than what Label Studio sends.
+        self._api: Any = studio.client
         self._backend = backend
         self._root = root
         self._say = say
@@ -172,8 +174,8 @@ class Applier:
         if len(rows) > 1:
             numbers = ", ".join(str(row.id) for row in rows)
             raise ApplyError(
-                f"{project.title}: found {len(rows)} projects of that title (ids {numbers}), expected one; "
-                "rename or delete the others in Label Studio"
+                f"{project.title}: found {len(rows)} projects of that title (ids {numbers}), "
+                "expected one; rename or delete the others in Label Studio"
             )
         if not rows:
             made = self._api.projects.create(
@@ -202,8 +204,8 @@ class Applier:
         folder = self._root / storage.path
         if not folder.is_dir():
             raise ApplyError(
-                f"{project.title}: found no folder {storage.path!r} in {self._root}, which is DATASETS_DIR of .env; "
-                "make it and put images there"
+                f"{project.title}: found no folder {storage.path!r} in {self._root}, "
+                "which is DATASETS_DIR of .env; make it and put images there"
             )
         wanted = {
             "path": str(folder),
@@ -224,7 +226,8 @@ class Applier:
         done = client.sync(row.id)
         if str(done.status) not in ("completed", "completed_with_errors"):
             raise ApplyError(
-                f"{project.title}: storage {folder}: sync ended as {done.status!r}: {done.traceback or ''}"
+                f"{project.title}: storage {folder}: sync ended as {done.status!r}: "
+                f"{done.traceback or ''}"
             )
         if done.last_sync_count:
             self._say(f"{project.title}: {done.last_sync_count} new images from {folder}")
@@ -239,7 +242,7 @@ class Applier:
         # The row of this very URL first: what an interrupted or refused registration has left.
         ours.sort(key=lambda row: (row["url"] != url, row["id"]))
         settings: dict[str, Any] = {"url": url, "title": title, "project": number}
-        if self._backend.user or self._backend.password:
+        if self._backend.password:
             settings |= {
                 "auth_method": "BASIC_AUTH",
                 "basic_auth_user": self._backend.user,
@@ -268,8 +271,8 @@ class Applier:
         first = min(rows, key=lambda row: row["id"])
         if first["id"] != ours[0]["id"]:
             raise ApplyError(
-                f"{project.title}: the connection to {first['url']} comes first, and Label Studio asks only the first; "
-                "delete it in the project's settings, under Model"
+                f"{project.title}: the connection to {first['url']} comes first, and Label Studio "
+                "asks only the first; delete it in the project's settings, under Model"
             )
         return title
 
@@ -283,7 +286,8 @@ class Applier:
         tasks = dict(self._tasks(number))
         if not tasks:
             raise ApplyError(
-                f"{project.title}: found no task, expected at least one; put images in the folder of its storage"
+                f"{project.title}: found no task, expected at least one; "
+                "put images in the folder of its storage"
             )
         missing = [task for task, versions in tasks.items() if version not in versions]
         done = len(tasks) - len(missing)
@@ -308,7 +312,7 @@ class Applier:
     def _tasks(
         self, number: int, only: Sequence[int] = ()
     ) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Each task of a project, or those of ``only``, with the versions of its stored predictions."""
+        """Each task of a project, or of ``only``, with the versions of its stored predictions."""
         total = len(only) or int(self._api.projects.get(number).task_number or 0)
         chosen = (
             {"query": json.dumps({"selectedItems": {"all": False, "included": list(only)}})}
@@ -334,7 +338,10 @@ class Applier:
         self, number: int, project: Project, without: Sequence[int], version: str
     ) -> str:
         """Why a task has no prediction, as far as asking the backend directly can tell."""
-        text = f"{project.title}: {len(without)} tasks have no stored prediction of {version}, the first is task {without[0]}"
+        text = (
+            f"{project.title}: {len(without)} tasks have no stored prediction of {version}, "
+            f"the first is task {without[0]}"
+        )
         task = self._api.tasks.get(str(without[0]))
         try:
             answer = self._backend.ask(
@@ -350,8 +357,8 @@ class Applier:
             return f"{text}: {error}"
         found = len(answer["results"][0]["result"])
         return (
-            f"{text}. The backend itself answers with {found} boxes, so Label Studio did not take them; "
-            "its log says why: make logs"
+            f"{text}. The backend itself answers with {found} boxes, "
+            "so Label Studio did not take them; its log says why: make logs"
         )
 
 

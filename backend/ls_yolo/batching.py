@@ -9,7 +9,7 @@ from ls_yolo.engines import Boxes, Engine, Image
 
 
 class Owner:
-    """Runs an engine for many threads, one call at a time, since a YOLO object is not safe to share."""
+    """Runs an engine for many threads, one call at a time: a YOLO object is not safe to share."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine

@@ -1,13 +1,17 @@
-"""What Label Studio remembers of each project's model choice, read back when this process does not."""
+"""The models that a project's connection names, read back from Label Studio when forgotten."""
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 from ls_yolo.selection import from_extra_params
+from ls_yolo.studio import StudioError
+
+log = logging.getLogger(__name__)
 
 
 class Connections(Protocol):
@@ -20,15 +24,15 @@ class Connections(Protocol):
 class Choices:
     """The models that a project's connection names in ``extra_params``.
 
-    Label Studio sends them in ``/setup`` only. A process that has not seen it, after a restart or on
-    another replica, reads them back from Label Studio, so that the choice holds everywhere.
+    Label Studio sends them in ``/setup`` only. A process that has not seen it, after a restart or
+    on another replica, reads them back from Label Studio, so that the choice holds everywhere.
     """
 
     def __init__(self, studio: Connections | None, lifetime: float = 30.0) -> None:
         self._studio = studio
         self._lifetime = lifetime
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[float, tuple[str, ...]]] = {}
+        self._known: dict[int, tuple[float, tuple[str, ...] | None]] = {}
 
     def remember(self, project: int | None, extra_params: Any) -> tuple[str, ...]:
         """Keeps what ``/setup`` brought, and returns the names in it.
@@ -45,18 +49,36 @@ class Choices:
     def recall(self, project: int | None, host: str) -> tuple[str, ...]:
         """The names for ``project``; ``host`` is the name and port that Label Studio called us by.
 
+        Where Label Studio cannot be asked, what it said last holds.
+
         Raises:
-            StudioError: Label Studio cannot be asked.
+            StudioError: it cannot be asked, and has not said anything yet.
             SelectionError: what it has does not name models.
         """
         if project is None:
             return ()
         with self._lock:
-            expires, names = self._known.get(project, (0.0, ()))
+            expires, names = self._known.get(project, (0.0, None))
         if time.monotonic() < expires or self._studio is None:
+            return names or ()
+        try:
+            # Not under the lock: Label Studio calls /setup while it answers this.
+            rows = self._studio.connections(project)
+        except StudioError as error:
+            if names is None:
+                raise
+            log.warning("project %s: %s; its last choice of models holds", project, error)
             return names
-        # Not under the lock: Label Studio calls /setup while it answers this.
-        rows = self._studio.connections(project)
-        ours = [row for row in rows if urlsplit(row.get("url") or "").netloc == host]
+        # A connection whose URL names models is not the one that is asking.
+        rows = [row for row in rows if "/m/" not in (row.get("url") or "")]
+        ours = [row for row in rows if _address(row.get("url") or "") == _address(f"//{host}")]
         row = next(iter(ours or rows), {})
         return self.remember(project, row.get("extra_params"))
+
+
+def _address(url: str) -> tuple[str | None, int]:
+    try:
+        parts = urlsplit(url)
+        return parts.hostname, parts.port or (443 if parts.scheme == "https" else 80)
+    except ValueError:  # a port that is no number
+        return None, 0

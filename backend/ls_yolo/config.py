@@ -1,9 +1,11 @@
-"""YAML files that people write, checked against a JSON Schema, with errors that name file and line."""
+"""YAML files that people write, checked by a JSON Schema; errors name file and line."""
 
 from __future__ import annotations
 
 import difflib
 import json
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -52,6 +54,17 @@ class _Loader(yaml.SafeLoader):
         # JSON knows text keys only, and a class index is written as a bare number.
         return {str(k): v for k, v in super().construct_mapping(node, deep=deep).items()}
 
+    def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
+        number = super().construct_yaml_float(node)
+        if not math.isfinite(number):  # JSON has no such number, and a schema's bounds miss NaN
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{node.value!r} is not a number", node.start_mark
+            )
+        return number
+
+
+_Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+
 
 def schema(name: Schema) -> dict[str, Any]:
     """The JSON Schema called ``name``."""
@@ -83,7 +96,7 @@ def parse(text: str, name: Schema, source: str) -> Document:
     """
     try:
         tree = yaml.compose(text, Loader=_Loader)
-        data = yaml.load(text, Loader=_Loader)  # noqa: S506 - derives from SafeLoader
+        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
@@ -108,19 +121,22 @@ def nearest(word: str, words: list[str]) -> str:
 def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> str:
     document = Document(None, source, tree)
     path = list(error.absolute_path)
+    rule = error.schema if isinstance(error.schema, Mapping) else {}
+    if "propertyNames" in error.absolute_schema_path:
+        path.append(str(error.instance))  # the key itself is at fault
     at = document.where(*path)
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
-        known = list(error.schema.get("properties", {}))
+        known = list(rule.get("properties", {}))
         unknown = next(key for key in error.instance if key not in known)
         hint = nearest(unknown, known) or f"; expected one of {', '.join(known)}"
         return f"{document.where(*path, unknown)}is not known{hint}"
     if error.validator == "required" and isinstance(error.instance, dict):
-        missing = [key for key in error.validator_value if key not in error.instance]
+        missing = [key for key in rule["required"] if key not in error.instance]
         return f"{at}{', '.join(map(repr, missing))} is missing"
-    return f"{at}found {error.instance!r}, expected {_expected(error.schema)}"
+    return f"{at}found {error.instance!r}, expected {_expected(rule)}"
 
 
-def _expected(rule: dict[str, Any]) -> str:
+def _expected(rule: Mapping[str, Any]) -> str:
     """What a schema asks for, in words: its own description where it has one."""
     return str(rule.get("description") or rule.get("type") or "something else")
 

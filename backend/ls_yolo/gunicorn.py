@@ -8,7 +8,11 @@ from typing import Any
 
 from ls_yolo import settings
 
-_values = settings.read("backend")
+try:
+    _values = settings.read("backend")
+except settings.SettingError as error:
+    print(error, file=sys.stderr)
+    sys.exit(78)  # EX_CONFIG: starting again does not help
 
 bind = f"0.0.0.0:{_values['PORT']}"
 worker_class = "gthread"
@@ -21,12 +25,12 @@ preload_app = False
 timeout = 0
 graceful_timeout = 30
 keepalive = 75
-worker_tmp_dir = "/dev/shm"  # noqa: S108 - memory, so that a slow disk never stalls the heartbeat
+worker_tmp_dir = "/dev/shm"  # memory, so that a slow disk never stalls the heartbeat
 loglevel = "warning"
 
 
 def on_starting(server: Any) -> None:
-    """Stops at a fault in the settings or in models.yaml, in one line, before anything is loaded."""
+    """Stops at a fault in models.yaml, saying where it is, before anything is loaded."""
     from ls_yolo import config, registry
 
     try:

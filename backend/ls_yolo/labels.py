@@ -1,4 +1,4 @@
-"""A labelling configuration against the class names of models: what maps, what does not, and why."""
+"""A labelling configuration against the class names of models: what maps, and what does not."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from label_studio_sdk.label_interface import LabelInterface
+from label_studio_sdk.label_interface.interface import LabelInterface
 
 from ls_yolo.config import nearest
 
@@ -18,7 +18,7 @@ class LabelConfigError(ValueError):
 
 @dataclass(frozen=True)
 class Label:
-    """A label of a control. ``predicted_values``: class names that stand for it, from the attribute."""
+    """A label of a control, as Label Studio stores it. ``predicted_values``: other class names."""
 
     value: str
     predicted_values: tuple[str, ...] = ()
@@ -60,7 +60,8 @@ class Control:
             score = float("nan")
         if not 0 <= score <= 1:
             raise LabelConfigError(
-                f"model_score_threshold of {self.from_name!r}: found {text!r}, expected a number from 0 to 1"
+                f"model_score_threshold of {self.from_name!r}: found {text!r}, "
+                "expected a number from 0 to 1"
             )
         return score
 
@@ -74,7 +75,7 @@ class Control:
 class Mapped:
     """What became of a control's labels.
 
-    ``labels``: class name to label. ``unmapped``: labels that no class stands for, each with a hint.
+    ``labels``: class name to label. ``unmapped``: label that no class stands for, to a hint.
     """
 
     labels: Mapping[str, str]
@@ -116,8 +117,11 @@ def parse(config: str) -> tuple[Control, ...]:
 
 def _label(value: str, tag: object) -> Label:
     attributes = getattr(tag, "attr", None) or {}
-    text = str(attributes.get("predicted_values", ""))
-    return Label(value, tuple(name for part in text.split(",") if (name := part.strip())))
+    listed = str(attributes.get("predicted_values", "")).split(",")
+    # Label Studio stores the alias of a label that has one; people see, and mean, its value.
+    listed.append(str(attributes.get("value", value)))
+    names = dict.fromkeys(name for part in listed if (name := part.strip()) and name != value)
+    return Label(value, tuple(names))
 
 
 def plain(name: str) -> str:
@@ -128,8 +132,8 @@ def plain(name: str) -> str:
 def match(control: Control, names: Iterable[str]) -> Mapped:
     """Maps class ``names`` to the labels of ``control``.
 
-    A class maps to the label of the same name; else to one that lists it in ``predicted_values``; else
-    to one that is the same without case and separators.
+    A class maps to the label of the same name; else to one that lists it in ``predicted_values``;
+    else to one that is the same without case and separators.
     """
     exact = {label.value: label.value for label in control.labels}
     listed = {name: label.value for label in control.labels for name in label.predicted_values}

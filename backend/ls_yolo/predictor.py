@@ -13,6 +13,7 @@ from ls_yolo.controls import CONTROLS, Region
 from ls_yolo.labels import Control, LabelConfigError
 from ls_yolo.media import MediaError
 from ls_yolo.registry import Model, Registry, join_versions
+from ls_yolo.studio import StudioError
 
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ class PredictionError(RuntimeError):
 
 @dataclass(frozen=True)
 class Drawing:
-    """A control and a model that draws for it: class index to label, and the lowest score, 0 to 1."""
+    """A control and a model that draws for it: class index to label, and the lowest score."""
 
     control: Control
     model: Model
@@ -67,8 +68,7 @@ class Predictor:
             )
         drawings, unmapped, classes = [], {}, set()
         for control in drawn:
-            names = selection.choose(control.model_path, url, extra_params, self.registry.default)
-            models = [self.registry.get(name) for name in names]
+            models = self._models(control, url, extra_params)
             known = [name for model in models for name in model.names.values()]
             mapped = labels.match(control, known)
             classes.update(known)
@@ -88,19 +88,29 @@ class Predictor:
         if not any(drawing.labels for drawing in drawings):
             wanted = sorted({label.value for control in drawn for label in control.labels})
             raise LabelConfigError(
-                f"no label maps to a class: the labels are {_some(wanted)}; the classes are {_some(sorted(classes))}. "
+                f"no label maps to a class: the labels are {_some(wanted)}; "
+                f"the classes are {_some(sorted(classes))}. "
                 "Rename one or the other, or give the label predicted_values"
             )
         version = join_versions(drawing.model.version for drawing in drawings)
         return Plan(tuple(drawings), version, unmapped)
 
+    def _models(
+        self, control: Control, url: Sequence[str], extra_params: Sequence[str]
+    ) -> list[Model]:
+        if control.model_path:
+            return [self.registry.by_path(control.model_path)]
+        names = selection.choose(url, extra_params, self.registry.default)
+        return [self.registry.get(name) for name in names]
+
     def predict(self, tasks: Sequence[Mapping[str, Any]], plan: Plan) -> list[dict[str, Any]]:
         """One prediction a task, in order. A task that fails has an empty result; the log says why.
 
         Raises:
-            PredictionError: every task failed in the engine, so that nothing should be stored.
+            PredictionError: every task failed, and not for its own fault (the engine, Label Studio,
+                the token), so that nothing should be stored.
         """
-        answers, broken = [], 0
+        answers, broken, why = [], 0, ""
         for task in tasks:
             regions: list[Region] = []
             name = task.get("id", "?")
@@ -108,8 +118,11 @@ class Predictor:
                 regions = self._regions(task, plan)
             except MediaError as error:
                 log.warning("task %s: empty prediction: %s", name, error)
-            except Exception:
-                broken += 1
+            except StudioError as error:
+                broken, why = broken + 1, str(error)
+                log.warning("task %s: empty prediction: %s", name, error)
+            except Exception as error:
+                broken, why = broken + 1, f"the engine failed: {type(error).__name__}"
                 log.exception("task %s: empty prediction: the engine failed", name)
             scores = [region["score"] for region in regions]
             answers.append(
@@ -120,7 +133,7 @@ class Predictor:
                 }
             )
         if tasks and broken == len(tasks):
-            raise PredictionError("the engine failed for every task; the backend's log says why")
+            raise PredictionError(f"no task could be predicted: {why}; the backend's log says more")
         return answers
 
     def _regions(self, task: Mapping[str, Any], plan: Plan) -> list[Region]:
@@ -150,7 +163,8 @@ class Predictor:
         data = task.get("data")
         url = data.get(key) if isinstance(data, Mapping) else None
         if not isinstance(url, str) or not url:
-            raise MediaError(f"data.{key}: found {url!r:.200}, expected the URL of an image")
+            found = repr(url) if url is None or url == "" else type(url).__name__
+            raise MediaError(f"data.{key}: found {found}, expected the URL of an image")
         return media.decode(media.read(url, self._root, self._studio, self._studio_url))
 
 

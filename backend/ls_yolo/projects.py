@@ -83,7 +83,7 @@ def _read(file: Path) -> Project:
     return Project(
         source=str(file),
         title=data["title"],
-        description=data.get("description", ""),
+        description=data.get("description", "").strip(),
         label_config=data["label_config"].strip(),
         models=tuple(data.get("models", ())),
         storage=Storage(

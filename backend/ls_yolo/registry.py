@@ -6,7 +6,7 @@ import hashlib
 import json
 import logging
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,7 +26,8 @@ class UnknownModel(ValueError):
 
 @dataclass(frozen=True)
 class Entry:
-    """An entry of models.yaml. ``weights`` is absolute; thresholds are 0 to 1, ``imgsz`` is in pixels."""
+    """An entry of models.yaml. ``weights`` is absolute, ``conf`` and ``iou`` are 0 to 1, ``imgsz``
+    is in pixels."""
 
     name: str
     weights: Path
@@ -38,7 +39,7 @@ class Entry:
 
     @property
     def version(self) -> str:
-        """``<name>@<12 digits>``: a hash of the weights and of every setting that changes answers."""
+        """``<name>@<12 digits>``: a hash of the weights and of what changes answers."""
         settings = {
             "names": {str(i): n for i, n in sorted(self.names.items())},
             "conf": self.conf,
@@ -86,13 +87,15 @@ def read(path: Path, root: Path, threshold: float) -> dict[str, Entry]:
             continue
         if not weights.is_file():
             faults.append(
-                f"{at}{item['weights']!r} is not in {root}; put it there or remove the entry{_weights_in(root)}"
+                f"{at}{item['weights']!r} is not in {root}; "
+                f"put it there or remove the entry{_weights_in(root)}"
             )
             continue
         sha256 = hash_file(weights)
         if item.get("sha256", sha256).lower() != sha256:
             faults.append(
-                f"{document.where(name, 'sha256')}expected {item['sha256']}, but {weights} has {sha256}"
+                f"{document.where(name, 'sha256')}expected {item['sha256']}, "
+                f"but {weights} has {sha256}"
             )
             continue
         found[name] = _entry(name, weights, sha256, item, threshold)
@@ -129,8 +132,8 @@ def hash_file(path: Path) -> str:
 class Registry:
     """The models that can answer, all loaded and warmed up when it is made.
 
-    ``default`` names the model that answers where nothing else chooses one. With ``custom`` a weights
-    file inside ``root`` that models.yaml does not list may be asked for by its path.
+    ``default`` names the model that answers where nothing else chooses one. With ``custom`` a
+    weights file inside ``root`` that models.yaml does not list may be asked for by its path.
 
     Raises:
         UnknownModel: ``default`` is not in ``entries``.
@@ -150,7 +153,7 @@ class Registry:
         self._custom = root if custom else None
         self._threshold = threshold
         self._loading = threading.Lock()
-        self.default = default or next(iter(entries))
+        self.default = default or next(iter(entries), "")
         if self.default not in entries:
             raise UnknownModel(
                 f"DEFAULT_MODEL: found {default!r}, expected one of {', '.join(entries)}"
@@ -178,18 +181,27 @@ class Registry:
         """
         if name in self._models:
             return self._models[name]
-        if self._custom is not None:
-            return self._from_path(name, self._custom)
         known = list(self._models)
         raise UnknownModel(
-            f"no model is called {name!r}{config.nearest(name, known)}; models.yaml has: {', '.join(known)}"
+            f"no model is called {name!r}{config.nearest(name, known)}; "
+            f"models.yaml has: {', '.join(known)}"
         )
 
-    def _from_path(self, name: str, root: Path) -> Model:
+    def by_path(self, name: str) -> Model:
+        """The model called ``name``, or, with ``custom``, the one of the weights file ``name``.
+
+        Raises:
+            UnknownModel: there is none of that name, nor such a file that may be asked for.
+            engines.EngineError: the file cannot be loaded.
+        """
+        root = self._custom
+        if root is None or name in self._models:
+            return self.get(name)
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()) or path.suffix != ".pt" or not path.is_file():
             raise UnknownModel(
-                f"{name!r} is neither in models.yaml nor a .pt file inside {root}; models.yaml has: {', '.join(self._models)}"
+                f"{name!r} is neither in models.yaml nor a .pt file inside {root}; "
+                f"models.yaml has: {', '.join(self._models)}"
             )
         with self._loading:  # two first requests load it once
             if path not in self._by_path:
@@ -198,5 +210,5 @@ class Registry:
                 self._by_path[path] = self._load(entry)
             return self._by_path[path]
 
-    def __iter__(self) -> Any:
+    def __iter__(self) -> Iterator[Model]:
         return iter(self._models.values())

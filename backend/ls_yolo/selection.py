@@ -8,7 +8,7 @@ from typing import Any
 
 
 class SelectionError(ValueError):
-    """The models that were asked for cannot be told; the message says what was found and expected."""
+    """What names the models cannot be read; the message says what was found and expected."""
 
 
 def from_url(text: str) -> tuple[str, ...]:
@@ -21,7 +21,7 @@ def from_url(text: str) -> tuple[str, ...]:
 
 
 def from_extra_params(value: Any) -> tuple[str, ...]:
-    """The names in ``extra_params``: ``{"0": "name", "1": "name"}``, a list, or a name, as JSON text too.
+    """The names in ``extra_params``: ``{"0": "a", "1": "b"}``, a list, or a name; JSON text too.
 
     Raises:
         SelectionError: the value has another form.
@@ -38,17 +38,14 @@ def from_extra_params(value: Any) -> tuple[str, ...]:
     names = list(value.values()) if isinstance(value, dict) else value
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise SelectionError(
-            f'extra_params: found {value!r}, expected names of models such as {{"0": "person", "1": "head"}}'
+            f"extra_params: found {value!r:.200}, "
+            'expected names of models such as {"0": "person", "1": "head"}'
         )
     return _unique(names, "extra_params")
 
 
-def choose(
-    control: str, url: Sequence[str], extra_params: Sequence[str], default: str
-) -> tuple[str, ...]:
-    """The models of one control: what the control names, else the URL, else extra_params, else default."""
-    if control:
-        return (control,)
+def choose(url: Sequence[str], extra_params: Sequence[str], default: str) -> tuple[str, ...]:
+    """The models of a control that names none: the URL's, else extra_params', else the default."""
     return tuple(url) or tuple(extra_params) or (default,)
 
 

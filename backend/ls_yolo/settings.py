@@ -1,7 +1,7 @@
 """Every setting of ls-yolo, once: name, type, default, unit, meaning, and who reads it.
 
-``python -m ls_yolo.settings --json`` prints the list. Compose, ``.env`` and the table in the docs are
-made from it or held against it by a test, so a setting that is not here does not exist.
+``python -m ls_yolo.settings --json`` prints the list. Compose, ``.env`` and the table in the docs
+are made from it or held against it by a test, so a setting that is not here does not exist.
 
 Only the standard library is used, because ``make up`` reads this list on a bare host.
 """
@@ -27,11 +27,12 @@ class SettingError(ValueError):
 class Setting:
     """One setting.
 
-    ``readers`` says where it takes effect: ``host`` (Compose and the scripts on the host), ``build``
-    (image builds), or the service that gets it as an environment variable. ``generate`` is how
-    ``.env`` gets its first value: ``hex:N`` is N random hexadecimal digits; empty means ``default``.
-    ``minimum`` and ``maximum`` bound a number, both included. ``fixed`` settings describe the inside
-    of a container: Compose sets them, so ``.env`` does not.
+    ``readers`` says where it takes effect: ``host`` (Compose and the scripts on the host),
+    ``build`` (image builds), or the service that gets it as an environment variable. ``generate``
+    is how ``.env`` gets its first value: ``hex:N`` is N random hexadecimal digits; empty means
+    ``default``. ``minimum`` and ``maximum`` bound a number, both included. ``fixed`` settings
+    describe the inside of a container: Compose sets them, so ``.env`` does not. ``choices`` are
+    the values that a text may have, in any case.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     fixed: bool = False
+    choices: tuple[str, ...] = ()
 
     def parse(self, text: str) -> Any:
         """The value that ``text`` stands for.
@@ -57,6 +59,10 @@ class Setting:
             if self.type == "url" and text and not text.startswith(("http://", "https://")):
                 raise SettingError(
                     f"{self.name}: found {text!r}, expected a URL with http:// or https://"
+                )
+            if self.choices and text.upper() not in self.choices:
+                raise SettingError(
+                    f"{self.name}: found {text!r}, expected one of {', '.join(self.choices)}"
                 )
             return text
         if self.type == "bool":
@@ -149,7 +155,8 @@ SETTINGS: tuple[Setting, ...] = (
         "LABEL_STUDIO_PASSWORD",
         "str",
         "",
-        "Password of the first user. Counts when the user is created; change it later in Label Studio.",
+        "Password of the first user. Counts when the user is created; "
+        "change it later in Label Studio.",
         ("label-studio",),
         secret=True,
         generate="hex:24",
@@ -167,14 +174,14 @@ SETTINGS: tuple[Setting, ...] = (
         "BASIC_AUTH_USER",
         "str",
         "label-studio",
-        "User that Label Studio names to the backend. User and password empty: no authentication.",
+        "User that Label Studio names to the backend.",
         ("backend", "setup"),
     ),
     Setting(
         "BASIC_AUTH_PASS",
         "str",
         "",
-        "Password that Label Studio gives the backend.",
+        "Password that Label Studio gives the backend. Empty: no authentication.",
         ("backend", "setup"),
         secret=True,
         generate="hex:32",
@@ -184,7 +191,8 @@ SETTINGS: tuple[Setting, ...] = (
         "LABEL_STUDIO_HOST",
         "url",
         "",
-        "Full address that people open, where it is not http://127.0.0.1:<port>: behind a proxy, say.",
+        "Full address that people open, where it is not http://127.0.0.1:<port>: "
+        "behind a proxy, say.",
         ("label-studio",),
     ),
     Setting(
@@ -207,7 +215,8 @@ SETTINGS: tuple[Setting, ...] = (
         "SSRF_ALLOWED_HOSTS",
         "str",
         "backend",
-        "Comma-separated host names whose addresses Label Studio may call although they are private.",
+        "Comma-separated host names whose addresses Label Studio may call "
+        "although they are private.",
         ("label-studio",),
         fixed=True,
     ),
@@ -274,7 +283,8 @@ SETTINGS: tuple[Setting, ...] = (
         "ALLOW_CUSTOM_MODEL_PATH",
         "bool",
         "false",
-        "Whether model_path of a control may name a weights file in MODEL_ROOT that models.yaml does not.",
+        "Whether model_path of a control may name a weights file in MODEL_ROOT "
+        "that models.yaml does not.",
         ("backend",),
     ),
     Setting(
@@ -317,7 +327,14 @@ SETTINGS: tuple[Setting, ...] = (
         minimum=2,
         maximum=256,
     ),
-    Setting("LOG_LEVEL", "str", "INFO", "DEBUG, INFO, WARNING or ERROR.", ("backend", "setup")),
+    Setting(
+        "LOG_LEVEL",
+        "str",
+        "INFO",
+        "How much is logged: DEBUG, INFO, WARNING or ERROR.",
+        ("backend", "setup"),
+        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+    ),
     Setting(
         "SETUP_TIMEOUT",
         "int",
@@ -350,8 +367,9 @@ SETTINGS: tuple[Setting, ...] = (
         "TORCH_INDEX",
         "url",
         "",
-        "Index that torch and torchvision come from, with the pinned version. Empty: the lock file "
-        "with its hashes. https://download.pytorch.org/whl/cpu is a fifth of the size, without CUDA.",
+        "Index that torch and torchvision come from, with the pinned version. Empty: the lock "
+        "file with its hashes. https://download.pytorch.org/whl/cpu is a fifth of the size, "
+        "without CUDA.",
         ("build",),
     ),
 )
@@ -363,18 +381,26 @@ def read(reader: Reader, environ: Mapping[str, str] | None = None) -> dict[str, 
     """The values of the settings that ``reader`` has, from the environment or by default.
 
     Raises:
-        SettingError: a value cannot be used.
+        SettingError: a value cannot be used, or one of user and password is empty.
     """
     environ = os.environ if environ is None else environ
     values = {}
     for setting in SETTINGS:
         if reader in setting.readers:
             text = environ.get(setting.name, "").strip()
-            # Empty is a value of its own only for these two: it turns authentication off.
-            if setting.name in environ and setting.name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"):
+            # Nothing is a value of its own only for these two: it turns authentication off, and the
+            # default is for .env.
+            if setting.name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"):
                 values[setting.name] = text
             else:
                 values[setting.name] = setting.parse(text or setting.default)
+    user, password = values.get("BASIC_AUTH_USER"), values.get("BASIC_AUTH_PASS")
+    if bool(user) != bool(password):
+        empty = "BASIC_AUTH_PASS" if user else "BASIC_AUTH_USER"
+        raise SettingError(
+            f"{empty}: found nothing, expected a value; "
+            "set BASIC_AUTH_USER and BASIC_AUTH_PASS both to nothing for no authentication"
+        )
     return values
 
 
@@ -398,7 +424,8 @@ def main(argv: list[str] | None = None) -> int:
         )
         unit = f" In {setting.unit}." if setting.unit and setting.unit != "score" else ""
         print(
-            f"| `{setting.name}` | {default} | {', '.join(setting.readers)} | {setting.meaning}{unit} |"
+            f"| `{setting.name}` | {default} | {', '.join(setting.readers)} "
+            f"| {setting.meaning}{unit} |"
         )
     return 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,8 +15,9 @@ def regions(
 ) -> list[dict[str, Any]]:
     """The rectangles of ``boxes`` on an image of ``width`` x ``height`` pixels.
 
-    Boxes whose class has no label are left out, and so are those with no area inside the image.
-    ``x``, ``y``, ``width`` and ``height`` are 0 to 100 and end inside the image; ``score`` is 0 to 1.
+    Boxes whose class has no label are left out, and so are those with no area inside the image and
+    those with an edge or a score that is no number, which Label Studio would not take.
+    ``x``, ``y``, ``width`` and ``height`` are 0 to 100 and end inside it; ``score`` is 0 to 1.
     https://labelstud.io/tags/rectanglelabels
     """
     found = []
@@ -25,7 +27,8 @@ def regions(
         label = labels.get(index)
         x0, x1 = sorted(_percent(edge, width) for edge in (left, right))
         y0, y1 = sorted(_percent(edge, height) for edge in (top, bottom))
-        if label is None or x1 <= x0 or y1 <= y0:
+        # Written so that NaN, which compares false with everything, is left out too.
+        if label is None or not (x1 > x0 and y1 > y0) or math.isnan(score):
             continue
         found.append(
             {

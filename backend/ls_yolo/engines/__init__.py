@@ -45,7 +45,7 @@ class Engine(Protocol):
     def predict(
         self, images: Sequence[Image], conf: float, iou: float, imgsz: int | None
     ) -> list[Boxes]:
-        """The boxes of each image, in order. ``imgsz`` None means the weights' own size, in pixels."""
+        """The boxes of each image, in order. ``imgsz`` is in pixels; None: the weights' own."""
 
     def release(self) -> None:
         """Gives the memory back. The engine is not used afterwards."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
+import torch  # type: ignore[import-not-found,unused-ignore]
 from ultralytics import YOLO
 
 from ls_yolo.engines import Boxes, EngineError, Image
