@@ -32,6 +32,7 @@ BASE = f"debian:{SUITE}-slim"
 FIRST_ANSWER = 30
 WHOLE_PULL = 900
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "FTP_PROXY", "NO_PROXY", "ALL_PROXY")
+FOLDER_PREFIX = "ls-yolo-base-"
 DEBIAN_KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 
 
@@ -140,7 +141,11 @@ def bootstrap(image: str) -> None:
     scripts = Path("/usr/share/debootstrap/scripts")
     script = next((str(scripts / name) for name in (SUITE, "sid") if (scripts / name).exists()), "")
 
-    with tempfile.TemporaryDirectory(prefix="ls-yolo-base-", dir="/var/tmp") as parent:
+    for left in left_behind(Path("/var/tmp")):
+        remove_root(left / "root", host.root)
+        shutil.rmtree(left)
+    prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir="/var/tmp") as parent:
         folder = Path(parent) / "root"
         try:
             shell = [
@@ -169,6 +174,16 @@ def bootstrap(image: str) -> None:
             import_folder(folder, image, host.root)
         finally:
             remove_root(folder, host.root)
+
+
+def left_behind(parent: Path) -> list[Path]:
+    """Folders of earlier runs that were killed: their names hold the number of the process."""
+    return [
+        folder
+        for folder in parent.glob(f"{FOLDER_PREFIX}*-*")
+        if folder.lstat().st_uid == os.geteuid()
+        and not Path("/proc", folder.name.removeprefix(FOLDER_PREFIX).split("-")[0]).exists()
+    ]
 
 
 def import_folder(folder: Path, image: str, root: Sequence[str]) -> None:
@@ -200,11 +215,16 @@ def remove_root(folder: Path, root: Sequence[str]) -> None:
 def ensure_base(image: str = BASE) -> None:
     if common.output([common.docker(), "image", "inspect", "-f", "{{.Id}}", image]):
         return
+    if not common.output([common.docker(), "version", "--format", "{{.Server.Version}}"]):
+        raise Failure("the engine does not answer. Run: python3 scripts/install_engine.py")
     if not pull(image):
         bootstrap(image)
 
 
 # The images
+
+# The secret travels in the environment: a file would stay behind when this is killed.
+MIRRORS = "LS_YOLO_MIRRORS"
 
 
 def torch_source(index: str) -> str:
@@ -239,7 +259,7 @@ def revision(folder: str) -> str:
 
 
 def build_command(
-    name: str, tag: str, values: Mapping[str, str], mirrors: Path, builder: str, revision: str
+    name: str, tag: str, values: Mapping[str, str], builder: str, revision: str
 ) -> list[str]:
     arguments = {"VERSION": common.project_version(), "REVISION": revision}
     if name == "backend":
@@ -251,7 +271,7 @@ def build_command(
         # A statement of how it was built holds the time, and so makes each image another one.
         "--provenance=false",
         "--build-context", f"kit={common.ROOT / 'scripts' / 'image'}",
-        "--secret", f"id=mirrors,src={mirrors}",
+        "--secret", f"id=mirrors,env={MIRRORS}",
     ]  # fmt: skip
     if bundle := certificates(values):
         command += ["--secret", f"id=ca,src={bundle}"]
@@ -268,12 +288,10 @@ def build_command(
 def build(name: str, tag: str, values: Mapping[str, str]) -> None:
     say(f"{tag}: building from {name}/")
     builder = common.output([common.docker(), "context", "show"]) or "default"
-    with tempfile.NamedTemporaryFile("w", prefix="ls-yolo-") as mirrors:  # its mode is 0600
-        mirrors.write(mirrors_text(values))
-        mirrors.flush()
-        command = build_command(name, tag, values, Path(mirrors.name), builder, revision(name))
-        if subprocess.run(command, stdin=subprocess.DEVNULL).returncode == 0:
-            return
+    command = build_command(name, tag, values, builder, revision(name))
+    environment = {**os.environ, MIRRORS: mirrors_text(values)}
+    if subprocess.run(command, stdin=subprocess.DEVNULL, env=environment).returncode == 0:
+        return
     root = Path(common.output([common.docker(), "info", "-f", "{{.DockerRootDir}}"]) or "/var/lib")
     free = shutil.disk_usage(nearest(root)).free / 10**9
     raise Failure(

@@ -303,19 +303,32 @@ def init_system(systemd: bool, first_process: str, has_script: bool) -> str:
 
 
 def stale_pid_file(path: Path, proc: Path = Path("/proc")) -> bool:
-    """Whether a pid file names a process that is not the program that wrote it."""
+    """Whether a pid file names a process that is not the program that wrote it, or has ended."""
     try:
-        process = int(path.read_text())
-        name = (proc / str(process) / "comm").read_text().strip()
-    except (OSError, ValueError):
-        return path.exists()
-    return name not in ("dockerd", "containerd")
+        name, alive = process_of(int(path.read_text()), proc)
+    except ValueError:
+        return True
+    except OSError:
+        return False
+    return not alive or name not in ("dockerd", "containerd")
 
 
-def wait_for(ready: Callable[[], bool], seconds: float) -> bool:
+def process_of(number: int, proc: Path = Path("/proc")) -> tuple[str, bool]:
+    """Name of a process, and whether it lives: one that nobody has waited for (Z) does not."""
+    try:
+        name, _, rest = (proc / str(number) / "stat").read_text().rpartition(")")
+    except OSError:
+        return "", False
+    return name.partition("(")[2], rest.split()[0] not in ("Z", "X")
+
+
+def wait_for(
+    ready: Callable[[], bool], seconds: float, alive: Callable[[], bool] = lambda: True
+) -> bool:
+    """Whether ``ready`` comes true in time; ends early when it cannot any more."""
     end = time.monotonic() + seconds
     while not ready():
-        if time.monotonic() > end:
+        if time.monotonic() > end or not alive():
             return False
         time.sleep(0.5)
     return True
@@ -330,6 +343,7 @@ def running() -> bool:
 def start(log: Path = LOG) -> None:
     """Starts the engine and waits until it answers."""
     root = common.as_root()
+    process = 0
     comm = Path("/proc/1/comm")
     way = init_system(
         Path("/run/systemd/system").is_dir(),
@@ -353,14 +367,14 @@ def start(log: Path = LOG) -> None:
             if stale_pid_file(Path(pid_file)):
                 subprocess.run([*root, "rm", "-f", pid_file])
         # A session of its own, so that closing this terminal or stopping make does not end it.
-        shell = f"exec setsid {program} >>{log} 2>&1 </dev/null &"
-        subprocess.run([*root, "sh", "-c", shell], stdin=subprocess.DEVNULL)
+        shell = f"setsid {program} >>{log} 2>&1 </dev/null & echo $!"
+        process = int(common.output([*root, "sh", "-c", shell]) or 0)
         where = str(log)
-    if wait_for(running, 30):
+    if wait_for(running, 30, lambda: not process or process_of(process)[1]):
         return
     lines = tail_of(way, root, log)
     raise Failure(
-        f"the engine did not answer within 30 seconds. The end of its log ({where}):\n{lines}\n"
+        f"the engine did not start within 30 seconds. The end of its log ({where}):\n{lines}\n"
         "Put right what the log names, then run this again. Inside a container the engine needs "
         "one that is privileged and has a volume at /var/lib/docker"
     )

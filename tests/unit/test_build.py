@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
-from pathlib import Path
 
 import build
 import common
@@ -23,7 +23,7 @@ def command(monkeypatch):
 
     def make(name="backend", **changes):
         values = {**VALUES, **changes}
-        return build.build_command(name, "t:1", values, Path("/tmp/m"), "default", "abc")
+        return build.build_command(name, "t:1", values, "default", "abc")
 
     return make
 
@@ -108,6 +108,15 @@ def test_a_registry_that_never_answers(registry, monkeypatch):
     monkeypatch.setattr(build, "FIRST_ANSWER", 0.2)
     registry("exec sleep 60")
     assert not build.pull("debian:trixie-slim")
+
+
+def test_what_a_killed_run_left_is_found(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = tmp_path / f"{build.FOLDER_PREFIX}{ended.pid}-abc"
+    for folder in (left, tmp_path / f"{build.FOLDER_PREFIX}{os.getpid()}-abc", tmp_path / "other"):
+        folder.mkdir()
+    assert build.left_behind(tmp_path) == [left]
 
 
 def test_the_base_image_names_no_mirror():

@@ -140,9 +140,11 @@ def test_a_pid_file_that_a_crash_left_is_known(tmp_path):
     assert install_engine.stale_pid_file(file)  # this test is no dockerd
     proc = tmp_path / "proc" / "7"
     proc.mkdir(parents=True)
-    (proc / "comm").write_text("dockerd\n")
+    (proc / "stat").write_text("7 (dockerd) S 1 7 7 0")
     file.write_text("7")
     assert not install_engine.stale_pid_file(file, tmp_path / "proc")
+    (proc / "stat").write_text("7 (dockerd) Z 1 7 7 0")  # killed, and nobody has waited for it
+    assert install_engine.stale_pid_file(file, tmp_path / "proc")
     file.write_text("")
     assert install_engine.stale_pid_file(file)
 
@@ -150,3 +152,4 @@ def test_a_pid_file_that_a_crash_left_is_known(tmp_path):
 def test_waiting_ends():
     assert install_engine.wait_for(lambda: True, 0)
     assert not install_engine.wait_for(lambda: False, 0)
+    assert not install_engine.wait_for(lambda: False, 60, alive=lambda: False)
