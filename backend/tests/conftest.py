@@ -1,0 +1,132 @@
+"""What the backend's unit tests share. The one thing that is not real is the engine: no torch here.
+
+A weights file of these tests is JSON: ``names`` (class index to class name), ``boxes`` (left, top,
+right, bottom in pixels, score, class index) and ``fails`` (widths of images that break the engine).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from ls_yolo import engines, registry
+from ls_yolo.engines import Boxes, Image
+from ls_yolo.registry import Registry
+
+PERSON_CAR = """<View>
+  <Image name="image" value="$image"/>
+  <RectangleLabels name="label" toName="image">
+    <Label value="person"/>
+    <Label value="car"/>
+  </RectangleLabels>
+</View>"""
+
+
+class FakeEngine:
+    """Stands in for torch: answers every image with the boxes of its weights file above ``conf``."""
+
+    calls: list[dict[str, Any]]
+
+    def __init__(self, weights: Path, calls: list[dict[str, Any]]) -> None:
+        try:
+            content = json.loads(weights.read_text())
+        except ValueError as error:
+            raise engines.EngineError(f"{weights}: cannot be loaded: {error}") from error
+        self.names = {int(index): name for index, name in content["names"].items()}
+        self._boxes = sorted(content.get("boxes", []), key=lambda box: -box[4])
+        self._fails = content.get("fails", [])
+        self._weights = weights.name
+        self.calls = calls
+
+    def warm_up(self) -> None:
+        self.calls.append({"weights": self._weights, "warm_up": True})
+
+    def predict(
+        self, images: Sequence[Image], conf: float, iou: float, imgsz: int | None
+    ) -> list[Boxes]:
+        self.calls.append(
+            {
+                "weights": self._weights,
+                "count": len(images),
+                "conf": conf,
+                "iou": iou,
+                "imgsz": imgsz,
+            }
+        )
+        found = []
+        for image in images:
+            if image.shape[1] in self._fails or "all" in self._fails:
+                raise RuntimeError("CUDA error: an illegal memory access was encountered")
+            rows = np.array([b for b in self._boxes if b[4] >= conf], np.float32).reshape(-1, 6)
+            found.append(Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64)))
+        return found
+
+    def release(self) -> None:
+        self.calls.append({"weights": self._weights, "release": True})
+
+
+@pytest.fixture
+def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Every call to an engine, in order; with it, `engines.load` makes a `FakeEngine`."""
+    calls: list[dict[str, Any]] = []
+    monkeypatch.setattr(engines, "load", lambda weights, device: FakeEngine(weights, calls))
+    return calls
+
+
+@pytest.fixture
+def models_dir(tmp_path: Path) -> Path:
+    folder = tmp_path / "models"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def write_weights(models_dir: Path) -> Callable[..., Path]:
+    """Makes a weights file: ``write_weights("a.pt", {0: "person"}, boxes=[...])``."""
+
+    def write(name: str, names: Mapping[int, str], **more: Any) -> Path:
+        path = models_dir / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"names": names, **more}))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def make_registry(models_dir: Path, engine_calls: list[dict[str, Any]]) -> Callable[..., Registry]:
+    """Loads the models of a models.yaml text: ``make_registry("a: {weights: a.pt}")``."""
+
+    def make(text: str, *, default: str = "", custom: bool = False, conf: float = 0.5) -> Registry:
+        path = models_dir / "models.yaml"
+        path.write_text(text)
+        entries = registry.read(path, models_dir, conf)
+        return Registry(entries, "cpu", default, custom, models_dir, conf)
+
+    return make
+
+
+@pytest.fixture
+def datasets(tmp_path: Path) -> Path:
+    folder = tmp_path / "datasets"
+    (folder / "demo").mkdir(parents=True)
+    return folder
+
+
+@pytest.fixture
+def write_image(datasets: Path) -> Callable[..., str]:
+    """Puts a picture in the datasets folder; returns the URL that Label Studio writes for it."""
+
+    def write(name: str = "demo/a.jpg", width: int = 200, height: int = 100) -> str:
+        path = datasets / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), np.zeros((height, width, 3), np.uint8))
+        return f"/data/local-files/?d={name}"
+
+    return write
