@@ -1,1 +1,1 @@
-"""What the ls-yolo image adds to Label Studio: settings, a start that checks, and a spared backend."""
+"""What the ls-yolo image adds to Label Studio: settings, a start that checks, a spared backend."""

@@ -1,9 +1,10 @@
-"""The first user of Label Studio, its organization and its API token: made once, repaired at each start.
+"""The first user, its organization and its API token: made once, repaired at each start.
 
-Upstream reads its variables for these only while it makes the user, and a token of the usual kind only
-counts if the organization was made with it. Here the start looks at what is there and puts right what
-the kit needs, so a token that was reset in the page, or a start that was cut off, heals itself. What a
-person may change stays changed: the password is set when the user is made and never again.
+Upstream reads its variables for these only while it makes the user, and a token of the usual kind
+only counts if the organization was made with it. Here the start looks at what is there and puts
+right what the kit needs, so a token that was reset in the page, or a start that was cut off, heals
+itself. What a person may change stays changed: the password is set when the user is made and never
+again.
 """
 
 # Django and Label Studio are there in the image, not where this is checked.

@@ -2,9 +2,9 @@
 
     python -m ls_kit.entrypoint [serve|prepare]
 
-``prepare`` ends after the database and the user are ready. Whatever a person must put right ends the
-start with one message and exit status 78 (sysexits' EX_CONFIG); a start that was cut off at any point
-is safe to repeat, and two at once wait for each other.
+``prepare`` ends after the database and the user are ready. Whatever a person must put right ends
+the start with one message and exit status 78 (sysexits' EX_CONFIG); a start that was cut off at any
+point is safe to repeat, and two at once wait for each other.
 """
 
 # Django and Label Studio are there in the image, not where this is checked.
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import fcntl
 import importlib.util
 import os
@@ -72,19 +73,21 @@ def check_environment(environ: Mapping[str, str]) -> account.Account:
     low, high = THREADS
     text = environ.get("LABEL_STUDIO_THREADS", "").strip() or "8"
     if not text.isascii() or not text.isdigit() or not low <= int(text) <= high:
-        raise StartError(f"LABEL_STUDIO_THREADS: found {text!r}, expected a number from {low} to {high}")
+        raise StartError(
+            f"LABEL_STUDIO_THREADS: found {text!r}, expected a number from {low} to {high}"
+        )
     # Upstream takes no notice of an address without a scheme, and links go to the wrong place.
     host = variable(environ, "HOST")
     if host and not host.startswith(("http://", "https://")):
         raise StartError(
-            f"LABEL_STUDIO_HOST: found {host!r}, expected the full address that people open, such as "
-            "https://labels.example.com"
+            f"LABEL_STUDIO_HOST: found {host!r}, expected the full address that people open, "
+            "such as https://labels.example.com"
         )
     for origin in variable(environ, "CSRF_TRUSTED_ORIGINS").split(","):
         if origin.strip() and "://" not in origin:
             raise StartError(
-                f"CSRF_TRUSTED_ORIGINS: found {origin.strip()!r}, expected origins with their scheme, "
-                "such as https://labels.example.com"
+                f"CSRF_TRUSTED_ORIGINS: found {origin.strip()!r}, expected origins with their "
+                "scheme, such as https://labels.example.com"
             )
     kind = variable(environ, "DJANGO_DB", "sqlite")
     if kind not in ("sqlite", "default", "postgresql"):
@@ -104,10 +107,16 @@ def check_folder(folder: Path) -> None:
             status = folder.stat()
             state = f", owner {status.st_uid}:{status.st_gid}, mode {status.st_mode & 0o7777:o}"
         user = f"{os.getuid()}:{os.getgid()}"
+        cures = {
+            errno.EACCES: f"`chown -R {user}` on the folder or volume that is mounted there; in "
+            f"Kubernetes, fsGroup: {os.getgid()}",
+            errno.EROFS: "Mount a volume there that can be written",
+            errno.ENOSPC: "Free some space on the disk that it lies on",
+        }
+        cures[errno.EPERM] = cures[errno.EACCES]
+        cure = cures.get(error.errno or 0, "")
         raise StartError(
-            f"{folder} cannot be written: {error.strerror} (user {user}{state}). If the owner is the "
-            f"reason: `chown -R {user}` on the folder or volume that is mounted there; in Kubernetes, "
-            f"fsGroup: {os.getgid()}"
+            f"{folder} cannot be written: {error.strerror} (user {user}{state}). {cure}".rstrip()
         ) from None
 
 
@@ -147,7 +156,7 @@ def place_template(database: Path, template: Path = TEMPLATE) -> bool:
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """Holds ``path`` for one start at a time; it is let go when the process ends, however it ends."""
+    """Holds ``path`` for one start at a time, until that process ends, however it ends."""
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

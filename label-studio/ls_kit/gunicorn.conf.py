@@ -15,8 +15,8 @@ bind = "0.0.0.0:8080"
 workers = 1
 worker_class = "gthread"
 threads = int(os.environ.get("LABEL_STUDIO_THREADS") or 8)
-# The worker reports from its main thread while requests run in others, so this bounds no request; it
-# restarts a worker that hangs as a whole.
+# The worker reports from its main thread while requests run in others, so this bounds no request;
+# it restarts a worker that hangs as a whole.
 timeout = 180
 # Less than the 10 s after which Docker kills.
 graceful_timeout = 8
@@ -24,8 +24,8 @@ keepalive = 5
 # On a disk, the worker's sign of life could wait for the disk.
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
 
-# The Data Manager puts filters into its addresses, and on 127.0.0.1 a browser sends along the cookies
-# of every other port.
+# The Data Manager puts filters into its addresses, and on 127.0.0.1 a browser sends along the
+# cookies of every other port.
 limit_request_line = 8190
 limit_request_field_size = 32768
 

@@ -1,4 +1,4 @@
-"""Exit status 0 if Label Studio answers on this container's port 8080. Imports little, to start fast."""
+"""Exit status 0 if Label Studio answers on port 8080 here. Imports little, to start fast."""
 
 from __future__ import annotations
 

@@ -4,8 +4,8 @@ What is plain environment is set in the Dockerfile. Label Studio reads most vari
 ``LABEL_STUDIO_X``, ``HEARTEX_X`` or ``X``; that holds here too.
 """
 # Upstream's settings are a star import by nature: all of its names are settings.
-# ruff: noqa: F403, F405
-# mypy: disable-error-code="import-not-found,import-untyped,name-defined"
+# ruff: noqa: E402, F403, F405
+# mypy: disable-error-code="import-not-found,import-untyped,name-defined,used-before-def,has-type"
 
 from __future__ import annotations
 
@@ -21,14 +21,16 @@ for _name in ("SESSION_COOKIE_SECURE", "CSRF_COOKIE_SECURE", "CSRF_COOKIE_HTTPON
     for _prefix in ("LABEL_STUDIO_", "HEARTEX_", ""):
         _word = os.environ.get(_prefix + _name)
         if _word is not None:
-            os.environ[_prefix + _name] = str(int(_word.strip().lower() in ("1", "true", "yes", "on")))
+            os.environ[_prefix + _name] = str(
+                int(_word.strip().lower() in ("1", "true", "yes", "on"))
+            )
 
 # Before its own logging is set up, upstream would log everything from DEBUG on.
 logging.basicConfig(level=logging.WARNING)
 warnings.filterwarnings("ignore", message="Accessing the database during app initialization")
 
-# While they load, upstream's settings are asked for by modules that they import. The half that is done
-# is found under the name of the settings module, so for that while it must be upstream's.
+# While they load, upstream's settings are asked for by modules that they import. The half that is
+# done is found under the name of the settings module, so for that while it must be upstream's.
 os.environ["DJANGO_SETTINGS_MODULE"] = "core.settings.label_studio"
 try:
     from core.settings.label_studio import *
@@ -38,7 +40,7 @@ finally:
 
 from ls_kit.ssrf import DEFAULT_BANNED, BannedSubnets, parse_hosts, parse_networks
 
-# --- SSRF: the list of upstream, complete but for the backend (see ssrf.py) --------------------------
+# --- SSRF: the list of upstream, complete but for the backend (see ssrf.py) -----------------------
 # Upstream's own list is switched off because it cannot be cut; ours takes its place. Who sets
 # USE_DEFAULT_BANNED_SUBNETS=false has asked for no list at all, and gets that, as upstream.
 USER_ADDITIONAL_BANNED_SUBNETS: Any = BannedSubnets(
@@ -48,9 +50,10 @@ USER_ADDITIONAL_BANNED_SUBNETS: Any = BannedSubnets(
 )
 USE_DEFAULT_BANNED_SUBNETS = False
 
-# --- SQLite ------------------------------------------------------------------------------------------
+# --- SQLite ---------------------------------------------------------------------------------------
 # WAL: readers do not wait for a writer. IMMEDIATE: a transaction takes its turn to write when it
-# begins; one that reads first and writes later fails at once, timeout or not, if another came between.
+# begins; one that reads first and writes later fails at once, timeout or not, if another came
+# between.
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
     DATABASES["default"]["OPTIONS"] = {
         "timeout": 30,
@@ -58,7 +61,7 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
         "init_command": "PRAGMA journal_mode=WAL",
     }
 
-# --- Forms and cookies behind a proxy ----------------------------------------------------------------
+# --- Forms and cookies behind a proxy -------------------------------------------------------------
 # Whoever names the address that people open (LABEL_STUDIO_HOST) need not name it a second time.
 _host = urlsplit(HOSTNAME)
 CSRF_TRUSTED_ORIGINS = [
@@ -71,7 +74,7 @@ if _host.netloc and f"{_host.scheme}://{_host.netloc}" not in CSRF_TRUSTED_ORIGI
 if _host.scheme == "https" and not has_env("SESSION_COOKIE_SECURE"):
     SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = True
 
-# --- Logs --------------------------------------------------------------------------------------------
+# --- Logs -----------------------------------------------------------------------------------------
 # Django's messages reach the root logger's handler; upstream gives them a second one of their own.
 LOGGING["loggers"]["django"]["handlers"] = []
 

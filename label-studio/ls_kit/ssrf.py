@@ -1,10 +1,10 @@
 """SSRF protection stays on; exactly the addresses of the ML backend are spared.
 
-Label Studio refuses to call any private address, and a backend beside it has no other. Upstream's only
-way out is to switch its list off and write one's own, by subnet and by hand. Here the list is the same
-and stays complete; at every check the addresses that ``SSRF_ALLOWED_HOSTS`` resolve to at that moment
-are cut out of it, so a backend made anew with another address is reached without a restart, and its
-neighbours never are.
+Label Studio refuses to call any private address, and a backend beside it has no other. Upstream's
+only way out is to switch its list off and write one's own, by subnet and by hand. Here the list is
+the same and stays complete; at every check the addresses that ``SSRF_ALLOWED_HOSTS`` resolve to at
+that moment are cut out of it, so a backend made anew with another address is reached without a
+restart, and its neighbours never are.
 """
 
 from __future__ import annotations
@@ -199,7 +199,9 @@ class BannedSubnets:
         """The addresses that may be called now although they are private."""
         with self._lock:
             if self._clock() >= self._until:
-                self._spared = sparable(text for host in self.hosts for text in self._resolver(host))
+                self._spared = sparable(
+                    text for host in self.hosts for text in self._resolver(host)
+                )
                 self._until = self._clock() + self._seconds
             return self._spared
 
