@@ -26,11 +26,12 @@ def from_extra_params(value: Any) -> tuple[str, ...]:
     Raises:
         SelectionError: the value has another form.
     """
-    if isinstance(value, str) and value.strip():
+    if isinstance(value, str):
+        value = value.strip()
         try:
-            value = json.loads(value)
-        except ValueError:
-            value = [value.strip()]
+            value = json.loads(value) if value else None
+        except (ValueError, RecursionError):
+            value = [value]
         if isinstance(value, str):
             value = [value]
     if not value:

@@ -29,7 +29,7 @@ PERSON_CAR = """<View>
 
 
 class FakeEngine:
-    """Stands in for torch: answers every image with the boxes of its weights file above ``conf``."""
+    """Stands in for torch: every image has the boxes of the weights file that reach ``conf``."""
 
     calls: list[dict[str, Any]]
 
