@@ -374,7 +374,7 @@ def start(log: Path = LOG) -> None:
         return
     lines = tail_of(way, root, log)
     raise Failure(
-        f"the engine did not start within 30 seconds. The end of its log ({where}):\n{lines}\n"
+        f"the engine did not start. The end of its log ({where}):\n{lines}\n"
         "Put right what the log names, then run this again. Inside a container the engine needs "
         "one that is privileged and has a volume at /var/lib/docker"
     )
