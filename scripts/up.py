@@ -27,6 +27,8 @@ import compose
 SERVICES = ("label-studio", "backend")
 # Longer than the services' own start_period: a first start migrates a database and loads models.
 HEALTHY_WITHIN = 600
+# What setup exits with when Label Studio does not take its token.
+EX_NOPERM = 77
 
 
 def step(text: str) -> None:
@@ -102,7 +104,14 @@ def start_services() -> None:
 
 
 def run_setup() -> None:
-    if compose_run("run", "--rm", "-T", "setup"):
+    code = compose_run("run", "--rm", "-T", "setup")
+    if code == EX_NOPERM:
+        # Someone has reset the token in Label Studio; its start puts that of .env back.
+        say("restarting label-studio, which takes the token of .env when it starts")
+        compose_run("restart", "label-studio")
+        start_services()
+        code = compose_run("run", "--rm", "-T", "setup")
+    if code:
         raise Failure(
             "setup did not reach its goal; the lines above say why and what to do. "
             "Then run make up again: it goes on where it stopped"
