@@ -42,6 +42,9 @@ def run_main(main: Callable[[], int]) -> NoReturn:
     except Failure as failure:
         say_error(str(failure))
         code = 1
+    except BrokenPipeError:  # whoever read our output has gone: make up | head
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = 141
     except KeyboardInterrupt:
         say_error("stopped; it is safe to run the same command again")
         code = 130

@@ -174,6 +174,8 @@ def main() -> int:
     added = make(path, os.environ, torch_index_for_host)
     if new:
         say(f"{path.name}: made, with new secrets; only you can read it")
+        if taken := [name for name in added if os.environ.get(name, "").strip()]:
+            say(f"{path.name}: taken from the environment: {', '.join(taken)}")
     elif added:
         say(f"{path.name}: added {', '.join(added)}")
     else:

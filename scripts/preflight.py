@@ -383,7 +383,9 @@ def all_checks(ports: bool = True) -> list[Check]:
     values = common.values()
     release = os_release()
     engine = find_engine()
-    installable = bool(family(release)) and common.may_become_root()
+    # sudo is asked only where something is missing: a refusal is logged and may alarm someone.
+    lacking = engine.state in ("missing", "stopped") or bool(engine.lacks())
+    installable = lacking and bool(family(release)) and common.may_become_root()
     tags = common.images()
     there = images_built(list(tags.values())) if engine.state == "answers" else set()
     cpu_torch = values["TORCH_INDEX"].rstrip("/").endswith("/cpu")

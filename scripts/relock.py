@@ -3,8 +3,7 @@
 
     relock.py [--upgrade] [FOLDER_OR_FILE...]     all of them if none is named
 
-Without --upgrade a locked version stays as long as its .in file allows it. Beside an .in file,
-``overrides.txt`` replaces what packages ask for. No lock names an index or a path of this machine.
+Without --upgrade a locked version stays as long as its .in file allows it. No lock names an index or a path of this machine.
 """
 
 from __future__ import annotations
@@ -24,12 +23,14 @@ from testtools import index_environment, uv
 @dataclass(frozen=True)
 class Lock:
     """One lock. ``constraints``: locks to agree with. ``without``: a lock whose packages are left
-    out, because it is installed first. ``universal``: for every system, not just our images'.
+    out, because it is installed first. ``overrides``: a file beside the .in file that replaces what
+    packages ask for. ``universal``: for every system, not just our images'.
     """
 
     source: str
     constraints: tuple[str, ...] = ()
     without: str = ""
+    overrides: str = ""
     universal: bool = False
 
     @property
@@ -45,9 +46,14 @@ class Lock:
 LOCKS = (
     Lock("scripts/image/uv.in", universal=True),
     Lock("backend/torch.in"),
-    Lock("backend/requirements.in", ("backend/torch.lock",), "backend/torch.lock"),
+    Lock(
+        "backend/requirements.in",
+        constraints=("backend/torch.lock",),
+        without="backend/torch.lock",
+        overrides="overrides.txt",
+    ),
     Lock("label-studio/build.in"),
-    Lock("label-studio/requirements.in"),
+    Lock("label-studio/requirements.in", overrides="overrides.txt"),
     Lock("requirements-dev.in", universal=True),
 )
 
@@ -67,8 +73,8 @@ def command(lock: Lock, uv: Path, upgrade: bool) -> list[str]:
         words += ["--universal", "--python-version", common.minimums()["python"]]
     else:
         words += ["--python-platform", "linux", "--python-version", "3.13"]
-    if (lock.folder / "overrides.txt").is_file():
-        words += ["--override", "overrides.txt"]
+    if lock.overrides:
+        words += ["--override", lock.overrides]
     for constraint in lock.constraints:
         words += ["--constraint", str(common.ROOT / constraint)]
     if lock.without:
