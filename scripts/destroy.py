@@ -11,7 +11,6 @@ import subprocess
 import sys
 
 import common
-
 import compose
 
 

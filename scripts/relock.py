@@ -3,7 +3,8 @@
 
     relock.py [--upgrade] [FOLDER_OR_FILE...]     all of them if none is named
 
-Without --upgrade a locked version stays as long as its .in file allows it. No lock names an index or a path of this machine.
+Without --upgrade a locked version stays as long as its .in file allows it. No lock names an index
+or a path of this machine.
 """
 
 from __future__ import annotations

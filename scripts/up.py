@@ -16,13 +16,12 @@ from typing import Any
 
 import build
 import common
+import compose
 import demo
 import env
 import install_engine
 import preflight
 from common import Failure, say
-
-import compose
 
 SERVICES = ("label-studio", "backend")
 # Longer than the services' own start_period: a first start migrates a database and loads models.

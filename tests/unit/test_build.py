@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import subprocess
 
+import pytest
+
 import build
 import common
-import pytest
 
 VALUES = {
     "CA_BUNDLE": "",

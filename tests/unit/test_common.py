@@ -8,10 +8,11 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import common
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
+
+import common
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import env
 import pytest
 import yaml
+
+import env
 from ls_yolo.settings import BY_NAME, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,10 @@ import stat
 import threading
 import zipfile
 
+import pytest
+
 import common
 import demo
-import pytest
 from demo import Item, Wheel
 
 PHOTO = b"a photograph"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import stat
 
+import pytest
+
 import common
 import env
-import pytest
 
 NO_INDEX = staticmethod(lambda: "").__func__
 

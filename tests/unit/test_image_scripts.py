@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
+import http.server
 import os
 import subprocess
+import threading
+import zipfile
+
+import pytest
 
 import common
-import pytest
 
 LOCK = """\
 # a comment
@@ -115,6 +121,82 @@ def test_a_lock_without_torch_is_refused(kit, tmp_path):
     assert done.returncode == 1
     assert "no line torch==" in done.stderr
     assert not log
+
+
+def fake_wheel(folder, name, version, *requires):
+    """A wheel with nothing in it but its name; returns its hash."""
+    file = name.replace("-", "_")
+    info = f"{file}-{version}.dist-info"
+    metadata = f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n"
+    metadata += "".join(f"Requires-Dist: {required}\n" for required in requires)
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{file}-{version}-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{info}/METADATA", metadata)
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture
+def indexes(tmp_path):
+    """Two package indexes on this machine, ``main`` and ``torch``, each a folder of folders."""
+    root = tmp_path / "indexes"
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            pass
+
+    server = http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(Quiet, directory=str(root))
+    )
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield root, f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+UV = common.ROOT / ".tools" / "uv" / "bin" / "uv"
+
+
+@pytest.mark.skipif(not UV.exists(), reason="uv is not here: make test-tools")
+def test_the_real_uv_takes_torch_from_its_index(tmp_path, indexes):
+    root, url = indexes
+    needs = ("typing-extensions", "nvidia-cublas")
+    locked = fake_wheel(root / "main/torch", "torch", "2.10.0", *needs)
+    fake_wheel(root / "torch/torch", "torch", "2.10.0+cpu", *needs)
+    pinned = fake_wheel(root / "main/typing-extensions", "typing-extensions", "4.15.0")
+    # An index of torch holds old copies of common packages too; they must not win.
+    fake_wheel(root / "torch/typing-extensions", "typing-extensions", "4.9.0")
+    fake_wheel(root / "torch/nvidia-cublas", "nvidia-cublas", "12.1")
+    (tmp_path / "torch.lock").write_text(
+        f"torch==2.10.0 \\\n    --hash=sha256:{locked}\n"
+        f"typing-extensions==4.15.0 \\\n    --hash=sha256:{pinned}\n"
+    )
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "mirrors").write_text(
+        f"PIP_INDEX_URL='{url}/main'\nTORCH_INDEX='{url}/torch'\n"
+    )
+    venv = tmp_path / "venv"
+    subprocess.run([str(UV), "venv", "--quiet", str(venv)], check=True)
+    script = common.ROOT / "scripts" / "image" / "uv-install"
+    done = subprocess.run(
+        [str(script), "--torch", str(venv), str(tmp_path / "torch.lock")],
+        env={
+            "PATH": f"{UV.parent}:{os.environ['PATH']}",
+            "SECRETS_DIR": str(tmp_path / "secrets"),
+            "NO_PROXY": "127.0.0.1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    installed = {path.name for path in venv.rglob("*.dist-info")}
+    assert installed >= {
+        "torch-2.10.0+cpu.dist-info",
+        "typing_extensions-4.15.0.dist-info",
+        "nvidia_cublas-12.1.dist-info",
+    }
 
 
 @pytest.mark.parametrize("words", [["apt-install"], ["uv-install", "/venv"], ["get-uv"]])

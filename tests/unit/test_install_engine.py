@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 
+import pytest
+
 import common
 import install_engine
-import pytest
 from install_engine import Facts, choose
 
 ALL = ("engine", "client", "compose", "buildx")

@@ -11,9 +11,10 @@ import sys
 from collections import namedtuple
 from pathlib import Path
 
+import pytest
+
 import common
 import preflight
-import pytest
 from engine import Engine, ask_socket, data_root_of, plain_version
 from preflight import INSTALLABLE, OK, STOP, WARNING, Check, PortUse
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import subprocess
 
-import common
-import preflight
 import pytest
+
+import common
+import compose
+import preflight
 import relock
 import testtools
 import up
 from preflight import INSTALLABLE, OK, STOP, Check
-
-import compose
 
 VALUES = {
     "LABEL_STUDIO_HOST": "",
