@@ -76,11 +76,7 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
             return None
         # Label Studio sends no authentication with the webhooks of tasks and annotations, which ask
         # for nothing here; an error would only fill its log.
-        if (
-            name == "webhook"
-            and request.get_json(silent=True, cache=True)
-            and _action() != "START_TRAINING"
-        ):
+        if name == "webhook" and _json() and _action() != "START_TRAINING":
             return jsonify(status="ignored")
         answer = jsonify(
             error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env"
@@ -189,15 +185,23 @@ def _authorized(user: str, password: str) -> bool:
     return all(same)
 
 
+def _json() -> Any:
+    """The request's body; None where it is no JSON."""
+    try:
+        return request.get_json(silent=True)
+    except RecursionError:
+        return None
+
+
 def _body() -> dict[str, Any]:
-    body = request.get_json(silent=True)
+    body = _json()
     if not isinstance(body, dict):
         raise BadRequest("expected a JSON object as the body")
     return body
 
 
 def _action() -> str:
-    body = request.get_json(silent=True)
+    body = _json()
     return str(body.get("action", "")) if isinstance(body, dict) else ""
 
 

@@ -14,18 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from ls_yolo import engines, registry
 from ls_yolo.engines import Boxes, Image
 from ls_yolo.registry import Registry
 
-PERSON_CAR = """<View>
-  <Image name="image" value="$image"/>
-  <RectangleLabels name="label" toName="image">
-    <Label value="person"/>
-    <Label value="car"/>
-  </RectangleLabels>
-</View>"""
+# Machines are shared and slow; what hypothesis finds is kept in a test, not in a database.
+settings.register_profile("ls-yolo", deadline=None, database=None)
+settings.load_profile("ls-yolo")
 
 
 class FakeEngine:
