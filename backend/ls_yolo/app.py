@@ -64,7 +64,7 @@ def create_app() -> Flask:
 
 
 def build(predictor: Predictor, choices: Choices, user: str, password: str) -> Flask:
-    """The application around its parts; empty ``user`` and ``password``: no authentication."""
+    """The application around its parts; an empty ``password``: no authentication."""
     app = Flask("ls_yolo")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     routes = Blueprint("backend", __name__)

@@ -66,11 +66,10 @@ class Backend:
         try:
             content = answer.json()
         except ValueError:
-            content = {}
-        if answer.status_code != 200:
-            raise ApplyError(
-                f"{url} answered {answer.status_code}: {content.get('error', answer.text[:200])}"
-            )
+            content = None
+        if answer.status_code != 200 or not isinstance(content, dict):
+            said = content.get("error") if isinstance(content, dict) else None
+            raise ApplyError(f"{url} answered {answer.status_code}: {said or answer.text[:200]}")
         return content
 
 

@@ -381,7 +381,7 @@ def read(reader: Reader, environ: Mapping[str, str] | None = None) -> dict[str, 
     """The values of the settings that ``reader`` has, from the environment or by default.
 
     Raises:
-        SettingError: a value cannot be used, or one of user and password is empty.
+        SettingError: a value cannot be used.
     """
     environ = os.environ if environ is None else environ
     values = {}
@@ -394,13 +394,6 @@ def read(reader: Reader, environ: Mapping[str, str] | None = None) -> dict[str, 
                 values[setting.name] = text
             else:
                 values[setting.name] = setting.parse(text or setting.default)
-    user, password = values.get("BASIC_AUTH_USER"), values.get("BASIC_AUTH_PASS")
-    if bool(user) != bool(password):
-        empty = "BASIC_AUTH_PASS" if user else "BASIC_AUTH_USER"
-        raise SettingError(
-            f"{empty}: found nothing, expected a value; "
-            "set BASIC_AUTH_USER and BASIC_AUTH_PASS both to nothing for no authentication"
-        )
     return values
 
 

@@ -387,6 +387,11 @@ def test_all_but_health_asks_for_user_and_password(make, ask, method, path, pref
     assert answer.status_code == (501 if path == "/webhook" else 200)
 
 
+@pytest.mark.parametrize("user", ["", "label-studio"])
+def test_without_a_password_nobody_is_asked(make, ask, user):
+    assert make(user, "").post("/predict", json=ask()).status_code == 200
+
+
 def test_a_path_that_is_not_there_asks_too(make):
     assert make("user", "password").get("/nothing").status_code == 401
 

@@ -1,0 +1,163 @@
+"""What runs the backend: the command line, the health check, gunicorn's settings."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from ls_yolo import cli, healthcheck
+from ls_yolo.apply import ApplyError, Backend, wait
+
+PROJECT = "title: Demo\nlabel_config: <View/>\n"
+
+
+@pytest.fixture
+def serve(monkeypatch):
+    """Starts a server on loopback that answers everything with ``status``; returns its port."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    servers = []
+
+    def serve(status, body=b"{}"):
+        class Handler(BaseHTTPRequestHandler):
+            def log_message(self, *args):
+                pass
+
+            def do_GET(self):
+                self.rfile.read(int(self.headers["Content-Length"] or 0))
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            do_POST = do_GET
+
+        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        servers.append((server, thread))
+        return server.server_port
+
+    yield serve
+    for server, thread in servers:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (404, 1), (500, 1), (503, 1)])
+def test_the_health_check_passes_where_the_backend_is_ready(serve, monkeypatch, status, code):
+    monkeypatch.setenv("PORT", str(serve(status)))
+    assert healthcheck.main() == code
+
+
+def test_the_health_check_fails_where_nobody_listens(monkeypatch, capsys):
+    monkeypatch.setenv("PORT", "1")
+    assert healthcheck.main() == 1
+    assert "refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title: ab\n", "demo.yaml:1: title: found 'ab', expected the project's title"),
+        (None, "demo.yaml: not found; expected a YAML file there"),
+    ],
+)
+def test_a_project_file_that_cannot_be_used_ends_with_78_before_anything_is_asked(
+    tmp_path, capsys, text, message
+):
+    if text:
+        (tmp_path / "demo.yaml").write_text(text)
+    assert cli.main(["apply", str(tmp_path / "demo.yaml")]) == 78
+    assert message in capsys.readouterr().err
+
+
+def test_a_setting_that_cannot_be_used_ends_with_78(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SETUP_TIMEOUT", "soon")
+    assert cli.main(["apply", str(tmp_path)]) == 78
+    assert capsys.readouterr().err == (
+        "error: SETUP_TIMEOUT: found 'soon', expected a whole number\n"
+    )
+
+
+def test_a_token_that_is_not_taken_ends_with_77_and_is_not_shown(
+    tmp_path, monkeypatch, capsys, serve
+):
+    (tmp_path / "demo.yaml").write_text(PROJECT)
+    refusing = serve(401, b'{"detail": "Invalid token."}')
+    monkeypatch.setattr("ls_yolo.apply.wait", lambda *args: None)
+    monkeypatch.setenv("LABEL_STUDIO_URL", f"http://127.0.0.1:{refusing}")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "hunter2")
+    assert cli.main(["apply", str(tmp_path)]) == 77
+    shown = capsys.readouterr()
+    assert "does not take LABEL_STUDIO_API_KEY (401: Invalid token.)" in shown.err
+    assert "hunter2" not in shown.out + shown.err
+
+
+def test_a_service_that_never_gets_ready_is_named(serve):
+    with pytest.raises(ApplyError, match=r"not ready after 0 s \(status 503\); see the log"):
+        wait(f"http://127.0.0.1:{serve(503)}/readyz", 0, lambda text: None)
+    with pytest.raises(ApplyError, match=r"not ready after 0 s \(ConnectError"):
+        wait("http://127.0.0.1:1/readyz", 0, lambda text: None)
+
+
+def test_a_service_that_is_ready_is_not_waited_for(serve):
+    said = []
+    wait(f"http://127.0.0.1:{serve(200)}/readyz", 0, said.append)
+    assert said == []
+
+
+def test_the_models_are_in_the_path_of_the_address():
+    backend = Backend("http://backend:9090/", "u", "p")
+    assert backend.address([]) == "http://backend:9090"
+    assert backend.address(["a"]) == "http://backend:9090/m/a"
+    assert backend.address(["a", "b"]) == "http://backend:9090/m/a+b"
+
+
+@pytest.mark.parametrize("body", [b'{"error": "no such model"}', b"no such model"])
+def test_what_the_backend_refuses_is_passed_on(serve, body):
+    backend = Backend(f"http://127.0.0.1:{serve(404, body)}", "", "")
+    with pytest.raises(ApplyError, match="/m/x/setup answered 404: no such model"):
+        backend.ask(["x"], "setup", {})
+
+
+@pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b""])
+def test_what_answers_without_json_is_not_the_backend(serve, body):
+    backend = Backend(f"http://127.0.0.1:{serve(200, body)}", "", "")
+    with pytest.raises(ApplyError, match="/setup answered 200: "):
+        backend.ask([], "setup", {})
+
+
+@pytest.fixture
+def gunicorn(monkeypatch):
+    monkeypatch.setenv("THREADS", "4")
+    monkeypatch.delitem(sys.modules, "ls_yolo.gunicorn", raising=False)
+    return importlib.import_module("ls_yolo.gunicorn")
+
+
+def test_gunicorn_runs_one_process_with_threads_that_is_not_preloaded(gunicorn):
+    assert gunicorn.bind == "0.0.0.0:9090"
+    assert (gunicorn.workers, gunicorn.threads, gunicorn.preload_app) == (1, 4, False)
+
+
+def test_gunicorn_does_not_start_with_a_models_yaml_that_cannot_be_used(
+    gunicorn, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setitem(gunicorn._values, "MODELS_CONFIG", str(tmp_path / "models.yaml"))
+    with pytest.raises(SystemExit) as caught:
+        gunicorn.on_starting(None)
+    assert caught.value.code == 78
+    assert "models.yaml: not found" in capsys.readouterr().err
+
+
+def test_gunicorn_does_not_start_with_a_setting_that_cannot_be_used(monkeypatch, capsys):
+    monkeypatch.setenv("THREADS", "many")
+    monkeypatch.delitem(sys.modules, "ls_yolo.gunicorn", raising=False)
+    with pytest.raises(SystemExit) as caught:
+        importlib.import_module("ls_yolo.gunicorn")
+    assert caught.value.code == 78
+    assert capsys.readouterr().err == "THREADS: found 'many', expected a whole number\n"
