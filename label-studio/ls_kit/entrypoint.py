@@ -23,6 +23,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NoReturn
@@ -174,8 +175,18 @@ def database_lock() -> Iterator[None]:
     if connection.vendor != "postgresql":
         yield
         return
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT pg_advisory_lock(%s)", [MIGRATION_LOCK])
+    # Asked for again and again, not waited for: a waiting statement is an open transaction, and the
+    # other's CREATE INDEX CONCURRENTLY would wait for that one in turn.
+    told = False
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute("SELECT pg_try_advisory_lock(%s)", [MIGRATION_LOCK])
+            if cursor.fetchone()[0]:
+                break
+        if not told:
+            say("another start is at work on the same database; waiting for it")
+            told = True
+        time.sleep(1)
     try:
         yield
     finally:
@@ -209,6 +220,27 @@ def wait_for_database(seconds: float = DATABASE_WAIT) -> None:
         time.sleep(1)
 
 
+def drop_half_made_indexes() -> None:
+    """Drops what a cut-off CREATE INDEX CONCURRENTLY left in PostgreSQL.
+
+    Nothing uses such an index, and over its name the same step would fail for ever. Call it with
+    the lock held.
+    """
+    from django.db import connection
+
+    if connection.vendor != "postgresql":
+        return
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT quote_ident(c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
+            "JOIN pg_namespace n ON n.oid = c.relnamespace "
+            "WHERE NOT i.indisvalid AND n.nspname = current_schema()"
+        )
+        for (name,) in cursor.fetchall():
+            say(f"dropping the half-made index {name}")
+            cursor.execute(f"DROP INDEX {name}")
+
+
 def migrate() -> None:
     """Brings the tables to this version; does nothing where they are."""
     from django.core.management import call_command
@@ -219,8 +251,19 @@ def migrate() -> None:
     plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
     if plan:
         say(f"bringing the database up to date, {len(plan)} steps")
+        drop_half_made_indexes()
         started = time.monotonic()
-        call_command("migrate", interactive=False, no_color=True, verbosity=0)
+        try:
+            call_command("migrate", interactive=False, no_color=True, verbosity=0)
+        except Exception as error:
+            # Label Studio's first migrations cannot go on where they were cut off (a KeyError in
+            # Django's record of the models), so this is more than a traceback can tell.
+            traceback.print_exc()
+            raise StartError(
+                f"the database could not be brought up to date: {type(error).__name__}: {error}. "
+                "If an earlier start was cut off at this: an empty database starts over, one with "
+                "work in it goes back to its backup"
+            ) from None
         say(f"the database is up to date ({time.monotonic() - started:.0f} s)")
 
 
