@@ -118,6 +118,8 @@ def check_token(studio: Studio) -> str:
                 "It takes the one of .env when it starts: restart the label-studio service"
             ) from None
         raise ApplyError(f"Label Studio: {reason(error)}") from None
+    except httpx.HTTPError as error:
+        raise ApplyError(f"Label Studio: {reason(error)}") from None
 
 
 class Applier:

@@ -74,12 +74,13 @@ def read(url: str, root: Path, studio: Fetcher | None, studio_url: str) -> bytes
 def _read_local(name: str, root: Path) -> bytes:
     if not name:
         raise MediaError("/data/local-files/?d=: names no file")
+    root = root.resolve()
+    outside = MediaError(f"{name!r:.200}: lies outside {root}; only files inside it are read")
     try:
-        root = root.resolve()
         # As Label Studio does it: a leading slash means the root.
         path = (root / posixpath.normpath(name).lstrip("/")).resolve()
         if not path.is_relative_to(root):
-            raise MediaError(f"{name!r:.200}: lies outside {root}; only files inside it are read")
+            raise outside
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
             raise MediaError(f"{name!r:.200}: not a file")
@@ -89,6 +90,8 @@ def _read_local(name: str, root: Path) -> bytes:
     except MediaError:
         raise
     except FileNotFoundError:
+        if name.startswith("/") and not Path(name).is_relative_to(root):
+            raise outside from None
         raise MediaError(
             f"{name!r:.200}: not found in {root}; "
             "mount the same folder in Label Studio and in the backend"

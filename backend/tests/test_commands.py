@@ -98,6 +98,21 @@ def test_a_token_that_is_not_taken_ends_with_77_and_is_not_shown(
     assert "hunter2" not in shown.out + shown.err
 
 
+@pytest.mark.parametrize("status", [None, 500])
+def test_a_label_studio_that_fails_meanwhile_ends_with_1_in_one_line(
+    tmp_path, monkeypatch, capsys, serve, status
+):
+    (tmp_path / "demo.yaml").write_text(PROJECT)
+    monkeypatch.setattr("ls_yolo.apply.wait", lambda *args: None)
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the SDK's retries
+    port = serve(status) if status else 1
+    monkeypatch.setenv("LABEL_STUDIO_URL", f"http://127.0.0.1:{port}")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "legacy")
+    assert cli.main(["apply", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: Label Studio: ")
+
+
 def test_a_service_that_never_gets_ready_is_named(serve):
     with pytest.raises(ApplyError, match=r"not ready after 0 s \(status 503\); see the log"):
         wait(f"http://127.0.0.1:{serve(503)}/readyz", 0, lambda text: None)

@@ -119,7 +119,7 @@ def test_what_is_not_yaml_is_refused_with_its_line(text, message):
 
 def test_every_fault_has_a_line_of_its_own():
     lines = error_of("a:\n  weights: 1\n  conf: 7\nb: {}\n").splitlines()
-    assert [line.split(": ")[0] for line in lines] == ["f.yaml:3", "f.yaml:2", "f.yaml:4"]
+    assert [line.split(": ")[0] for line in lines] == ["f.yaml:2", "f.yaml:3", "f.yaml:4"]
 
 
 @pytest.mark.parametrize(
