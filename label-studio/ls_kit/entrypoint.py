@@ -121,9 +121,9 @@ def check_folder(folder: Path) -> None:
         ) from None
 
 
-def check_database_file(database: Path) -> None:
-    """Raises StartError if an existing SQLite file cannot be opened for writing."""
-    for file in (database, database.with_name(database.name + "-wal")):
+def check_files(*files: Path) -> None:
+    """Raises StartError if one of ``files`` is there and cannot be opened for writing."""
+    for file in files:
         if file.exists() and not os.access(file, os.R_OK | os.W_OK):
             status = file.stat()
             user = f"{os.getuid()}:{os.getgid()}"
@@ -278,10 +278,12 @@ def prepare(environ: Mapping[str, str]) -> None:
     check_folder(data)
     sqlite = variable(environ, "DJANGO_DB", "sqlite") == "sqlite"
     database = Path(variable(environ, "DATABASE_NAME") or data / "label_studio.sqlite3")
-    with file_lock(data / ".start.lock"):
+    lock = data / ".start.lock"
+    check_files(lock, data / ".env")
+    with file_lock(lock):
         if sqlite:
             check_folder(database.parent)
-            check_database_file(database)
+            check_files(database, database.with_name(database.name + "-wal"))
             if not database.exists() and not person.password:
                 raise StartError(account.no_password(person.email))
             if place_template(database):

@@ -1,6 +1,7 @@
 """The variables of the first user, as far as they can be judged without a database."""
 
 import pytest
+
 from ls_kit import account
 
 

@@ -9,6 +9,7 @@ import threading
 from pathlib import Path
 
 import pytest
+
 from ls_kit import entrypoint
 from ls_kit.entrypoint import StartError
 
@@ -76,13 +77,13 @@ def test_a_folder_that_cannot_be_written_says_why_and_what_to_do(
     assert str(tmp_path) in str(found.value)
 
 
-def test_a_database_of_another_owner(tmp_path, monkeypatch):
+def test_a_file_of_another_owner(tmp_path, monkeypatch):
     database = tmp_path / "label_studio.sqlite3"
-    entrypoint.check_database_file(database)
+    entrypoint.check_files(database)
     database.write_bytes(b"x")
     monkeypatch.setattr("os.access", lambda *args: False)
     with pytest.raises(StartError, match="chown -R"):
-        entrypoint.check_database_file(database)
+        entrypoint.check_files(database)
 
 
 def make_template(path):

@@ -45,6 +45,7 @@ def setUpModule():
 class Ssrf(unittest.TestCase):
     def test_our_copy_of_the_list_is_upstreams(self):
         from core.utils import io
+
         from ls_kit.ssrf import DEFAULT_BANNED
 
         tree = ast.parse(textwrap.dedent(inspect.getsource(io.validate_ip)))

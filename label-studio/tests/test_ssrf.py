@@ -6,6 +6,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+
 from ls_kit.ssrf import (
     DEFAULT_BANNED,
     NEVER_SPARED,
