@@ -95,7 +95,9 @@ def start_services() -> None:
     compose_run("ps", "--all")
     for name in bad:
         say(f"\n-- the last lines of {name}:")
-        compose_run("logs", "--no-color", "--tail", "40", name)
+        log = compose.output("logs", "--no-color", "--no-log-prefix", "--tail", "40", name)
+        # A service that stops at the same fault says it again at every start.
+        say("\n".join(dict.fromkeys(log.splitlines())))
     raise Failure(
         f"{' and '.join(bad) or 'a service'} did not become healthy; the lines above say why. "
         "Put that right and run make up again. make logs shows all of it"

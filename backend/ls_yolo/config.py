@@ -105,9 +105,9 @@ def parse(text: str, name: Schema, source: str) -> Document:
     if data is None:
         raise ConfigError(f"{source}: empty; expected {_expected(schema(name))}")
     validator = Draft202012Validator(schema(name))
-    errors = sorted(validator.iter_errors(data), key=lambda e: [str(p) for p in e.absolute_path])
-    if errors:
-        raise ConfigError("\n".join(_explain(error, tree, source) for error in errors))
+    faults = [_explain(error, tree, source) for error in validator.iter_errors(data)]
+    if faults:
+        raise ConfigError("\n".join(text for _, text in sorted(faults)))
     return Document(data, source, tree)
 
 
@@ -118,22 +118,22 @@ def nearest(word: str, words: list[str]) -> str:
     return f"; did you mean {lower[close[0]]!r}?" if close else ""
 
 
-def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> str:
-    document = Document(None, source, tree)
+def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> tuple[int, str]:
+    """The line that a fault is on, and what to say of it."""
     path = list(error.absolute_path)
     rule = error.schema if isinstance(error.schema, Mapping) else {}
+    text = f"found {error.instance!r}, expected {_expected(rule)}"
     if "propertyNames" in error.absolute_schema_path:
         path.append(str(error.instance))  # the key itself is at fault
-    at = document.where(*path)
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):
         known = list(rule.get("properties", {}))
         unknown = next(key for key in error.instance if key not in known)
-        hint = nearest(unknown, known) or f"; expected one of {', '.join(known)}"
-        return f"{document.where(*path, unknown)}is not known{hint}"
-    if error.validator == "required" and isinstance(error.instance, dict):
+        path.append(unknown)
+        text = "is not known" + (nearest(unknown, known) or f"; expected one of {', '.join(known)}")
+    elif error.validator == "required" and isinstance(error.instance, dict):
         missing = [key for key in rule["required"] if key not in error.instance]
-        return f"{at}{', '.join(map(repr, missing))} is missing"
-    return f"{at}found {error.instance!r}, expected {_expected(rule)}"
+        text = f"{', '.join(map(repr, missing))} is missing"
+    return _line(tree, path), Document(None, source, tree).where(*path) + text
 
 
 def _expected(rule: Mapping[str, Any]) -> str:

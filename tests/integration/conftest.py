@@ -1,4 +1,4 @@
-"""Both services, booted from the product's own Compose file under a name, network and ports of their own."""
+"""Both services, booted from the product's own Compose file, under a name of their own."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ SEED_CONFIG = """<View>
     <Label value="person" background="red"/>
     <Label value="car" background="yellow"/>
   </RectangleLabels>
-</View>"""
+</View>"""  # noqa: E501
 
 # One file of weights under several names, so that which model answered can be told apart.
 MODELS = {
@@ -53,7 +53,8 @@ def label_config(*labels: str, attributes: str = "") -> str:
     inner = "".join(f'<Label value="{label}"/>' for label in labels)
     return (
         '<View><Image name="image" value="$image"/>'
-        f'<RectangleLabels name="label" toName="image" {attributes}>{inner}</RectangleLabels></View>'
+        f'<RectangleLabels name="label" toName="image" {attributes}>{inner}'
+        "</RectangleLabels></View>"
     )
 
 
@@ -117,7 +118,9 @@ class Stack:
             cwd=ROOT, capture_output=True, text=True, timeout=300,
         )  # fmt: skip
         if check and done.returncode:
-            raise AssertionError(f"{' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
+            raise AssertionError(
+                f"{' '.join(arguments)}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+            )
         return done
 
     def up(self) -> None:
@@ -148,7 +151,9 @@ class Stack:
         return self.run("run", "--rm", "-T", "setup", check=False)
 
     def project(self, title: str) -> Any:
-        (found,) = [p for p in self.api.projects.list(title=title, page_size=100).items if p.title == title]
+        (found,) = [
+            p for p in self.api.projects.list(title=title, page_size=100).items if p.title == title
+        ]
         return found
 
     def predictions(self, project: int) -> dict[str, list[Any]]:
@@ -169,13 +174,18 @@ class Stack:
     def retrieve(self, project: int) -> None:
         """What the button "Retrieve predictions" does, on every task."""
         self.api.actions.create(
-            id="retrieve_tasks_predictions", project=project, selected_items={"all": True, "excluded": []}
+            id="retrieve_tasks_predictions",
+            project=project,
+            selected_items={"all": True, "excluded": []},
         )
 
     def post(self, path: str, body: Any, authenticated: bool = True) -> requests.Response:
         """A call to the backend as Label Studio makes it."""
         return requests.post(
-            self.backend_url + path, json=body, auth=self.auth if authenticated else None, timeout=60
+            self.backend_url + path,
+            json=body,
+            auth=self.auth if authenticated else None,
+            timeout=60,
         )
 
     def images(self, folder: str, **pictures: Image.Image) -> None:
@@ -185,6 +195,30 @@ class Stack:
         for name, picture in pictures.items():
             picture.save(target / f"{name}.jpg", quality=95, exif=picture.getexif())
         target.chmod(0o755)
+
+
+# Asks a backend from inside its container, once it is ready: it needs no port and no network.
+ASK = """
+import sys, time, urllib.request as u
+for _ in range(120):
+    try:
+        u.urlopen('http://127.0.0.1:9090/readyz')
+        break
+    except OSError:
+        time.sleep(0.5)
+body = sys.argv[2].encode() or None
+json = {'Content-Type': 'application/json'}
+request = u.Request('http://127.0.0.1:9090' + sys.argv[1], body, json)
+print(u.urlopen(request).read().decode())
+"""
+
+
+def ask_inside(container: Container, path: str, body: Any = None) -> Any:
+    """What the backend in ``container`` answers."""
+    text = "" if body is None else json.dumps(body)
+    code, output = container.exec_run(["python", "-c", ASK, path, text])
+    assert code == 0, output.decode()
+    return json.loads(output)
 
 
 def fetch_demo(folder: Path) -> None:
@@ -256,7 +290,7 @@ def demo(stack: Stack) -> Any:
 
 @pytest.fixture(scope="session")
 def direct(stack: Stack) -> Any:
-    """Ultralytics called directly, in a container that has no network: {file: [[class, score, box]]}."""
+    """Ultralytics called directly, in a container of its own: {file: [[class, score, box]]}."""
 
     def predict(folder: Path, conf: float, iou: float) -> dict[str, list[Any]]:
         script = (
@@ -264,7 +298,9 @@ def direct(stack: Stack) -> Any:
             "model = YOLO('/models/yolov8n.pt'); answer = {}\n"
             "for path in sorted(pathlib.Path('/images').iterdir()):\n"
             f"    found = model.predict(path, conf={conf}, iou={iou}, verbose=False)[0]\n"
-            "    answer[path.name] = [[model.names[int(b.cls)], float(b.conf), b.xyxyn[0].tolist()] for b in found.boxes]\n"
+            "    answer[path.name] = [\n"
+            "        [model.names[int(b.cls)], float(b.conf), b.xyxyn[0].tolist()]\n"
+            "        for b in found.boxes]\n"
             "print('ANSWER', json.dumps(answer))"
         )
         output = stack.docker.containers.run(

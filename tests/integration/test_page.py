@@ -8,13 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import ARTIFACTS, DEMO, Stack
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from conftest import ARTIFACTS, DEMO, Stack
+
 pytestmark = [pytest.mark.docker, pytest.mark.browser]
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER = (
+    shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+)
 # The browser's own calls home would only fail, slowly, where there is no internet.
 QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
          "--disable-component-update", "--disable-sync", "--no-sandbox"]  # fmt: skip
@@ -39,7 +42,12 @@ def page(stack: Stack) -> Iterator[Page]:
 
 def test_a_task_shows_the_boxes_of_its_prediction(stack: Stack, demo: Any, page: Page) -> None:
     outside: list[str] = []
-    page.on("request", lambda r: outside.append(r.url) if not r.url.startswith((stack.url, "data:", "blob:")) else None)
+    page.on(
+        "request",
+        lambda r: (
+            outside.append(r.url) if not r.url.startswith((stack.url, "data:", "blob:")) else None
+        ),
+    )
     task = next(task for task in stack.tasks(demo.id) if task.data["image"].endswith("bus.jpg"))
     (stored,) = stack.predictions(demo.id)["bus.jpg"]
     page.goto(f"{stack.url}/projects/{demo.id}/data?task={task.id}")
@@ -68,7 +76,7 @@ def test_a_task_shows_the_boxes_of_its_prediction(stack: Stack, demo: Any, page:
     x1 = x0 + width * box["width"] / 100
     band = pixels[y - 4 : y + 5, int(x0) + 20 : int(x1) - 20]
     distance = np.abs(band - colour).sum(axis=2).mean(axis=1)
-    # One of the rows around the edge is in the label's colour from end to end; the photograph is not.
+    # A row at the edge is in the label's colour from end to end; the photograph is not.
     assert distance.min() < 110, distance
     assert distance[0] > 2 * distance.min(), distance
     assert not outside
@@ -80,7 +88,9 @@ def colour_of(label: str) -> str:
     return str(rest.partition('"')[0])
 
 
-def test_the_list_shows_every_photograph_with_a_prediction(stack: Stack, demo: Any, page: Page) -> None:
+def test_the_list_shows_every_photograph_with_a_prediction(
+    stack: Stack, demo: Any, page: Page
+) -> None:
     page.goto(f"{stack.url}/projects/{demo.id}/data")
     page.get_by_text("Tasks: 5 / 5").wait_for(timeout=60_000)
     page.get_by_text("Predictions: 5").wait_for(timeout=60_000)
@@ -89,4 +99,7 @@ def test_the_list_shows_every_photograph_with_a_prediction(stack: Stack, demo: A
     page.screenshot(path=str(ARTIFACTS / "tasks.png"))
     thumbnails = page.locator("img[src*='/tasks/'], img[src*='/data/']")
     assert thumbnails.count() >= 5
-    assert all(thumbnails.nth(i).evaluate("i => i.complete && i.naturalWidth > 0") for i in range(thumbnails.count()))
+    assert all(
+        thumbnails.nth(i).evaluate("i => i.complete && i.naturalWidth > 0")
+        for i in range(thumbnails.count())
+    )

@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 import requests
-from conftest import DEMO, MODELS, SEED_CONFIG, Stack, label_config
 from PIL import Image, ImageOps
+
+from conftest import DEMO, MODELS, SEED_CONFIG, Stack, label_config
 
 pytestmark = pytest.mark.docker
 
@@ -25,10 +26,14 @@ def boxes(prediction: Any) -> list[tuple[str, float, list[float]]]:
 
 def assert_same(stored: Any, direct: list[Any], labels: dict[str, str]) -> None:
     """The stored regions are the boxes of ultralytics, within one per cent of the image."""
-    wanted = sorted(([labels[n], s, b] for n, s, b in direct if n in labels), key=lambda item: -item[1])
+    wanted = sorted(
+        ([labels[n], s, b] for n, s, b in direct if n in labels), key=lambda item: -item[1]
+    )
     found = boxes(stored)
     assert len(found) == len(wanted)
-    for (label, score, box), (wanted_label, wanted_score, wanted_box) in zip(found, wanted, strict=True):
+    for (label, score, box), (wanted_label, wanted_score, wanted_box) in zip(
+        found, wanted, strict=True
+    ):
         assert label == wanted_label
         assert score == pytest.approx(wanted_score, abs=0.01)
         assert box == pytest.approx(wanted_box, abs=0.01)
@@ -38,7 +43,9 @@ def photograph(stack: Stack, name: str) -> Image.Image:
     return Image.open(stack.datasets / "demo" / name).convert("RGB")
 
 
-def test_setup_stores_one_prediction_for_each_photograph_of_the_demo(stack: Stack, demo: Any) -> None:
+def test_setup_stores_one_prediction_for_each_photograph_of_the_demo(
+    stack: Stack, demo: Any
+) -> None:
     stored = stack.predictions(demo.id)
     assert len(stored) == 5
     assert {len(predictions) for predictions in stored.values()} == {1}
@@ -54,7 +61,9 @@ def test_stored_boxes_are_those_of_ultralytics(stack: Stack, demo: Any, direct: 
         assert_same(stored[name][0], answer, labels)
 
 
-def test_new_images_of_unusual_shapes_are_predicted_as_ultralytics_does(stack: Stack, direct: Any) -> None:
+def test_new_images_of_unusual_shapes_are_predicted_as_ultralytics_does(
+    stack: Stack, direct: Any
+) -> None:
     bus, zidane = photograph(stack, "bus.jpg"), photograph(stack, "zidane.jpg")
     stack.images(
         "shapes",
@@ -65,8 +74,8 @@ def test_new_images_of_unusual_shapes_are_predicted_as_ultralytics_does(stack: S
         mirrored=ImageOps.mirror(bus),
     )
     done = stack.setup(
-        {"title": "shapes", "label_config": label_config("person", "bus", "tie"), "models": ["coco"],
-         "storage": {"path": "shapes"}}
+        {"title": "shapes", "label_config": label_config("person", "bus", "tie"),
+         "models": ["coco"], "storage": {"path": "shapes"}}
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     stored = stack.predictions(stack.project("shapes").id)
@@ -76,7 +85,9 @@ def test_new_images_of_unusual_shapes_are_predicted_as_ultralytics_does(stack: S
         assert_same(stored[name][0], answer, {"person": "person", "bus": "bus", "tie": "tie"})
 
 
-def test_an_image_turned_by_exif_gets_the_boxes_that_the_browser_shows(stack: Stack, direct: Any) -> None:
+def test_an_image_turned_by_exif_gets_the_boxes_that_the_browser_shows(
+    stack: Stack, direct: Any
+) -> None:
     upright = photograph(stack, "bus.jpg")
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     turned.getexif()[0x0112] = 6  # "turn me clockwise to see me upright"
@@ -103,22 +114,27 @@ def test_a_second_retrieve_and_a_second_setup_make_no_duplicates(stack: Stack, d
     again = stack.setup(DEMO)
     assert again.returncode == 0, again.stderr
     assert "5 tasks, each with a stored prediction" in again.stdout
-    assert {name: [p.id for p in found] for name, found in stack.predictions(demo.id).items()} == before
+    assert {
+        name: [p.id for p in found] for name, found in stack.predictions(demo.id).items()
+    } == before
 
 
 def test_setup_answers_the_version_that_predictions_carry(stack: Stack, demo: Any) -> None:
     body = {"project": f"{demo.id}.1", "schema": demo.label_config}
     version = stack.post("/m/coco/setup", body).json()["model_version"]
-    assert {p.model_version for found in stack.predictions(demo.id).values() for p in found} == {version}
-    assert requests.get(f"{stack.backend_url}/m/coco/versions", auth=stack.auth, timeout=10).json() == {
-        "versions": [version]
+    assert {p.model_version for found in stack.predictions(demo.id).values() for p in found} == {
+        version
     }
+    assert requests.get(
+        f"{stack.backend_url}/m/coco/versions", auth=stack.auth, timeout=10
+    ).json() == {"versions": [version]}
 
 
 def test_label_studio_refuses_a_wrong_prediction_in_these_tests(stack: Stack, demo: Any) -> None:
     """Strict checking is on; else the other tests would prove less than they say."""
     wrong = {"from_name": "label", "to_name": "image", "type": "rectanglelabels",
-             "value": {"x": 10, "y": 10, "width": 500, "height": 10, "rectanglelabels": ["Nobody"]}}  # fmt: skip
+             "value": {"x": 10, "y": 10, "width": 500, "height": 10,
+                       "rectanglelabels": ["Nobody"]}}  # fmt: skip
     answer = requests.post(
         f"{stack.url}/api/predictions/",
         json={"task": stack.tasks(demo.id)[0].id, "result": [wrong]},
@@ -134,9 +150,13 @@ def test_a_missing_image_among_good_ones_spoils_only_itself(stack: Stack) -> Non
     stack.api.import_storage.local.create(
         project=made.id, path="/datasets/demo", use_blob_urls=True, title="covers the files"
     )
-    urls = [f"/data/local-files/?d=demo/{name}" for name in ("bus.jpg", "nowhere.jpg", "zidane.jpg")]
+    urls = [
+        f"/data/local-files/?d=demo/{name}" for name in ("bus.jpg", "nowhere.jpg", "zidane.jpg")
+    ]
     stack.api.projects.import_tasks(id=made.id, request=[{"image": url} for url in urls])
-    done = stack.setup({"title": "missing", "label_config": label_config("person"), "models": ["coco"]})
+    done = stack.setup(
+        {"title": "missing", "label_config": label_config("person"), "models": ["coco"]}
+    )
     assert done.returncode == 0, done.stderr
     stored = stack.predictions(made.id)
     assert {name: len(found) for name, found in stored.items()} == {
@@ -150,8 +170,16 @@ def test_a_missing_image_among_good_ones_spoils_only_itself(stack: Stack) -> Non
 def test_a_file_outside_the_datasets_is_never_read(stack: Stack) -> None:
     (stack.datasets / "demo" / "way-out.jpg").symlink_to("/models/yolov8n.pt")
     try:
-        names = ["../etc/passwd", "/etc/passwd", "demo/../../etc/passwd", "demo/way-out.jpg", "..%2Fetc%2Fpasswd"]
-        tasks = [{"id": i, "data": {"image": f"/data/local-files/?d={n}"}} for i, n in enumerate(names)]
+        names = [
+            "../etc/passwd",
+            "/etc/passwd",
+            "demo/../../etc/passwd",
+            "demo/way-out.jpg",
+            "..%2Fetc%2Fpasswd",
+        ]
+        tasks = [
+            {"id": i, "data": {"image": f"/data/local-files/?d={n}"}} for i, n in enumerate(names)
+        ]
         answer = stack.post(
             "/predict", {"tasks": tasks, "project": "", "label_config": label_config("person")}
         )
@@ -178,11 +206,15 @@ def test_a_label_that_the_model_lacks_is_named_and_the_others_are_predicted(stac
     assert done.returncode == 0, done.stderr
     assert "unicorn" in done.stdout
     stored = stack.predictions(stack.project("unicorn").id)
-    assert {label for found in stored.values() for p in found for label, _, _ in boxes(p)} == {"person"}
+    assert {label for found in stored.values() for p in found for label, _, _ in boxes(p)} == {
+        "person"
+    }
 
 
 def test_labels_of_which_none_is_a_class_are_an_error_that_names_both_sides(stack: Stack) -> None:
-    done = stack.setup({"title": "nothing maps", "label_config": label_config("unicorn"), "models": ["coco"]})
+    done = stack.setup(
+        {"title": "nothing maps", "label_config": label_config("unicorn"), "models": ["coco"]}
+    )
     assert done.returncode == 1
     assert "unicorn" in done.stderr
     assert "airplane" in done.stderr
@@ -204,19 +236,26 @@ def test_an_upload_is_fetched_with_the_token_and_predicted(stack: Stack) -> None
     assert sorted(label for label, _, _ in boxes(stored)) == ["person", "person", "tie"]
 
 
-def test_a_connection_of_the_seed_chooses_its_models_and_keeps_them_over_a_restart(stack: Stack) -> None:
-    """extra_params reach the backend in /setup only; after a restart it asks Label Studio for them."""
+def test_a_connection_of_the_seed_chooses_its_models_and_keeps_them_over_a_restart(
+    stack: Stack,
+) -> None:
+    """extra_params come in /setup only; after a restart the backend asks for them."""
     made = stack.api.projects.create(title="seed", label_config=SEED_CONFIG)
     stack.api.ml.create(
         project=made.id, url="http://backend:9090", title="by hand", auth_method="BASIC_AUTH",
         basic_auth_user=stack.auth[0], basic_auth_pass=stack.auth[1],
         extra_params={"0": "wheelhouse-person", "1": "wheelhouse-head"},
     )  # fmt: skip
-    stack.api.projects.import_tasks(id=made.id, request=[{"image": "/data/local-files/?d=demo/bus.jpg"}])
+    stack.api.projects.import_tasks(
+        id=made.id, request=[{"image": "/data/local-files/?d=demo/bus.jpg"}]
+    )
     stack.retrieve(made.id)
     (stored,) = stack.api.predictions.list(project=made.id)
     versions = stored.model_version.split("+")
-    assert [version.partition("@")[0] for version in versions] == ["wheelhouse-head", "wheelhouse-person"]
+    assert [version.partition("@")[0] for version in versions] == [
+        "wheelhouse-head",
+        "wheelhouse-person",
+    ]
     # The second model calls its persons "head", which is no label here, so nothing stands twice.
     assert {label for label, _, _ in boxes(stored)} == {"person"}
     assert min(score for _, score, _ in boxes(stored)) >= 0.2
@@ -237,8 +276,8 @@ def test_a_connection_of_the_seed_chooses_its_models_and_keeps_them_over_a_resta
 def test_several_models_in_the_url_answer_together(stack: Stack) -> None:
     config = label_config("person", "head")
     done = stack.setup(
-        {"title": "together", "label_config": config, "models": ["wheelhouse-person", "wheelhouse-head"],
-         "storage": {"path": "demo"}}
+        {"title": "together", "label_config": config, "storage": {"path": "demo"},
+         "models": ["wheelhouse-person", "wheelhouse-head"]}
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     (stored,) = stack.predictions(stack.project("together").id)["bus.jpg"]
