@@ -28,6 +28,8 @@ SERVICES = ("label-studio", "backend")
 HEALTHY_WITHIN = 600
 # What setup exits with when Label Studio does not take its token.
 EX_NOPERM = 77
+# What a container exits with when it is killed.
+KILLED = 137
 
 
 def step(text: str) -> None:
@@ -66,18 +68,24 @@ def prepare(ports: bool) -> None:
     build.main([])
 
 
-def services_in_trouble(listing: str) -> list[str]:
-    """Services that are not up and healthy, by ``compose ps --format json``: a line each."""
-    states: dict[str, dict[str, Any]] = {}
+def services_in_trouble(listing: str) -> dict[str, str]:
+    """Services that are not up and healthy and how they are, by ``compose ps --format json``."""
+    found: dict[str, dict[str, Any]] = {}
     for line in listing.splitlines():
         if line.startswith("{"):
             container = json.loads(line)
-            states[container["Service"]] = container
-    return [
-        name
-        for name in SERVICES
-        if states.get(name, {}).get("State") != "running" or states[name].get("Health") != "healthy"
-    ]
+            found[container["Service"]] = container
+    trouble = {}
+    for name in SERVICES:
+        container = found.get(name, {})
+        state, health = container.get("State", "missing"), container.get("Health", "")
+        if (state, health) == ("running", "healthy"):
+            continue
+        trouble[name] = health or state
+        if container.get("ExitCode") == KILLED:
+            limit = f"{name.upper().replace('-', '_')}_MEMORY"
+            trouble[name] = f"was killed: by someone, or for using more memory than {limit} in .env"
+    return trouble
 
 
 def compose_run(*arguments: str) -> int:
@@ -91,16 +99,17 @@ def start_services() -> None:
     if compose_run("up", "-d", *wait, *SERVICES) == 0:
         return
     listing = compose.output("ps", "--all", "--format", "json")
-    bad = services_in_trouble(listing)
+    trouble = services_in_trouble(listing)
     compose_run("ps", "--all")
-    for name in bad:
+    for name in trouble:
         say(f"\n-- the last lines of {name}:")
         log = compose.output("logs", "--no-color", "--no-log-prefix", "--tail", "40", name)
         # A service that stops at the same fault says it again at every start.
         say("\n".join(dict.fromkeys(log.splitlines())))
+    what = "; ".join(f"{name} {state}" for name, state in trouble.items()) or "see above"
     raise Failure(
-        f"{' and '.join(bad) or 'a service'} did not become healthy; the lines above say why. "
-        "Put that right and run make up again. make logs shows all of it"
+        f"the services did not become healthy ({what}). The lines above say why. Put that right "
+        "and run make up again. make logs shows all of it"
     )
 
 

@@ -115,12 +115,12 @@ def test_which_services_are_in_trouble():
         return json.dumps({"Service": service, "State": state, "Health": health})
 
     good = line("label-studio", "running", "healthy")
-    assert up.services_in_trouble(f"{good}\n{line('backend', 'running', 'healthy')}\n") == []
-    assert up.services_in_trouble(f"{good}\n{line('backend', 'exited', '')}\n") == ["backend"]
-    assert up.services_in_trouble(f"{good}\n{line('backend', 'running', 'starting')}") == [
-        "backend"
-    ]
-    assert up.services_in_trouble("") == ["label-studio", "backend"]
+    fine, starting = (line("backend", "running", health) for health in ("healthy", "starting"))
+    assert up.services_in_trouble(f"{good}\n{fine}\n") == {}
+    assert up.services_in_trouble(f"{good}\n{starting}") == {"backend": "starting"}
+    assert up.services_in_trouble("") == {"label-studio": "missing", "backend": "missing"}
+    killed = json.dumps({"Service": "backend", "State": "exited", "Health": "", "ExitCode": 137})
+    assert "BACKEND_MEMORY" in up.services_in_trouble(f"{good}\n{killed}\n")["backend"]
 
 
 def test_compose_is_called_the_same_from_anywhere(monkeypatch):
