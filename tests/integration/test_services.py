@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import requests
-from docker.models.containers import Container
 
 from conftest import DEMO, IMAGES, MODELS, ROOT, Stack, ask_inside, label_config
 
@@ -96,7 +95,7 @@ def test_sign_up_is_closed(stack: Stack) -> None:
 
 
 @pytest.fixture
-def neighbour(stack: Stack) -> Iterator[Container]:
+def neighbour(stack: Stack) -> Iterator[Any]:
     """Another container on the same network, which writes down who calls it."""
     network = f"{stack.env['COMPOSE_PROJECT_NAME']}_default"
     container = stack.docker.containers.run(
@@ -120,7 +119,7 @@ def connect(stack: Stack, project: int, url: str) -> requests.Response:
 
 
 def test_label_studio_may_call_the_backend_and_not_its_neighbour(
-    stack: Stack, neighbour: Container
+    stack: Stack, neighbour: Any
 ) -> None:
     network = next(iter(neighbour.attrs["NetworkSettings"]["Networks"].values()))
     project = stack.api.projects.create(title="guarded", label_config=label_config("person"))
