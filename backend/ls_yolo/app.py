@@ -48,6 +48,8 @@ def create_app() -> Flask:
     logging.basicConfig(
         level=values["LOG_LEVEL"].upper(), format="%(levelname)s %(name)s: %(message)s"
     )
+    for name in ("httpx", "httpcore"):  # each request at INFO, and its headers at DEBUG
+        logging.getLogger(name).setLevel(logging.WARNING)
     root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
     models = Registry(
         registry.read(Path(values["MODELS_CONFIG"]), root, threshold),

@@ -455,6 +455,7 @@ def test_the_application_is_made_as_the_environment_says(
     for name, value in environ.items():
         monkeypatch.setenv(name, value)
     client = backend.create_app().test_client()
+    assert not logging.getLogger("httpcore").isEnabledFor(logging.DEBUG), "headers hold tokens"
     assert client.post("/predict", json=ask()).status_code == 401
     answer = client.post("/predict", json=ask(), headers=basic("user", "password"))
     assert labels(answer) == [["head"]]
