@@ -125,16 +125,20 @@ rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/log/* "$1"/etc/apt
 
 def bootstrap(image: str) -> None:
     """Makes ``image`` from Debian's packages, as the official one is made."""
+    elsewhere = f"bring it from another machine: docker save {image} | docker load"
     mirror = debian_mirror()
     say(f"{image}: made here with debootstrap from {mirror} instead (half a minute, as root)")
-    host = Host()
+    try:
+        host = Host()
+    except Failure as failure:
+        raise Failure(f"{failure}. Or {elsewhere}") from None
     needed = {"debootstrap": shutil.which("debootstrap", path="/usr/sbin:/sbin:/usr/bin")}
     needed["debian-archive-keyring"] = str(DEBIAN_KEYRING) if DEBIAN_KEYRING.exists() else None
     if missing := [name for name, found in needed.items() if not found]:
         if not shutil.which("apt-get"):
             raise Failure(
                 f"no registry gives {image}, and making it needs debootstrap. Install debootstrap, "
-                f"or bring the image from another machine: docker save {image} | docker load"
+                f"or {elsewhere}"
             )
         host.apt("update", check=False)
         host.apt("install", "-y", "--no-install-recommends", *missing)
