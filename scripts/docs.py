@@ -1,0 +1,77 @@
+#!/usr/bin/env python3
+"""Puts the table of settings into docs/settings.md, from the one list of them.
+
+docs.py           writes the table
+docs.py --check   changes nothing; exit code 1 and the cure if the table is not that of the list
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+
+import common
+from common import Failure, say
+
+PAGE = common.ROOT / "docs" / "settings.md"
+BEGIN = "<!-- The table is made by scripts/docs.py; change backend/ls_yolo/settings.py instead. -->"
+END = "<!-- End of the table. -->"
+
+
+def table() -> str:
+    """The settings as a Markdown table."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ls_yolo.settings", "--markdown"],
+        env={
+            **os.environ,
+            "PYTHONPATH": str(common.ROOT / "backend"),
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode:
+        raise Failure(f"cannot read the list of settings:\n{done.stderr.strip()}")
+    # As HTML, "<port>" would be a tag and not be shown.
+    return done.stdout.strip().replace("<", "&lt;")
+
+
+def refreshed(page: str, rows: str) -> str:
+    """``page`` with ``rows`` between the two markers.
+
+    Raises:
+        Failure: a marker is missing, or there is more than one of it.
+    """
+    if page.count(BEGIN) != 1 or page.count(END) != 1:
+        raise Failure(f"{PAGE.name}: expected these two lines once each:\n{BEGIN}\n{END}")
+    before, _, rest = page.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise Failure(f"{PAGE.name}: found {END!r} before {BEGIN!r}, expected it after")
+    return f"{before}{BEGIN}\n\n{rows}\n\n{END}{after}"
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--check", action="store_true", help="only look; exit code 1 on drift")
+    options = parser.parse_args(arguments)
+    name = PAGE.relative_to(common.ROOT)
+    page = PAGE.read_text()
+    wanted = refreshed(page, table())
+    if page == wanted:
+        say(f"{name}: is what the list of settings says")
+    elif options.check:
+        raise Failure(f"{name}: differs from the list of settings. Run: python3 scripts/docs.py")
+    else:
+        PAGE.write_text(wanted)
+        say(f"{name}: table made anew")
+    return 0
+
+
+if __name__ == "__main__":
+    common.run_main(lambda: main(sys.argv[1:]))
