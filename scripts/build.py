@@ -310,6 +310,13 @@ def build(name: str, tag: str, values: Mapping[str, str]) -> None:
     )
 
 
+def remove_replaced() -> None:
+    """Removes our own images that have lost their name to a newer one and serve no container."""
+    for name in common.images():
+        label = f"label=org.opencontainers.image.title=ls-yolo {name}"
+        common.output([common.docker(), "image", "prune", "--force", "--filter", label], 60)
+
+
 def main(arguments: Sequence[str]) -> int:
     images = common.images()
     parser = argparse.ArgumentParser(

@@ -165,6 +165,7 @@ def main(arguments: Iterable[str] = ()) -> int:
     start_services()
     step("Projects")
     run_setup()
+    build.remove_replaced()
     step(f"Ready after {time.monotonic() - began:.0f} s")
     say(summary(common.values()))
     return 0

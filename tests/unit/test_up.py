@@ -41,14 +41,17 @@ def steps(monkeypatch):
     monkeypatch.setattr(preflight, "all_checks", all_checks)
     for module, name in (
         (up.install_engine, "main"), (up.env, "main"), (up.demo, "main"), (up.build, "main"),
-        (up, "start_services"), (up, "run_setup"),
+        (up, "start_services"), (up, "run_setup"), (up.build, "remove_replaced"),
     ):  # fmt: skip
         label = f"{module.__name__}.{name}"
         monkeypatch.setattr(module, name, lambda *_, label=label: ran.append(label))
     return ran
 
 
-REST = ["env.main", "demo.main", "build.main", "up.start_services", "up.run_setup"]
+REST = [
+    "env.main", "demo.main", "build.main", "up.start_services", "up.run_setup",
+    "build.remove_replaced",
+]  # fmt: skip
 
 
 def test_all_is_well(steps):
