@@ -142,7 +142,7 @@ def test_label_studio_refuses_a_wrong_prediction_in_these_tests(stack: Stack, de
         timeout=30,
     )
     assert answer.status_code == 400
-    assert "Nobody" in answer.text
+    assert "out of bounds" in answer.text
 
 
 def test_a_missing_image_among_good_ones_spoils_only_itself(stack: Stack) -> None:
