@@ -24,7 +24,7 @@ STUDIO = "http://label-studio:8080"
 class Uploads:
     """Label Studio's uploads, in memory; remembers which paths were asked for."""
 
-    def __init__(self, **files):
+    def __init__(self):
         self.asked = []
 
     def fetch(self, path, limit):
