@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import logging
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from werkzeug.exceptions import BadRequest, HTTPException
 
 from ls_yolo import registry, selection, settings
 from ls_yolo.choices import Choices
+from ls_yolo.config import ConfigError
 from ls_yolo.engines import EngineError
 from ls_yolo.labels import LabelConfigError
 from ls_yolo.predictor import Plan, PredictionError, Predictor
@@ -22,6 +24,8 @@ from ls_yolo.studio import Studio, StudioError
 
 log = logging.getLogger(__name__)
 
+WORKER_BOOT_ERROR = 3
+"""What gunicorn takes a worker's exit with this code for: it cannot start at all."""
 MAX_BODY = 64 * 1024 * 1024
 """The largest request body, in bytes: 250 tasks with their annotations are far below it."""
 OPEN = frozenset({"health", "livez", "readyz"})
@@ -41,8 +45,7 @@ STATUS: dict[type[Exception], int] = {
 def create_app() -> Flask:
     """The application as the environment asks for it, every model loaded and warmed up.
 
-    Raises:
-        SettingError, ConfigError, UnknownModel, EngineError: it cannot serve; the message says why.
+    Where it cannot serve, it says why in a line and exits.
     """
     values = settings.read("backend")
     logging.basicConfig(
@@ -51,14 +54,21 @@ def create_app() -> Flask:
     for name in ("httpx", "httpcore"):  # each request at INFO, and its headers at DEBUG
         logging.getLogger(name).setLevel(logging.WARNING)
     root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
-    models = Registry(
-        registry.read(Path(values["MODELS_CONFIG"]), root, threshold),
-        values["DEVICE"],
-        values["DEFAULT_MODEL"],
-        values["ALLOW_CUSTOM_MODEL_PATH"],
-        root,
-        threshold,
-    )
+    try:
+        models = Registry(
+            registry.read(Path(values["MODELS_CONFIG"]), root, threshold),
+            values["DEVICE"],
+            values["DEFAULT_MODEL"],
+            values["ALLOW_CUSTOM_MODEL_PATH"],
+            root,
+            threshold,
+        )
+    except (ConfigError, UnknownModel, EngineError) as error:
+        print(error, file=sys.stderr, flush=True)
+        # This code alone makes gunicorn stop, instead of starting the worker over and over.
+        sys.exit(WORKER_BOOT_ERROR)
+    if not values["BASIC_AUTH_PASS"]:
+        log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
     url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
     studio = Studio(url, key) if url and key else None
     predictor = Predictor(models, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), studio, url)
@@ -77,8 +87,8 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
         if name in OPEN or not password or _authorized(user, password):
             return None
         # Label Studio sends no authentication with the webhooks of tasks and annotations, which ask
-        # for nothing here; an error would only fill its log.
-        if name == "webhook" and _json() and _action() != "START_TRAINING":
+        # for nothing here; an error would only fill its log. The body is not even read.
+        if name == "webhook" and "Authorization" not in request.headers:
             return jsonify(status="ignored")
         answer = jsonify(
             error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env"

@@ -104,7 +104,10 @@ class Predictor:
         return [self.registry.get(name) for name in names]
 
     def predict(self, tasks: Sequence[Mapping[str, Any]], plan: Plan) -> list[dict[str, Any]]:
-        """One prediction a task, in order. A task that fails has an empty result; the log says why.
+        """One prediction a task, in order.
+
+        A task that fails has an empty result, a score of None and an ``error``; in Label Studio,
+        where an image with nothing on it has the score 0, that tells the two apart.
 
         Raises:
             PredictionError: every task failed, and not for its own fault (the engine, Label Studio,
@@ -112,25 +115,21 @@ class Predictor:
         """
         answers, broken, why = [], 0, ""
         for task in tasks:
-            regions: list[Region] = []
             name = task.get("id", "?")
             try:
-                regions = self._regions(task, plan)
+                answers.append(_prediction(self._regions(task, plan), plan.version))
+                continue
             except MediaError as error:
-                log.warning("task %s: empty prediction: %s", name, error)
+                why = str(error)
+                log.warning("task %s: empty prediction: %s", name, why)
             except StudioError as error:
                 broken, why = broken + 1, str(error)
-                log.warning("task %s: empty prediction: %s", name, error)
+                log.warning("task %s: empty prediction: %s", name, why)
             except Exception as error:
                 broken, why = broken + 1, f"the engine failed: {type(error).__name__}"
                 log.exception("task %s: empty prediction: the engine failed", name)
-            scores = [region["score"] for region in regions]
             answers.append(
-                {
-                    "result": regions,
-                    "score": sum(scores) / len(scores) if scores else 0.0,
-                    "model_version": plan.version,
-                }
+                {"result": [], "score": None, "model_version": plan.version, "error": why}
             )
         if tasks and broken == len(tasks):
             raise PredictionError(f"no task could be predicted: {why}; the backend's log says more")
@@ -166,6 +165,12 @@ class Predictor:
             found = repr(url) if url is None or url == "" else type(url).__name__
             raise MediaError(f"data.{key}: found {found}, expected the URL of an image")
         return media.decode(media.read(url, self._root, self._studio, self._studio_url))
+
+
+def _prediction(regions: list[Region], version: str) -> dict[str, Any]:
+    scores = [region["score"] for region in regions]
+    mean = sum(scores) / len(scores) if scores else 0.0
+    return {"result": regions, "score": mean, "model_version": version}
 
 
 def _some(names: Sequence[str], most: int = 12) -> str:

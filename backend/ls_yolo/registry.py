@@ -91,7 +91,14 @@ def read(path: Path, root: Path, threshold: float) -> dict[str, Entry]:
                 f"put it there or remove the entry{_weights_in(root)}"
             )
             continue
-        sha256 = hash_file(weights)
+        try:
+            sha256 = hash_file(weights)
+        except OSError as error:
+            faults.append(
+                f"{at}{item['weights']!r} cannot be read: {error.strerror}; "
+                "the service's user (1001) must be able to: chmod a+r"
+            )
+            continue
         if item.get("sha256", sha256).lower() != sha256:
             faults.append(
                 f"{document.where(name, 'sha256')}expected {item['sha256']}, "

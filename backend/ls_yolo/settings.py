@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -31,8 +32,8 @@ class Setting:
     ``build`` (image builds), or the service that gets it as an environment variable. ``generate``
     is how ``.env`` gets its first value: ``hex:N`` is N random hexadecimal digits; empty means
     ``default``. ``minimum`` and ``maximum`` bound a number, both included. ``fixed`` settings
-    describe the inside of a container: Compose sets them, so ``.env`` does not. ``choices`` are
-    the values that a text may have, in any case.
+    describe the inside of a container: Compose sets them, so ``.env`` does not. A text
+    must match ``pattern``, a regular expression, which ``expected`` puts into words.
     """
 
     name: str
@@ -46,7 +47,8 @@ class Setting:
     minimum: float | None = None
     maximum: float | None = None
     fixed: bool = False
-    choices: tuple[str, ...] = ()
+    pattern: str = ""
+    expected: str = ""
 
     def parse(self, text: str) -> Any:
         """The value that ``text`` stands for.
@@ -60,10 +62,8 @@ class Setting:
                 raise SettingError(
                     f"{self.name}: found {text!r}, expected a URL with http:// or https://"
                 )
-            if self.choices and text.upper() not in self.choices:
-                raise SettingError(
-                    f"{self.name}: found {text!r}, expected one of {', '.join(self.choices)}"
-                )
+            if self.pattern and not re.fullmatch(self.pattern, text):
+                raise SettingError(f"{self.name}: found {text!r}, expected {self.expected}")
             return text
         if self.type == "bool":
             word = text.lower()
@@ -94,6 +94,8 @@ SETTINGS: tuple[Setting, ...] = (
         "ls-yolo",
         "Name of the Compose project; containers, network and volumes carry it.",
         ("host",),
+        pattern="[a-z0-9][a-z0-9_-]*",
+        expected="small letters, digits, dashes and underscores, a letter or digit first",
     ),
     Setting(
         "BIND_ADDRESS",
@@ -101,6 +103,8 @@ SETTINGS: tuple[Setting, ...] = (
         "127.0.0.1",
         "Host address that the ports are published on. 0.0.0.0 opens them to the network.",
         ("host",),
+        pattern=r"[0-9]{1,3}(\.[0-9]{1,3}){3}|\[?[0-9a-fA-F:]*:[0-9a-fA-F:.]*\]?",
+        expected="an IP address",
     ),
     Setting(
         "LABEL_STUDIO_PORT",
@@ -141,8 +145,24 @@ SETTINGS: tuple[Setting, ...] = (
         "Projects as YAML on the host. Mounted read-only at /projects.",
         ("host",),
     ),
-    Setting("LABEL_STUDIO_MEMORY", "str", "3g", "Memory limit of Label Studio.", ("host",)),
-    Setting("BACKEND_MEMORY", "str", "6g", "Memory limit of the backend.", ("host",)),
+    Setting(
+        "LABEL_STUDIO_MEMORY",
+        "str",
+        "3g",
+        "Memory limit of Label Studio.",
+        ("host",),
+        pattern="[0-9]+[bkmgBKMG]?",
+        expected="a size such as 6g or 512m",
+    ),
+    Setting(
+        "BACKEND_MEMORY",
+        "str",
+        "6g",
+        "Memory limit of the backend.",
+        ("host",),
+        pattern="[0-9]+[bkmgBKMG]?",
+        expected="a size such as 6g or 512m",
+    ),
     # Who may come in.
     Setting(
         "LABEL_STUDIO_USERNAME",
@@ -150,13 +170,15 @@ SETTINGS: tuple[Setting, ...] = (
         "admin@example.com",
         "First user of Label Studio, an e-mail address. Counts when the user is created.",
         ("label-studio",),
+        pattern=r"[^@\s]+@[^@\s]+",
+        expected="an e-mail address",
     ),
     Setting(
         "LABEL_STUDIO_PASSWORD",
         "str",
         "",
         "Password of the first user. Counts when the user is created; "
-        "change it later in Label Studio.",
+        "make password makes a new one.",
         ("label-studio",),
         secret=True,
         generate="hex:24",
@@ -288,7 +310,13 @@ SETTINGS: tuple[Setting, ...] = (
         ("backend",),
     ),
     Setting(
-        "DEVICE", "str", "auto", "Device that runs the models: auto, cpu, cuda:0.", ("backend",)
+        "DEVICE",
+        "str",
+        "auto",
+        "Device that runs the models: auto, cpu, cuda:0.",
+        ("backend",),
+        pattern="auto|cpu|cuda(:[0-9]+)?",
+        expected="auto, cpu or cuda:0",
     ),
     Setting(
         "LOCAL_FILES_DOCUMENT_ROOT",
@@ -333,7 +361,8 @@ SETTINGS: tuple[Setting, ...] = (
         "INFO",
         "How much is logged: DEBUG, INFO, WARNING or ERROR.",
         ("backend", "setup"),
-        choices=("DEBUG", "INFO", "WARNING", "ERROR"),
+        pattern="(?i:debug|info|warning|error)",
+        expected="DEBUG, INFO, WARNING or ERROR",
     ),
     Setting(
         "SETUP_TIMEOUT",
@@ -397,12 +426,30 @@ def read(reader: Reader, environ: Mapping[str, str] | None = None) -> dict[str, 
     return values
 
 
+def faults(environ: Mapping[str, str] | None = None) -> list[str]:
+    """A line for each setting whose value in the environment cannot be used."""
+    environ = os.environ if environ is None else environ
+    found = []
+    for setting in SETTINGS:
+        try:
+            setting.parse(environ.get(setting.name, "").strip() or setting.default)
+        except SettingError as error:
+            found.append(str(error))
+    return found
+
+
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m ls_yolo.settings", description=__doc__)
     form = parser.add_mutually_exclusive_group(required=True)
     form.add_argument("--json", action="store_true", help="every setting as JSON")
     form.add_argument("--markdown", action="store_true", help="the table of the docs")
+    form.add_argument(
+        "--check", action="store_true", help="look at the values in the environment; 78 if wrong"
+    )
     options = parser.parse_args(argv)
+    if options.check:
+        print("\n".join(found := faults()), end="\n" if found else "")
+        return 78 if found else 0
     if options.json:
         print(json.dumps([asdict(setting) for setting in SETTINGS], indent=2))
         return 0

@@ -123,7 +123,10 @@ def test_links_inside_the_root_are_followed_and_the_root_may_be_one(datasets):
         ("/data/local-files/?d=demo/none.jpg", "'demo/none.jpg': not found in .*; mount the same"),
         ("/data/local-files/?d=demo", "'demo': not a file"),
         ("/data/local-files/?d=pipe", "'pipe': not a file"),
-        ("/data/local-files/?d=circle", "'circle': not the name of a file"),
+        (
+            "/data/local-files/?d=circle",
+            "'circle': (not the name of a file|cannot be read: Too many levels)",
+        ),
         ("/data/local-files/?d=a%00.jpg", "not the name of a file"),
         ("/data/local-files/?d=\ud800.jpg", "not the name of a file"),
         ("/data/local-files/?d=" + "a" * 300, "cannot be read: File name too long"),

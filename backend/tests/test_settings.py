@@ -75,8 +75,42 @@ def test_a_url_needs_its_scheme():
 
 def test_a_log_level_is_one_of_four_in_any_case():
     assert BY_NAME["LOG_LEVEL"].parse("debug") == "debug"
-    with pytest.raises(SettingError, match="LOG_LEVEL: found 'loud', expected one of DEBUG, INFO"):
+    with pytest.raises(SettingError, match="LOG_LEVEL: found 'loud', expected DEBUG, INFO, WARN"):
         BY_NAME["LOG_LEVEL"].parse("loud")
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("DEVICE", ["auto", "cpu", "cuda", "cuda:1"], ["gpu", "cuda:x", "0"]),
+        ("BACKEND_MEMORY", ["6g", "512m", "1073741824"], ["lots", "6 g", "-1g"]),
+        ("BIND_ADDRESS", ["127.0.0.1", "0.0.0.0", "::1", "[::]"], ["localhost", "everywhere"]),
+        ("COMPOSE_PROJECT_NAME", ["ls-yolo", "a_1"], ["LS", "-a", "a b"]),
+        ("LABEL_STUDIO_USERNAME", ["a@b.c"], ["admin", "a b@c", "a@"]),
+    ],
+)
+def test_a_text_is_of_the_form_that_its_readers_take(name, good, bad):
+    for text in good:
+        assert BY_NAME[name].parse(text) == text
+    for text in bad:
+        with pytest.raises(SettingError, match=f"{name}: found .*, expected "):
+            BY_NAME[name].parse(text)
+
+
+def test_every_default_can_be_used():
+    assert settings.faults({}) == []
+
+
+def test_check_says_a_line_for_each_value_that_cannot_be_used(monkeypatch, capsys):
+    monkeypatch.setenv("BACKEND_MEMORY", "lots")
+    monkeypatch.setenv("LABEL_STUDIO_PORT", "70000")
+    assert settings.main(["--check"]) == 78
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition(":")[0] for line in lines] == ["LABEL_STUDIO_PORT", "BACKEND_MEMORY"]
+    monkeypatch.setenv("BACKEND_MEMORY", "2g")
+    monkeypatch.setenv("LABEL_STUDIO_PORT", "8081")
+    assert settings.main(["--check"]) == 0
+    assert capsys.readouterr().out == ""
 
 
 def test_a_reader_gets_its_own_settings_and_no_secret_of_others():
