@@ -38,6 +38,18 @@ class TokenError(ApplyError):
 
 
 @dataclass(frozen=True)
+class Stored:
+    """A prediction that Label Studio has stored.
+
+    ``failed``: the backend could not predict the task, and said so by a score of None.
+    """
+
+    id: int
+    version: str
+    failed: bool
+
+
+@dataclass(frozen=True)
 class Backend:
     """The ML backend: its URL without models, and what it wants for authentication (or empty)."""
 
@@ -141,7 +153,7 @@ class Applier:
         """
         try:
             version = self._check_labels(project)
-            number = self._project(project)
+            number = self._project(project, version)
             if project.storage:
                 self._storage(number, project)
             title = self._connection(number, project)
@@ -166,7 +178,7 @@ class Applier:
                 )
         return str(answer["model_version"])
 
-    def _project(self, project: Project) -> int:
+    def _project(self, project: Project, version: str) -> int:
         rows = [
             row
             for row in (self._api.projects.list(title=project.title, page_size=1000).items or [])
@@ -194,10 +206,25 @@ class Applier:
             for key, value in wanted.items()
             if (getattr(found, key) or "").strip() != value
         }
+        if "label_config" in changes:
+            # The version is that of the model, so predictions for other labels would pass for new.
+            # They go first: cut off here, the next run still sees that the configuration differs.
+            self._forget(number, version)
         if changes:
             self._api.projects.update(number, **changes)
-            self._say(f"{project.title}: changed {', '.join(sorted(changes))}")
+            self._say(
+                f"{project.title}: {' and '.join(sorted(changes))} differed from {project.source}, "
+                "which holds; changed"
+            )
         return number
+
+    def _forget(self, number: int, version: str) -> None:
+        """Deletes the predictions of a version, for which the SDK has no call."""
+        self._api._client_wrapper.httpx_client.request(
+            f"api/projects/{number}/model-versions/",
+            method="DELETE",
+            json={"model_version": version},
+        )
 
     def _storage(self, number: int, project: Project) -> None:
         storage = project.storage
@@ -205,8 +232,8 @@ class Applier:
         folder = self._root / storage.path
         if not folder.is_dir():
             raise ApplyError(
-                f"{project.title}: found no folder {storage.path!r} in {self._root}, "
-                "which is DATASETS_DIR of .env; make it and put images there"
+                f"{project.title}: found no folder {storage.path!r} in {self._root}, which is "
+                "DATASETS_DIR of .env; make it, put images there, and let all read it: chmod a+rx"
             )
         wanted = {
             "path": str(folder),
@@ -285,35 +312,61 @@ class Applier:
 
     def _predict(self, number: int, project: Project, version: str) -> None:
         tasks = dict(self._tasks(number))
-        if not tasks:
+        if not tasks and project.storage:
             raise ApplyError(
                 f"{project.title}: found no task, expected at least one; "
-                "put images in the folder of its storage"
+                f"put images in {project.storage.path} of DATASETS_DIR"
             )
-        missing = [task for task, versions in tasks.items() if version not in versions]
+        missing = []
+        for task, found in tasks.items():
+            ours = [prediction for prediction in found if prediction.version == version]
+            # What could not be predicted is tried again: its image may be there by now.
+            for prediction in ours:
+                if prediction.failed:
+                    self._api.predictions.delete(prediction.id)
+            if all(prediction.failed for prediction in ours):
+                missing.append(task)
         done = len(tasks) - len(missing)
+        failed: list[int] = []
         for start in range(0, len(missing), BATCH):
             batch = missing[start : start + BATCH]
-            self._api.actions.create(
-                id="retrieve_tasks_predictions",
-                project=number,
-                selected_items={"all": False, "included": batch},
-            )
-            # Label Studio answers "Retrieved N predictions" whether or not it stored any: count.
-            stored = dict(self._tasks(number, batch))
-            without = [task for task in batch if version not in stored.get(task, ())]
+            stored = self._retrieve(number, batch, version)
+            if len(batch) > 1 and len(stored) < len(batch):
+                # One at a time: a batch may have taken longer than Label Studio waits.
+                for task in batch:
+                    if task not in stored:
+                        stored |= self._retrieve(number, [task], version)
+            without = [task for task in batch if task not in stored]
             if without:
                 raise ApplyError(self._diagnosis(number, project, without, version))
+            failed += [task for task, prediction in stored.items() if prediction.failed]
             done += len(batch)
             self._say(f"{project.title}: {done} of {len(tasks)} tasks have predictions")
+        if failed:
+            self._warn(number, project, failed)
         self._say(
             f"{project.title}: {len(tasks)} tasks, each with a stored prediction of {version}"
         )
 
+    def _retrieve(self, number: int, tasks: Sequence[int], version: str) -> dict[int, Stored]:
+        """Has tasks predicted; returns those that then have a prediction of ``version``."""
+        self._api.actions.create(
+            id="retrieve_tasks_predictions",
+            project=number,
+            selected_items={"all": False, "included": list(tasks)},
+        )
+        # Label Studio answers "Retrieved N predictions" whether or not it stored any: count.
+        return {
+            task: prediction
+            for task, found in self._tasks(number, tasks)
+            for prediction in found
+            if prediction.version == version
+        }
+
     def _tasks(
         self, number: int, only: Sequence[int] = ()
-    ) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Each task of a project, or of ``only``, with the versions of its stored predictions."""
+    ) -> Iterator[tuple[int, tuple[Stored, ...]]]:
+        """Each task of a project, or of ``only``, with its stored predictions."""
         total = len(only) or int(self._api.projects.get(number).task_number or 0)
         chosen = (
             {"query": json.dumps({"selectedItems": {"all": False, "included": list(only)}})}
@@ -332,8 +385,30 @@ class Applier:
                 **chosen,
             )
             for task in rows.items or []:
-                predictions = task.predictions or []
-                yield int(task.id), tuple(str(_field(p, "model_version")) for p in predictions)
+                yield int(task.id), tuple(map(_stored, task.predictions or []))
+
+    def _warn(self, number: int, project: Project, failed: Sequence[int], most: int = 10) -> None:
+        """Names tasks that the backend could not predict, and why."""
+        answers = [self._ask(number, project, task) for task in failed[:most]]
+        self._say(
+            f"{project.title}: warning: {len(failed)} tasks could not be predicted; "
+            "mend or delete them and run setup again:"
+        )
+        for task, answer in zip(failed, answers, strict=False):
+            self._say(f"  task {task}: {answer.get('error', 'it can be predicted by now')}")
+        if len(failed) > most:
+            self._say(f"  and {len(failed) - most} more; the backend's log names all: make logs")
+
+    def _ask(self, number: int, project: Project, number_of_task: int) -> dict[str, Any]:
+        """What the backend itself answers for a task."""
+        task = self._api.tasks.get(str(number_of_task))
+        body = {
+            "tasks": [{"id": task.id, "data": task.data}],
+            "project": f"{number}.0",
+            "label_config": project.label_config,
+        }
+        answer: dict[str, Any] = self._backend.ask(project.models, "predict", body)["results"][0]
+        return answer
 
     def _diagnosis(
         self, number: int, project: Project, without: Sequence[int], version: str
@@ -343,25 +418,17 @@ class Applier:
             f"{project.title}: {len(without)} tasks have no stored prediction of {version}, "
             f"the first is task {without[0]}"
         )
-        task = self._api.tasks.get(str(without[0]))
         try:
-            answer = self._backend.ask(
-                project.models,
-                "predict",
-                {
-                    "tasks": [{"id": task.id, "data": task.data}],
-                    "project": f"{number}.0",
-                    "label_config": project.label_config,
-                },
-            )
+            answer = self._ask(number, project, without[0])
         except ApplyError as error:
             return f"{text}: {error}"
-        found = len(answer["results"][0]["result"])
         return (
-            f"{text}. The backend itself answers with {found} boxes, "
+            f"{text}. The backend itself answers with {len(answer['result'])} boxes, "
             "so Label Studio did not take them; its log says why: make logs"
         )
 
 
-def _field(row: Any, name: str) -> Any:
-    return row.get(name) if isinstance(row, dict) else getattr(row, name, None)
+def _stored(row: Any) -> Stored:
+    found = row if isinstance(row, dict) else row.model_dump()
+    failed = not found.get("result") and found.get("score") is None
+    return Stored(int(found["id"]), str(found.get("model_version")), failed)
