@@ -3,10 +3,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import common
 
@@ -21,9 +23,35 @@ def command(*arguments: str) -> list[str]:
     ]  # fmt: skip
 
 
+def models_fingerprint(folder: Path) -> str:
+    """Changes whenever models.yaml or a weights file does: the backend is then made anew.
+
+    By name, size and time of change, because weights can be large.
+    """
+    digest = hashlib.sha256()
+    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".pt", ".yaml")):
+        found = path.stat()
+        digest.update(f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:12]
+
+
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The environment of Compose, without empty settings, which would count more than ``.env``."""
     environ = os.environ if environ is None else environ
-    return {**environ, "LS_YOLO_VERSION": common.project_version()}
+    empty = {s["name"] for s in common.settings() if not common.is_given(s["name"], environ)}
+    kept = {name: value for name, value in environ.items() if name not in empty}
+    models = common.host_path(common.values(environ)["MODELS_DIR"])
+    return {
+        **kept,
+        "LS_YOLO_VERSION": common.project_version(),
+        "MODELS_FINGERPRINT": models_fingerprint(models),
+    }
+
+
+def need_env() -> None:
+    """Raises: Failure: there is no ``.env`` yet, or it cannot be read."""
+    if not common.env_text():
+        raise common.Failure("found no .env, so nothing runs yet. Run: make up")
 
 
 def output(*arguments: str) -> str:
@@ -35,8 +63,7 @@ def output(*arguments: str) -> str:
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
-    if not common.ENV_FILE.is_file():
-        raise common.Failure("found no .env, so nothing runs yet. Run: make up")
+    need_env()
     line = command(*arguments)
     sys.stdout.flush()
     os.execve(line[0], line, environment())

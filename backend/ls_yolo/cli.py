@@ -25,6 +25,8 @@ def apply(paths: list[Path]) -> int:
     wanted = [project for path in paths for project in projects.read(path)]
     backend = Backend(values["BACKEND_URL"], values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
     studio = Studio(values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"])
+    if not wanted:
+        _say(f"no project in {', '.join(map(str, paths))}; a file such as demo.yaml makes one")
     failed = 0
     try:
         wait(f"{studio.url}/health", values["SETUP_TIMEOUT"], _say)

@@ -43,8 +43,6 @@ def read(path: Path) -> list[Project]:
     files = [path]
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
-    if not files:
-        raise config.ConfigError(f"{path}: no project; expected files such as demo.yaml in it")
     found: list[Project] = []
     faults = []
     for file in files:

@@ -56,9 +56,8 @@ def test_a_folder_is_read_in_the_order_of_its_file_names(write, tmp_path):
     assert [project.title for project in projects.read(tmp_path)] == ["First", "Second"]
 
 
-def test_an_empty_folder_says_what_belongs_there(tmp_path):
-    with pytest.raises(ConfigError, match=r"no project; expected files such as demo\.yaml"):
-        projects.read(tmp_path)
+def test_an_empty_folder_has_no_projects(tmp_path):
+    assert projects.read(tmp_path) == []
 
 
 def test_all_files_are_read_before_their_faults_are_told(write, tmp_path):

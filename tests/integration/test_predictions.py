@@ -163,8 +163,36 @@ def test_a_missing_image_among_good_ones_spoils_only_itself(stack: Stack) -> Non
         "bus.jpg": 1, "nowhere.jpg": 1, "zidane.jpg": 1,
     }  # fmt: skip
     assert stored["nowhere.jpg"][0].result == []
+    assert stored["nowhere.jpg"][0].score is None
+    assert "1 tasks could not be predicted" in done.stdout
+    assert "'demo/nowhere.jpg': not found in /datasets" in done.stdout
     assert all(len(stored[name][0].result) >= 2 for name in ("bus.jpg", "zidane.jpg"))
     assert "nowhere.jpg" in stack.log("backend")
+
+
+def test_an_image_that_was_missing_is_predicted_once_it_is_there(stack: Stack) -> None:
+    config = label_config("person")
+    project = {"title": "late", "label_config": config, "models": ["coco"]}
+    made = stack.api.projects.create(title="late", label_config=config)
+    tasks = [{"image": "/data/local-files/?d=late/bus.jpg"}]
+    stack.api.projects.import_tasks(id=made.id, request=tasks)
+    assert stack.setup(project).returncode == 0
+    stack.images("late", bus=photograph(stack, "bus.jpg"))
+    done = stack.setup(project)
+    assert done.returncode == 0, done.stderr
+    (stored,) = stack.api.predictions.list(project=made.id)
+    assert len(stored.result) >= 3
+    assert "could not be predicted" not in done.stdout
+
+
+def test_a_new_label_is_predicted_although_the_model_is_the_same(stack: Stack) -> None:
+    project = {"title": "labels", "models": ["coco"], "storage": {"path": "demo"}}
+    for labels in (("person",), ("person", "bus")):
+        done = stack.setup({**project, "label_config": label_config(*labels)})
+        assert done.returncode == 0, done.stderr
+    stored = stack.predictions(stack.project("labels").id)
+    assert [len(found) for found in stored.values()] == [1] * 5
+    assert {label for label, _, _ in boxes(stored["bus.jpg"][0])} == {"person", "bus"}
 
 
 def test_a_file_outside_the_datasets_is_never_read(stack: Stack) -> None:
