@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 
 import pytest
@@ -131,10 +132,23 @@ def test_compose_is_called_the_same_from_anywhere(monkeypatch):
     words = compose.command("ps")
     assert words[:2] == ["/usr/bin/docker", "compose"]
     assert words[-1] == "ps"
-    assert compose.environment({"A": "1"}) == {
-        "A": "1",
-        "LS_YOLO_VERSION": common.project_version(),
-    }
+    found = compose.environment({"A": "1"})
+    assert found["A"] == "1"
+    assert found["LS_YOLO_VERSION"] == common.project_version()
+
+
+def test_the_models_fingerprint_follows_weights_and_list_and_nothing_else(tmp_path):
+    seen = [compose.models_fingerprint(tmp_path)]
+    for name in ("models.yaml", "best.pt", "folder/other.pt"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+        seen.append(compose.models_fingerprint(tmp_path))
+    os.utime(tmp_path / "best.pt", ns=(1, 1))
+    seen.append(compose.models_fingerprint(tmp_path))
+    assert len(set(seen)) == 5
+    (tmp_path / "README.md").write_text("notes")
+    assert compose.models_fingerprint(tmp_path) == seen[-1]
 
 
 def test_every_target_of_make_has_a_line_of_help():
