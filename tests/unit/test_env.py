@@ -90,6 +90,33 @@ def test_a_secret_that_is_commented_out_is_made(path):
     assert len(common.parse_env(path.read_text())["LABEL_STUDIO_API_KEY"]) == 40
 
 
+@pytest.mark.parametrize("line", ["LABEL_STUDIO_API_KEY=", "LABEL_STUDIO_API_KEY=''"])
+def test_an_empty_secret_is_made_and_counts(path, line):
+    path.write_text(f"{line}\n")
+    env.make(path, {}, NO_INDEX)
+    assert path.read_text().startswith(f"{line}\n")
+    assert len(common.values({}, path)["LABEL_STUDIO_API_KEY"]) == 40
+
+
+def test_authentication_that_is_switched_off_stays_off(path):
+    path.write_text("BASIC_AUTH_PASS=\n")
+    env.make(path, {}, NO_INDEX)
+    assert common.values({}, path)["BASIC_AUTH_PASS"] == ""
+    path.unlink()
+    env.make(path, {"BASIC_AUTH_PASS": ""}, NO_INDEX)
+    assert common.values({}, path)["BASIC_AUTH_PASS"] == ""
+
+
+def test_a_mode_that_cannot_be_repaired_has_a_cure(path, monkeypatch):
+    env.make(path, {}, NO_INDEX)
+    path.chmod(0o644)
+    monkeypatch.setattr(
+        type(path), "chmod", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no"))
+    )
+    with pytest.raises(common.Failure, match="sudo chown"):
+        env.make(path, {}, NO_INDEX)
+
+
 def test_the_environment_is_written_in_the_first_time(path):
     chosen = {"LABEL_STUDIO_PORT": "8081", "LABEL_STUDIO_PASSWORD": "it's", "BACKEND_PORT": ""}
     env.make(path, chosen, NO_INDEX)
@@ -133,6 +160,12 @@ def test_torch_for_the_cpu_only_without_gpu_and_where_it_is_reached(
     monkeypatch.setattr(env, "gpus", lambda: gpus)
     monkeypatch.setattr(common, "answers", lambda *_, **__: answers)
     assert env.torch_index_for_host() == index
+
+
+def test_a_gpu_is_said_not_to_be_passed_on(monkeypatch, capsys):
+    monkeypatch.setattr(env, "gpus", lambda: ["A100"])
+    env.torch_index_for_host()
+    assert "does not pass it on yet" in " ".join(capsys.readouterr().out.split())
 
 
 def test_nothing_is_left_of_a_write_that_fails(path, monkeypatch):

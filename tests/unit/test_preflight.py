@@ -117,7 +117,8 @@ def test_system():
     debian = {"ID": "debian", "PRETTY_NAME": "Debian 13"}
     assert preflight.check_os(debian, "x86_64").state == OK
     assert preflight.check_os({"ID": "fedora"}, "x86_64").state == WARNING
-    assert preflight.check_os(debian, "riscv64").state == STOP
+    assert preflight.check_os(debian, "aarch64").state == STOP
+    assert "lock files" in preflight.check_os(debian, "aarch64").cure
 
 
 def test_python():
@@ -260,8 +261,8 @@ def test_the_cure_names_a_port_that_works():
 
 @pytest.mark.parametrize("text", ["0", "65536", "abc", "-1", "8080x", "\uff18"])
 def test_a_port_is_a_number(text):
-    with pytest.raises(common.Failure, match="LABEL_STUDIO_PORT"):
-        preflight.parse_port("LABEL_STUDIO_PORT", text)
+    assert preflight.parse_port(text) == 0
+    assert preflight.parse_port(" 8080 ") == 8080
 
 
 def test_one_port_cannot_serve_both(taken):
@@ -272,6 +273,88 @@ def test_one_port_cannot_serve_both(taken):
         "BACKEND_PORT": "8080",
     }
     assert preflight.check_ports(values, NONE)[1].state == STOP
+
+
+# GPU
+
+
+def test_a_gpu_is_said_not_to_be_used():
+    assert preflight.check_gpu([]).state == OK
+    check = preflight.check_gpu(["A100", "A100"])
+    assert (check.state, check.found) == (WARNING, "A100, A100")
+    assert "not used" in check.cure
+
+
+# Settings and folders
+
+AUTH = {"BASIC_AUTH_USER": "ann", "BASIC_AUTH_PASS": "secret"}
+
+
+def answer(code, out="", err=""):
+    return lambda _: (code, out, err)
+
+
+def test_settings_that_can_be_used_are_one_line():
+    (check,) = preflight.check_settings(AUTH, answer(0))
+    assert check.state == OK
+
+
+def test_each_setting_that_cannot_be_used_stops_with_its_own_line():
+    lines = "BACKEND_MEMORY: found 'lots', expected a size such as 6g\nDEVICE: is odd\n"
+    checks = preflight.check_settings(AUTH, answer(78, lines))
+    assert [(c.name, c.found, c.needed, c.state) for c in checks] == [
+        ("BACKEND_MEMORY", "'lots'", "a size such as 6g", STOP),
+        ("DEVICE", "is odd", "", STOP),
+    ]
+    assert checks[0].cure.startswith("Expected a size such as 6g. Correct it in .env")
+
+
+def test_a_look_at_the_settings_that_fails_is_no_pass():
+    with pytest.raises(common.Failure, match="no such module"):
+        preflight.check_settings(AUTH, answer(1, err="no such module"))
+
+
+@pytest.mark.parametrize(
+    ("user", "password", "state"),
+    [("ann", "secret", OK), ("", "", OK), ("ann", "", OK), ("", "secret", STOP)],
+)
+def test_a_password_of_the_backend_needs_a_user(user, password, state):
+    values = {"BASIC_AUTH_USER": user, "BASIC_AUTH_PASS": password}
+    assert preflight.check_settings(values, answer(0))[0].state == state
+
+
+def test_what_env_will_have_is_looked_at():
+    values = common.values({}, Path("/none"))
+    seen = preflight.to_look_at({**values, "WORKERS": "4"}, common.settings(), given=())
+    assert len(seen["LABEL_STUDIO_API_KEY"]) == 40  # is generated
+    assert seen["WORKERS"] == "1"  # fixed by Compose, whatever the shell says
+    given = preflight.to_look_at(values, common.settings(), given=("BASIC_AUTH_PASS",))
+    assert given["BASIC_AUTH_PASS"] == ""
+
+
+def test_the_backend_itself_looks_at_the_settings():
+    values = preflight.to_look_at(common.values({}, Path("/none")), common.settings(), ())
+    assert [check.state for check in preflight.check_settings(values)] == [OK]
+    checks = preflight.check_settings({**values, "LABEL_STUDIO_PORT": "99999"})
+    assert [(check.name, check.state) for check in checks] == [("LABEL_STUDIO_PORT", STOP)]
+
+
+def test_folders_of_a_persons_own_lack_what_makes_them_work(tmp_path):
+    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path / "none")}
+    models, projects = preflight.check_folders(values)
+    assert (models.state, projects.state) == (STOP, STOP)
+    assert models.found == f"no models.yaml in {tmp_path}"
+    assert f"Write {tmp_path}/models.yaml" in models.cure
+    assert "my-model:\n        weights: best.pt" in models.cure
+    assert projects.found == f"no folder {tmp_path / 'none'}"
+    gone = preflight.check_folders({**values, "MODELS_DIR": str(tmp_path / "none")})
+    assert gone[0].found == f"no folder {tmp_path / 'none'}"
+
+
+def test_folders_that_are_fine(tmp_path):
+    (tmp_path / "models.yaml").touch()
+    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path)}
+    assert [check.state for check in preflight.check_folders(values)] == [OK, OK]
 
 
 # The whole
