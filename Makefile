@@ -12,7 +12,7 @@ PYTHON_FILES := scripts tests backend label-studio
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
 
 .DEFAULT_GOAL := help
-.PHONY: help up prepare images preflight down destroy logs status \
+.PHONY: help up setup prepare images preflight down destroy logs status password \
 	test test-lint test-unit test-integration test-tools format lock
 
 help: ## This list
@@ -23,6 +23,9 @@ help: ## This list
 up: ## Install what is missing, build, start, and set up the demo; safe to run again
 	@$(PYTHON) scripts/up.py
 
+setup: ## Make the projects again: new images, changed files of projects/
+	@$(PYTHON) scripts/up.py setup
+
 preflight: ## Look at this host: what was found, what is needed; changes nothing
 	@$(PYTHON) scripts/preflight.py
 
@@ -32,8 +35,11 @@ images: ## Build the two images; installs a missing engine first
 status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all
 
-logs: ## Follow the logs (Ctrl-C ends it)
-	@$(COMPOSE) logs --follow --tail 100
+logs: ## Follow the logs (Ctrl-C ends it); of one: SERVICE=backend
+	@$(COMPOSE) logs --follow --tail 100 $(SERVICE)
+
+password: ## Give the first user a new password, also for a forgotten one
+	@$(PYTHON) scripts/password.py
 
 down: ## Stop and remove the containers; all data stays
 	@$(COMPOSE) --profile '*' down --remove-orphans
@@ -46,13 +52,14 @@ test: test-lint test-unit test-integration ## Everything below, in order of cost
 test-tools: # Makes .venv from requirements-dev.lock
 	@$(PYTHON) scripts/testtools.py
 
-test-lint: test-tools ## ruff, mypy, hadolint, shellcheck, Compose's own check
+test-lint: test-tools ## ruff, mypy, hadolint, shellcheck, Compose's own check, the table of settings
 	$(RUN) ruff check $(PYTHON_FILES)
 	$(RUN) ruff format --check $(PYTHON_FILES)
 	$(RUN) mypy
 	$(RUN) hadolint --config .hadolint.yaml backend/Dockerfile label-studio/Dockerfile
 	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run
 	@$(PYTHON) scripts/check_compose.py
+	@$(PYTHON) scripts/docs.py --check
 
 test-unit: test-tools ## Tests that need no Docker
 	$(PYTEST) -m "not docker" backend/tests label-studio/tests tests/unit

@@ -2,6 +2,7 @@
 """`make up`: from this host as it is to a running demo. Every step is safe to run again.
 
 up.py             everything
+up.py setup       the projects alone, of an installation that is there
 up.py prepare     engine, .env, demo files and images, nothing started (`make test` needs these)
 """
 
@@ -144,17 +145,21 @@ def summary(values: Mapping[str, str]) -> str:
         f"user           {values['LABEL_STUDIO_USERNAME']}\n"
         "password       LABEL_STUDIO_PASSWORD in .env\n"
         "\n"
-        "Try next: open the demo project and a task in it: the boxes are the model's.\n"
+        "Try next: open a project and a task in it: the boxes are the model's.\n"
         "Your own model and images: put weights in models/, name them in models/models.yaml, put\n"
         "images in datasets/, describe the project in projects/, and run make up again.\n"
-        "make status | make logs | make down (keeps data) | make help"
+        "make setup (new images) | make status | make logs | make down (keeps data) | make help"
     )
 
 
 def main(arguments: Iterable[str] = ()) -> int:
     words = list(arguments)
-    if words not in ([], ["prepare"]):
-        raise Failure(f"found {' '.join(words)!r}, expected nothing or: prepare")
+    if words not in ([], ["setup"], ["prepare"]):
+        raise Failure(f"found {' '.join(words)!r}, expected nothing, setup or prepare")
+    if words == ["setup"]:
+        compose.need_env()
+        run_setup()
+        return 0
     began = time.monotonic()
     if words == ["prepare"]:
         # Tests publish on ports of their own.

@@ -87,6 +87,19 @@ def test_prepare_starts_nothing(steps):
     assert steps == ["look", *REST[:3]]
 
 
+def test_setup_makes_the_projects_and_nothing_else(steps, monkeypatch):
+    monkeypatch.setattr(common, "env_text", lambda: "A=1")
+    up.main(["setup"])
+    assert steps == ["up.run_setup"]
+
+
+def test_setup_needs_an_installation(steps, monkeypatch):
+    monkeypatch.setattr(common, "env_text", lambda: "")
+    with pytest.raises(common.Failure, match="Run: make up"):
+        up.main(["setup"])
+    assert steps == []
+
+
 def test_another_word_is_refused(steps):
     with pytest.raises(common.Failure, match="found 'now'"):
         up.main(["now"])
@@ -137,6 +150,13 @@ def test_compose_is_called_the_same_from_anywhere(monkeypatch):
     assert found["LS_YOLO_VERSION"] == common.project_version()
 
 
+def test_an_empty_setting_of_the_shell_does_not_hide_that_of_env():
+    # To Compose, set but empty in the shell counts more than a value in .env.
+    found = compose.environment({"DATASETS_DIR": "", "BASIC_AUTH_PASS": "", "OTHER": ""})
+    assert "DATASETS_DIR" not in found
+    assert found["BASIC_AUTH_PASS"] == found["OTHER"] == ""
+
+
 def test_the_models_fingerprint_follows_weights_and_list_and_nothing_else(tmp_path):
     seen = [compose.models_fingerprint(tmp_path)]
     for name in ("models.yaml", "best.pt", "folder/other.pt"):
@@ -157,7 +177,7 @@ def test_every_target_of_make_has_a_line_of_help():
     ).stdout
     for target in (
         "up", "down", "destroy", "logs", "status", "test", "test-lint", "test-unit",
-        "test-integration", "lock", "help", "images", "preflight",
+        "test-integration", "lock", "help", "images", "preflight", "setup", "password",
     ):  # fmt: skip
         assert f"  make {target} " in help_text
 
