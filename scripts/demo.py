@@ -246,11 +246,10 @@ def writing_into(folder: Path, setting: str = "") -> Iterator[None]:
     except OSError as error:
         if error.errno not in NOT_WRITTEN:
             raise
-        where = f"{setting} in .env" if setting else "this repository"
+        other = f"name another folder: {setting} in .env" if setting else "move this repository"
         raise Failure(
             f"{folder}: cannot be written: {error.strerror}. Make room, or make it yours "
-            f'(sudo chown -R "$USER" {shlex.quote(str(folder))}), or move {where}. '
-            f"{WITHOUT}"
+            f'(sudo install -d -o "$USER" {shlex.quote(str(folder))}), or {other}'
         ) from error
 
 
