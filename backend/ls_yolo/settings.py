@@ -73,6 +73,8 @@ class Setting:
                 return False
             raise SettingError(f"{self.name}: found {text!r}, expected true or false")
         try:
+            if not text.isascii():  # int() takes the digits of every script; Compose does not
+                raise ValueError
             number: float = int(text) if self.type == "int" else float(text)
         except ValueError:
             expected = "a whole number" if self.type == "int" else "a number"

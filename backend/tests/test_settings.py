@@ -97,6 +97,11 @@ def test_a_text_is_of_the_form_that_its_readers_take(name, good, bad):
             BY_NAME[name].parse(text)
 
 
+def test_a_number_is_written_in_plain_digits():
+    with pytest.raises(SettingError, match="expected a whole number"):
+        BY_NAME["BACKEND_PORT"].parse("９０９０")
+
+
 def test_every_default_can_be_used():
     assert settings.faults({}) == []
 

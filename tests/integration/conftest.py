@@ -223,7 +223,11 @@ def ask_inside(container: Any, path: str, body: Any = None) -> Any:
 
 def fetch_demo(folder: Path) -> None:
     """The demo's weights and photographs: those that `make up` fetched, else fetched now."""
-    ours = {"MODELS_DIR": ROOT / "models", "DATASETS_DIR": ROOT / "datasets"}
+    ours = {
+        "MODELS_DIR": ROOT / "models",
+        "DATASETS_DIR": ROOT / "datasets",
+        "PROJECTS_DIR": ROOT / "projects",
+    }
     subprocess.run(
         [sys.executable, "scripts/demo.py"], cwd=ROOT, check=True,
         env={**os.environ, **{key: str(path) for key, path in ours.items()}},
