@@ -6,7 +6,8 @@ COMPOSE := $(PYTHON) scripts/compose.py
 # Tests see their own tools first, and the docker client that the scripts choose.
 TEST_PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin
 RUN := env PATH="$(TEST_PATH):$$PATH" PYTHONDONTWRITEBYTECODE=1
-PYTEST := $(RUN) pytest
+# Each suite has a budget, so that what hangs is seen where it hangs.
+PYTEST = $(RUN) timeout --kill-after=30 $(BUDGET) pytest
 PYTHON_FILES := scripts tests backend label-studio
 
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
@@ -61,9 +62,11 @@ test-lint: test-tools ## ruff, mypy, hadolint, shellcheck, Compose's own check, 
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/docs.py --check
 
+test-unit: BUDGET = 5m
 test-unit: test-tools ## Tests that need no Docker
 	$(PYTEST) -m "not docker" backend/tests label-studio/tests tests/unit
 
+test-integration: BUDGET = 20m
 test-integration: ## Both services, booted and checked end to end; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/check_compose.py

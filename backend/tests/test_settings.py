@@ -99,7 +99,7 @@ def test_a_text_is_of_the_form_that_its_readers_take(name, good, bad):
 
 def test_a_number_is_written_in_plain_digits():
     with pytest.raises(SettingError, match="expected a whole number"):
-        BY_NAME["BACKEND_PORT"].parse("９０９０")
+        BY_NAME["BACKEND_PORT"].parse("\uff19\uff10")
 
 
 def test_every_default_can_be_used():
