@@ -367,6 +367,15 @@ SETTINGS: tuple[Setting, ...] = (
         expected="DEBUG, INFO, WARNING or ERROR",
     ),
     Setting(
+        "LOG_FORMAT",
+        "str",
+        "json",
+        "How the backend logs: json, an object a line, or text.",
+        ("backend",),
+        pattern="json|text",
+        expected="json or text",
+    ),
+    Setting(
         "SETUP_TIMEOUT",
         "int",
         "300",

@@ -1,0 +1,225 @@
+"""What the backend says: a line a record, with the request it belongs to and without secrets."""
+
+from __future__ import annotations
+
+import base64
+import contextvars
+import json
+import logging
+import re
+import sys
+import time
+import uuid
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from flask import Flask, Response, g, request, request_started
+
+log = logging.getLogger("ls_yolo.request")
+
+HEADER = "X-Request-ID"
+"""The header that a request's id comes and goes in."""
+REDACTED = "[redacted]"
+SHORTEST = 4
+"""Secrets of fewer characters are left: every other word would hold one, and they keep nothing."""
+QUIET = frozenset({"health", "livez", "readyz", "metrics"})
+"""Endpoints that machines ask for all day: a line at DEBUG, unless they fail."""
+
+request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
+"""The id of the request that is being answered; a thread of a pool has it by ``copy_context``."""
+
+_NAMES = r"(?:token|secret|passw(?:or)?d|signature|api[_-]?key|credential|session[_-]?id|csrf)"
+_PATTERNS = (
+    # A header, in any spelling of a mapping.
+    (
+        re.compile(
+            r"(?i)((?:proxy-)?authorization\W{1,6})(?:(?:basic|bearer|token|digest)\s+)?[^\s'\",;}\]]+"
+        ),
+        r"\1" + REDACTED,
+    ),
+    (re.compile(r"\b((?:Bearer|Basic|Token)\s+)(?=\S*[0-9=._-])[\w.~+/=-]{8,}"), r"\1" + REDACTED),
+    # A JSON Web Token, cut off ones too: its first part is base64 of '{"'.
+    (re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"), REDACTED),
+    # A URL's query, that of a presigned one too; a mapping's entry.
+    (re.compile(rf"(?i)([\w-]*(?:{_NAMES}|\bsig)[\w-]*=)[^\s&'\"<>]+"), r"\1" + REDACTED),
+    (
+        re.compile(rf"(?i)(['\"][\w-]*{_NAMES}[\w-]*\\?['\"]\s*:\s*)(\\?['\"])(?:\\.|[^'\"\\])*"),
+        r"\1\2" + REDACTED,
+    ),
+    # User and password of a URL.
+    (re.compile(r"(://)[^/\s@'\"]*@"), r"\1" + REDACTED + "@"),
+)
+
+
+class Redactor:
+    """Takes secrets out of text: these ``secrets`` in every usual spelling, and what looks so.
+
+    ``user``: whose password one of them may be, since both together are sent as base64.
+    """
+
+    def __init__(self, secrets: Iterable[str] = (), user: str = "") -> None:
+        spellings: set[str] = set()
+        for secret in secrets:
+            if len(secret) < SHORTEST:
+                continue
+            pair = base64.b64encode(f"{user}:{secret}".encode("utf-8", "replace")).decode()
+            spellings |= {
+                secret,
+                quote(secret, errors="replace"),
+                quote(secret, safe="", errors="replace"),
+                quote_plus(secret, errors="replace"),
+                repr(secret)[1:-1],
+                json.dumps(secret)[1:-1],
+                json.dumps(secret, ensure_ascii=False)[1:-1],
+                pair,
+            }
+        # The longest first: one spelling may be a part of another.
+        ordered = sorted(spellings, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
+
+    def __call__(self, text: str) -> str:
+        """``text`` without secrets."""
+        if self._known:
+            text = self._known.sub(REDACTED, text)
+        for pattern, instead in _PATTERNS:
+            text = pattern.sub(instead, text)
+        return text
+
+
+class _Formatter(logging.Formatter):
+    def __init__(self, redactor: Redactor | None = None) -> None:
+        super().__init__()
+        self._clean = redactor or Redactor()
+
+    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        """What a record says, without secrets, in the order in which it is read."""
+        found: dict[str, Any] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": _message(record),
+        }
+        if name := request_id.get():
+            found["request_id"] = name
+        extra = getattr(record, "fields", None)
+        if isinstance(extra, Mapping):
+            found.update((str(key), value) for key, value in extra.items())
+        if record.exc_info and record.exc_info[0]:
+            found["exception"] = self.formatException(record.exc_info)
+        if record.stack_info:
+            found["stack"] = record.stack_info
+        return {
+            key: value if isinstance(value, int | float) else self._clean(str(value))
+            for key, value in found.items()
+        }
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # a record whose arguments do not fit is still worth a line
+        return str(record.msg)
+
+
+class JsonFormatter(_Formatter):
+    """A JSON object a line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        line = json.dumps(self.fields(record), ensure_ascii=False)
+        # JSON leaves these as they are, and some readers take them for the end of a line.
+        for end in "\x7f\x85\u2028\u2029":
+            line = line.replace(end, f"\\u{ord(end):04x}")
+        # Half of a pair of surrogates, from a broken file name, cannot be written as UTF-8.
+        return line.encode("utf-8", "backslashreplace").decode()
+
+
+class TextFormatter(_Formatter):
+    """A line for people; the lines of an exception follow it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = self.fields(record)
+        fields.pop("time")
+        line = f"{fields.pop('level')} {fields.pop('logger')}: {fields.pop('message')}"
+        more = [fields.pop(key) for key in ("exception", "stack") if key in fields]
+        line += "".join(f" {key}={value}" for key, value in fields.items())
+        # What a task or a client says must not look like a line of its own.
+        line = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        return "\n".join([line, *more]).encode("utf-8", "backslashreplace").decode()
+
+
+def formatter(values: Mapping[str, Any]) -> logging.Formatter:
+    """The formatter that the settings ``values`` ask for: LOG_FORMAT, and the secrets in them."""
+    secrets = (values.get("LABEL_STUDIO_API_KEY"), values.get("BASIC_AUTH_PASS"))
+    redactor = Redactor(
+        (secret for secret in secrets if secret), str(values.get("BASIC_AUTH_USER") or "")
+    )
+    return (TextFormatter if values["LOG_FORMAT"] == "text" else JsonFormatter)(redactor)
+
+
+def configure(values: Mapping[str, Any]) -> None:
+    """Sends every record to standard error as the settings ``values`` (LOG_LEVEL, ...) ask."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(formatter(values))
+    root = logging.getLogger()
+    for old in root.handlers[:]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(str(values["LOG_LEVEL"]).upper())
+    for name in ("httpx", "httpcore"):  # each request at INFO, and its headers at DEBUG
+        logging.getLogger(name).setLevel(logging.WARNING)
+    # Gunicorn has handlers of its own, for text.
+    server = logging.getLogger("gunicorn.error")
+    server.handlers.clear()
+    server.propagate = True
+
+
+def note(**fields: Any) -> None:
+    """Adds ``fields`` to the line of the request that is being answered: ``note(tasks=8)``."""
+    g.setdefault("log_fields", {}).update(fields)
+
+
+def install(app: Flask) -> None:
+    """Gives each request of ``app`` an id, in its records and its answer, and a line at its end.
+
+    The line has method, path without query, status, duration in milliseconds and what `note` was
+    told; never a body or a header.
+    """
+
+    # A signal comes before all of before_request, where authentication may end the request.
+    def begin(sender: Flask, **more: Any) -> None:
+        g.log_begin = time.perf_counter()
+        given = request.headers.get(HEADER, "")
+        # What a proxy in front has chosen, so that its log and this one can be joined.
+        sane = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,63}", given)
+        request_id.set(given if sane else uuid.uuid4().hex)
+
+    request_started.connect(begin, app, weak=False)
+
+    @app.after_request
+    def finish(response: Response) -> Response:
+        response.headers[HEADER] = request_id.get()
+        name = (request.endpoint or "").rpartition(".")[2]
+        status = response.status_code
+        log.log(
+            logging.DEBUG if name in QUIET and status < 400 else logging.INFO,
+            "%s %s %d",
+            request.method,
+            request.path,
+            status,
+            extra={
+                "fields": {
+                    "method": request.method,
+                    "path": request.path,
+                    "status": status,
+                    "duration_ms": round((time.perf_counter() - g.log_begin) * 1000, 1),
+                    **g.get("log_fields", {}),
+                }
+            },
+        )
+        return response
+
+    @app.teardown_request
+    def forget(error: BaseException | None) -> None:
+        request_id.set("")  # the thread goes on to other work
