@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import logging
 import re
+import select
 import sys
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from ls_yolo import registry, selection, settings
+from ls_yolo import selection, settings
+from ls_yolo.batching import QueueFull, Released
 from ls_yolo.choices import Choices
 from ls_yolo.config import ConfigError
 from ls_yolo.engines import EngineError
 from ls_yolo.labels import LabelConfigError
-from ls_yolo.predictor import Plan, PredictionError, Predictor
-from ls_yolo.registry import Registry, UnknownModel, join_versions
+from ls_yolo.predictor import ClientGone, Plan, PredictionError, Predictor
+from ls_yolo.registry import (
+    ModelUnavailable,
+    Options,
+    Registry,
+    Source,
+    UnknownModel,
+    join_versions,
+)
 from ls_yolo.selection import SelectionError
 from ls_yolo.studio import Studio, StudioError
 
@@ -28,6 +40,10 @@ WORKER_BOOT_ERROR = 3
 """What gunicorn takes a worker's exit with this code for: it cannot start at all."""
 MAX_BODY = 64 * 1024 * 1024
 """The largest request body, in bytes: 250 tasks with their annotations are far below it."""
+RELOAD_WITHIN = 60.0
+"""Seconds that a request to reload waits for files that are still being written."""
+RETRY_AFTER = "1"
+"""Seconds after which a client that was turned away may try again."""
 OPEN = frozenset({"health", "livez", "readyz"})
 """What is answered without authentication."""
 
@@ -37,7 +53,11 @@ STATUS: dict[type[Exception], int] = {
     UnknownModel: 404,
     PredictionError: 500,
     EngineError: 500,
+    ModelUnavailable: 503,
     StudioError: 503,
+    QueueFull: 429,
+    Released: 503,
+    ClientGone: 499,
 }
 """The status code of each error that a request can meet."""
 
@@ -56,12 +76,11 @@ def create_app() -> Flask:
     root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
     try:
         models = Registry(
-            registry.read(Path(values["MODELS_CONFIG"]), root, threshold),
+            Source(Path(values["MODELS_CONFIG"]), root, threshold),
             values["DEVICE"],
             values["DEFAULT_MODEL"],
             values["ALLOW_CUSTOM_MODEL_PATH"],
-            root,
-            threshold,
+            Options.read(values),
         )
     except (ConfigError, UnknownModel, EngineError) as error:
         print(error, file=sys.stderr, flush=True)
@@ -72,11 +91,22 @@ def create_app() -> Flask:
     url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
     studio = Studio(url, key) if url and key else None
     predictor = Predictor(models, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), studio, url)
-    return build(predictor, Choices(studio), values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
+    return build(
+        predictor,
+        Choices(studio),
+        values["BASIC_AUTH_USER"],
+        values["BASIC_AUTH_PASS"],
+        # So that a thread is always free for what is answered at once, 429 included.
+        max(1, values["THREADS"] - 2),
+    )
 
 
-def build(predictor: Predictor, choices: Choices, user: str, password: str) -> Flask:
-    """The application around its parts; an empty ``password``: no authentication."""
+def build(
+    predictor: Predictor, choices: Choices, user: str, password: str, limit: int = 14
+) -> Flask:
+    """The application around its parts. An empty ``password``: no authentication. ``limit``: how
+    many requests for predictions are worked for at a time; more are turned away."""
+    places = threading.BoundedSemaphore(limit)
     app = Flask("ls_yolo")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     routes = Blueprint("backend", __name__)
@@ -107,14 +137,17 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
         if type(error) in STATUS:
             log.warning("%s %r: %s", request.method, request.path, error)
-            return jsonify(error=str(error)), status
+            answer = jsonify(error=str(error))
+            if status == 429:
+                answer.headers["Retry-After"] = RETRY_AFTER
+            return answer, status
         log.exception("%s %r failed", request.method, request.path)
         return jsonify(error="the backend failed; its log says why"), 500
 
     def url_names(models: str | None) -> tuple[str, ...]:
         names = selection.from_url(models) if models else ()
         for name in names:
-            predictor.registry.get(name)
+            predictor.registry.check(name)
         return names
 
     def plan(config: str, models: str | None, extra: tuple[str, ...]) -> Plan:
@@ -132,10 +165,22 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
 
     @routes.get("/readyz")
     def readyz(models: str | None = None) -> Any:
-        names = url_names(models) or [model.entry.name for model in predictor.registry]
-        return jsonify(
-            status="ready", models=[predictor.registry.get(name).version for name in names]
-        )
+        found = predictor.registry.status()
+        rows = found["models"]
+        if wanted := url_names(models):
+            rows = [row for row in rows if row["name"] in wanted]
+        able = [row for row in rows if row["state"] != "failed"]
+        status = "ready" if able else "failed"
+        answer = {"status": status, "loaded": len(able), "failed": len(rows) - len(able)}
+        if not password or _authorized(user, password):
+            # Errors name files, so they are not for everyone.
+            answer |= {"models": rows, "error": found["error"]}
+        return jsonify(answer), 200 if able else 503
+
+    @routes.post("/reload")
+    def reload(models: str | None = None) -> Any:
+        # What changed is taken before the answer, so that who has put new weights there may go on.
+        return jsonify(predictor.registry.refresh(RELOAD_WITHIN))
 
     @routes.post("/setup")
     def setup(models: str | None = None) -> Any:
@@ -146,7 +191,7 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
         if not config:
             # Label Studio's own test of a connection has no project and so no configuration.
             names = url_names(models) or extra or (predictor.registry.default,)
-            version = join_versions(predictor.registry.get(name).version for name in names)
+            version = join_versions(predictor.registry.version(name) for name in names)
             return jsonify(model_version=version)
         found = plan(config, models, extra)
         for control, reasons in found.unmapped.items():
@@ -158,19 +203,33 @@ def build(predictor: Predictor, choices: Choices, user: str, password: str) -> F
 
     @routes.post("/predict")
     def predict(models: str | None = None) -> Any:
+        # Before the body is read: who sends it slowly takes a place, but never the last thread.
+        if not places.acquire(blocking=False):
+            raise QueueFull(f"{limit} requests for predictions run already; try again shortly")
+        try:
+            return _predict(models)
+        finally:
+            places.release()
+
+    def _predict(models: str | None) -> Any:
         body = _body()
         tasks = body.get("tasks")
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise BadRequest("tasks: expected a list of tasks, each a JSON object")
+        config = _text(body, "label_config")
         extra = () if models else choices.recall(_project(body), request.host)
-        found = plan(_text(body, "label_config"), models, extra)
-        return jsonify(results=predictor.predict(tasks, found))
+        gone = _gone(request.environ.get("gunicorn.socket"))
+        for _ in range(3):  # a model may be replaced between plan and prediction
+            with contextlib.suppress(Released):
+                found = plan(config, models, extra)
+                return jsonify(results=predictor.predict(tasks, found, gone))
+        raise Released("the models change faster than they can answer; try again shortly")
 
     @routes.get("/versions")
     def versions(models: str | None = None) -> Any:
         names = url_names(models)
-        found = [predictor.registry.get(name).version for name in names] or [
-            model.version for model in predictor.registry
+        found = [predictor.registry.version(name) for name in names] or [
+            row["version"] for row in predictor.registry.status()["models"] if row["version"]
         ]
         return jsonify(versions=[join_versions(found)] if names else found)
 
@@ -195,6 +254,16 @@ def _authorized(user: str, password: str) -> bool:
         hmac.compare_digest((given.password or "").encode(), password.encode()),
     ]
     return all(same)
+
+
+def _gone(connection: Any) -> Callable[[], bool]:
+    """Whether the other end of a socket has closed it; a client that closes its half of it while it
+    waits for the answer counts as gone too."""
+    if connection is None:  # not served by gunicorn: a test
+        return lambda: False
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return lambda: bool(poll.poll(0))
 
 
 def _json() -> Any:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import contextvars
+import itertools
 import logging
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from ls_yolo import labels, media, selection
+from ls_yolo.batching import QueueFull, Released
 from ls_yolo.controls import CONTROLS, Region
+from ls_yolo.engines import Boxes, Prepared
 from ls_yolo.labels import Control, LabelConfigError
 from ls_yolo.media import MediaError
 from ls_yolo.registry import Model, Registry, join_versions
@@ -17,9 +24,18 @@ from ls_yolo.studio import StudioError
 
 log = logging.getLogger(__name__)
 
+_T = TypeVar("_T")
+
+LOOK_UP = 0.2
+"""How often, in seconds, a request that waits looks whether its client is still there."""
+
 
 class PredictionError(RuntimeError):
     """No task of a request could be predicted, and not for the tasks' own fault."""
+
+
+class ClientGone(RuntimeError):
+    """Nobody waits for the answer any longer."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +58,18 @@ class Plan:
 
 
 class Predictor:
-    """Predicts tasks with the models of a registry."""
+    """Predicts tasks with the models of a registry. ``threads``: images decoded at a time."""
 
     def __init__(
-        self, registry: Registry, root: Path, studio: media.Fetcher | None, studio_url: str
+        self,
+        registry: Registry,
+        root: Path,
+        studio: media.Fetcher | None,
+        studio_url: str,
+        threads: int = 4,
     ) -> None:
+        self._threads = threads
+        self._pool = ThreadPoolExecutor(threads, "decode")
         self.registry = registry
         self._root = root
         self._studio = studio
@@ -103,68 +126,181 @@ class Predictor:
         names = selection.choose(url, extra_params, self.registry.default)
         return [self.registry.get(name) for name in names]
 
-    def predict(self, tasks: Sequence[Mapping[str, Any]], plan: Plan) -> list[dict[str, Any]]:
+    def predict(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        plan: Plan,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> list[dict[str, Any]]:
         """One prediction a task, in order.
 
-        A task that fails has an empty result, a score of None and an ``error``; in Label Studio,
-        where an image with nothing on it has the score 0, that tells the two apart.
+        Images are read and decoded in threads of their own, a few ahead of the models. A task that
+        fails has an empty result, a score of None and an ``error``; in Label Studio, where an image
+        with nothing on it has the score 0, that tells the two apart. ``gone`` says whether nobody
+        waits for the answer any longer.
 
         Raises:
             PredictionError: every task failed, and not for its own fault (the engine, Label Studio,
                 the token), so that nothing should be stored.
+            QueueFull: too much waits for a model already; nothing was done.
+            Released: a model was replaced since ``plan`` was made; make it anew.
+            ClientGone: ``gone`` said so.
         """
-        answers, broken, why = [], 0, ""
-        for task in tasks:
-            name = task.get("id", "?")
-            try:
-                answers.append(_prediction(self._regions(task, plan), plan.version))
-                continue
-            except MediaError as error:
-                why = str(error)
-                log.warning("task %s: empty prediction: %s", name, why)
-            except StudioError as error:
-                broken, why = broken + 1, str(error)
-                log.warning("task %s: empty prediction: %s", name, why)
-            except Exception as error:
-                broken, why = broken + 1, f"the engine failed: {type(error).__name__}"
-                log.exception("task %s: empty prediction: the engine failed", name)
-            answers.append(
-                {"result": [], "score": None, "model_version": plan.version, "error": why}
-            )
+        runs = _runs(plan)
+        keys = {
+            owner: [run.key for run in runs if run.model.owner is owner]
+            for owner in {run.model.owner for run in runs}
+        }
+        # As many as keep threads and models busy; each is at most one image for each run.
+        ahead = max(self._threads, *(owner.batch_size for owner in keys), 1) * 2
+        ahead = min(ahead, *(owner.queue_size // len(keys[owner]) for owner in keys)) or 1
+        with contextlib.ExitStack() as held:
+            for owner, wanted in keys.items():
+                places = min(ahead, len(tasks)) * len(wanted)
+                held.enter_context(owner.hold(min(places, owner.queue_size)))
+            return self._predict(tasks, plan, runs, ahead, gone)
+
+    def _predict(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        plan: Plan,
+        runs: Sequence[_Run],
+        ahead: int,
+        gone: Callable[[], bool],
+    ) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = []
+        broken, why = 0, ""
+        under_way: deque[Future[_Started]] = deque()
+        waiting = iter(tasks)
+        try:
+            for task in tasks:
+                for next_task in itertools.islice(waiting, ahead - len(under_way)):
+                    # With the context of the request, which the log names.
+                    run = contextvars.copy_context().run
+                    under_way.append(self._pool.submit(run, self._start, next_task, runs))
+                name = task.get("id", "?")
+                try:
+                    regions = _regions(_wait(under_way[0], gone), plan, gone)
+                    answers.append(_prediction(regions, plan.version))
+                    continue
+                except (ClientGone, QueueFull, Released):
+                    raise
+                except MediaError as error:
+                    why = str(error)
+                    log.warning("task %s: empty prediction: %s", name, why)
+                except StudioError as error:
+                    broken, why = broken + 1, str(error)
+                    log.warning("task %s: empty prediction: %s", name, why)
+                except Exception as error:
+                    broken, why = broken + 1, f"the engine failed: {type(error).__name__}"
+                    log.exception("task %s: empty prediction: the engine failed", name)
+                finally:
+                    _cancel(under_way.popleft())  # what a failed task has left
+                answers.append(
+                    {"result": [], "score": None, "model_version": plan.version, "error": why}
+                )
+        finally:
+            for job in under_way:
+                _cancel(job)
         if tasks and broken == len(tasks):
             raise PredictionError(f"no task could be predicted: {why}; the backend's log says more")
         return answers
 
-    def _regions(self, task: Mapping[str, Any], plan: Plan) -> list[Region]:
-        regions: list[Region] = []
-        images: dict[str, Any] = {}
-        done: dict[tuple[str, str], Any] = {}
-        for drawing in plan.drawings:
-            key, model = drawing.control.key, drawing.model
-            if key not in images:
-                images[key] = self._image(task, key)
-            image = images[key]
-            if (key, model.version) not in done:
-                # The lowest of the thresholds that ask for this model on this image: one inference.
-                conf = min(
-                    d.conf for d in plan.drawings if d.control.key == key and d.model is model
+    def _start(self, task: Mapping[str, Any], runs: Sequence[_Run]) -> _Started:
+        """Reads, decodes and queues a task's images; for the threads beside the models."""
+        ready: list[tuple[_Run, Prepared]] = []
+        for key, of_key in itertools.groupby(runs, key=lambda run: run.key):
+            data = self._read(task, key)
+            with contextlib.ExitStack() as coming:
+                wanted = list(of_key)
+                for run in wanted:
+                    coming.enter_context(run.model.owner.expecting())
+                image = media.decode(data)
+                ready += [
+                    (run, run.model.owner.prepare(image, run.model.entry.imgsz)) for run in wanted
+                ]
+        started = _Started()
+        try:
+            for run, prepared in ready:
+                started.sizes[run.key] = (prepared.width, prepared.height)
+                started.boxes[run.key, run.model.version] = run.model.owner.submit(
+                    prepared, run.conf, run.model.entry.iou
                 )
-                done[key, model.version] = model.owner.predict(
-                    [image], conf, model.entry.iou, model.entry.imgsz
-                )[0]
-            boxes = done[key, model.version].above(drawing.conf)
-            height, width = image.shape[:2]
-            draw = CONTROLS[drawing.control.tag]
-            regions += draw(drawing.control, boxes, drawing.labels, width, height)
-        return regions
+        except BaseException:
+            started.cancel()
+            raise
+        return started
 
-    def _image(self, task: Mapping[str, Any], key: str) -> Any:
+    def _read(self, task: Mapping[str, Any], key: str) -> bytes:
         data = task.get("data")
         url = data.get(key) if isinstance(data, Mapping) else None
         if not isinstance(url, str) or not url:
             found = repr(url) if url is None or url == "" else type(url).__name__
             raise MediaError(f"data.{key}: found {found}, expected the URL of an image")
-        return media.decode(media.read(url, self._root, self._studio, self._studio_url))
+        return media.read(url, self._root, self._studio, self._studio_url)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A model on the image under a key of the task's data, at the lowest threshold asked for."""
+
+    key: str
+    model: Model
+    conf: float
+
+
+@dataclass
+class _Started:
+    """A task whose images are queued: width and height by key, boxes by key and model version."""
+
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    boxes: dict[tuple[str, str], Future[Boxes]] = field(default_factory=dict)
+
+    def cancel(self) -> None:
+        for future in self.boxes.values():
+            future.cancel()
+
+
+def _runs(plan: Plan) -> list[_Run]:
+    """What is to run for a task, sorted by key: each model once on each image."""
+    found: dict[tuple[str, str], _Run] = {}
+    for drawing in plan.drawings:
+        at = drawing.control.key, drawing.model.version
+        known = found.get(at)
+        conf = drawing.conf if known is None else min(known.conf, drawing.conf)
+        found[at] = _Run(drawing.control.key, drawing.model, conf)
+    return sorted(found.values(), key=lambda run: run.key)
+
+
+def _regions(started: _Started, plan: Plan, gone: Callable[[], bool]) -> list[Region]:
+    regions: list[Region] = []
+    for drawing in plan.drawings:
+        key = drawing.control.key
+        boxes = _wait(started.boxes[key, drawing.model.version], gone).above(drawing.conf)
+        draw = CONTROLS[drawing.control.tag]
+        regions += draw(drawing.control, boxes, drawing.labels, *started.sizes[key])
+    return regions
+
+
+def _wait(future: Future[_T], gone: Callable[[], bool]) -> _T:
+    while not gone():
+        try:
+            return future.result(LOOK_UP)
+        except TimeoutError:
+            if future.done():  # then it is the future's own, or it was done just now
+                return future.result()
+    raise ClientGone("the client is gone; its request was dropped")
+
+
+def _cancel(job: Future[_Started]) -> None:
+    """Takes back what was not begun, at once or as soon as it is known."""
+    if not job.cancel():
+        job.add_done_callback(_cancel_started)
+
+
+def _cancel_started(job: Future[_Started]) -> None:
+    if not job.cancelled() and job.exception() is None:
+        job.result().cancel()
 
 
 def _prediction(regions: list[Region], version: str) -> dict[str, Any]:

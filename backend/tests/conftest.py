@@ -7,7 +7,8 @@ right, bottom in pixels, score, class index) and ``fails`` (widths of images tha
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,18 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from ls_yolo import engines, registry
-from ls_yolo.engines import Boxes, Image
-from ls_yolo.registry import Registry
+from ls_yolo import engines
+from ls_yolo.engines import Boxes, Image, Prepared
+from ls_yolo.registry import Options, Registry, Source
 
 # Machines are shared and slow; what hypothesis finds is kept in a test, not in a database.
 settings.register_profile("ls-yolo", deadline=None, database=None)
 settings.load_profile("ls-yolo")
+
+
+@dataclass(frozen=True)
+class FakeImage(Prepared):
+    imgsz: int | None
 
 
 class FakeEngine:
@@ -44,21 +50,23 @@ class FakeEngine:
     def warm_up(self) -> None:
         self.calls.append({"weights": self._weights, "warm_up": True})
 
-    def predict(
-        self, images: Sequence[Image], conf: float, iou: float, imgsz: int | None
-    ) -> list[Boxes]:
+    def prepare(self, image: Image, imgsz: int | None) -> Prepared:
+        height, width = image.shape[:2]
+        return FakeImage(width, height, imgsz)
+
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
         self.calls.append(
             {
                 "weights": self._weights,
-                "count": len(images),
+                "count": len(prepared),
                 "conf": conf,
                 "iou": iou,
-                "imgsz": imgsz,
+                "imgsz": {image.imgsz for image in prepared if isinstance(image, FakeImage)},
             }
         )
         found = []
-        for image in images:
-            if image.shape[1] in self._fails or "all" in self._fails:
+        for image in prepared:
+            if image.width in self._fails or "all" in self._fails:
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
             rows = np.array([b for b in self._boxes if b[4] >= conf], np.float32).reshape(-1, 6)
             found.append(Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64)))
@@ -97,16 +105,29 @@ def write_weights(models_dir: Path) -> Callable[..., Path]:
 
 
 @pytest.fixture
-def make_registry(models_dir: Path, engine_calls: list[dict[str, Any]]) -> Callable[..., Registry]:
+def make_registry(
+    models_dir: Path, engine_calls: list[dict[str, Any]]
+) -> Iterator[Callable[..., Registry]]:
     """Loads the models of a models.yaml text: ``make_registry("a: {weights: a.pt}")``."""
 
-    def make(text: str, *, default: str = "", custom: bool = False, conf: float = 0.5) -> Registry:
+    def make(
+        text: str,
+        *,
+        default: str = "",
+        custom: bool = False,
+        conf: float = 0.5,
+        **options: Any,
+    ) -> Registry:
         path = models_dir / "models.yaml"
         path.write_text(text)
-        entries = registry.read(path, models_dir, conf)
-        return Registry(entries, "cpu", default, custom, models_dir, conf)
+        source = Source(path, models_dir, conf)
+        made.append(Registry(source, "cpu", default, custom, Options(**options)))
+        return made[-1]
 
-    return make
+    made: list[Registry] = []
+    yield make
+    for one in made:
+        one.close()
 
 
 @pytest.fixture

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch  # type: ignore[import-not-found,unused-ignore]
 from ultralytics import YOLO
 
-from ls_yolo.engines import Boxes, EngineError, Image
+from ls_yolo.engines import Boxes, EngineError, Image, Prepared
+
+
+@dataclass(frozen=True)
+class _Image(Prepared):
+    image: Image
+    imgsz: int | None
 
 
 class TorchEngine:
@@ -36,18 +43,21 @@ class TorchEngine:
         self.names: dict[int, str] = {int(i): str(n) for i, n in self._model.names.items()}
 
     def warm_up(self) -> None:
-        self.predict([np.zeros((640, 640, 3), np.uint8)], 0.5, 0.7, None)
+        self.predict([self.prepare(np.zeros((640, 640, 3), np.uint8), None)], 0.5, 0.7)
 
-    def predict(
-        self, images: Sequence[Image], conf: float, iou: float, imgsz: int | None
-    ) -> list[Boxes]:
-        size = {} if imgsz is None else {"imgsz": imgsz}
+    def prepare(self, image: Image, imgsz: int | None) -> Prepared:
+        height, width = image.shape[:2]
+        return _Image(width, height, image, imgsz)
+
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
         boxes = []
-        for image in images:
+        for item in prepared:
+            assert isinstance(item, _Image)
+            size = {} if item.imgsz is None else {"imgsz": item.imgsz}
             # One at a time: in a batch of unlike shapes ultralytics pads to a square, and the boxes
             # would then depend on which other tasks came along.
             found = self._model.predict(
-                image, conf=conf, iou=iou, device=self._device, verbose=False, **size
+                item.image, conf=conf, iou=iou, device=self._device, verbose=False, **size
             )[0].boxes
             array = found.data.cpu().numpy()
             boxes.append(
