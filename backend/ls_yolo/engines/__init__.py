@@ -198,9 +198,9 @@ def load(
     if kind == "openvino" and cache is None and engine == "openvino":
         raise EngineError("ENGINE=openvino needs a folder for its exports: MODEL_DIR")
     if kind == "openvino" and cache is not None:
-        from ls_yolo.engines import switch
+        from ls_yolo.engines.switch import on_cpu
 
-        return switch.load(weights, sha256, cache, imgsz)
+        return on_cpu(weights, sha256, cache, imgsz)
     # Importing torch takes seconds; the command line and the tests of pure code do without.
     from ls_yolo.engines.torch import TorchEngine
 

@@ -1,0 +1,284 @@
+"""OpenVINO's form of weights: made once, kept in a folder, and never half there.
+
+    python -m ls_yolo.engines.export WEIGHTS SHA256 CACHE IMGSZ
+
+makes it, in a process of its own: what the conversion takes of memory is given back, and what it
+breaks is not the service.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+FORM = 1
+"""Counts up whenever this code makes another thing of the same weights."""
+MANIFEST, FILES = "manifest.json", ("model.xml", "model.bin")
+UNUSED = 30 * 24 * 3600
+"""An export that no process has loaded for so long is removed, in seconds."""
+LONGEST = 3600
+"""An export that takes longer is given up, in seconds."""
+TRACE_SIZE = 640
+
+
+class ExportError(RuntimeError):
+    """Weights cannot be exported; the message has the reason."""
+
+
+@dataclass(frozen=True)
+class Export:
+    """Exported weights. ``model`` is the file that OpenVINO reads; ``imgsz`` and ``stride`` are in
+    pixels; ``end2end``: the network itself leaves no doubles."""
+
+    model: Path
+    names: dict[int, str]
+    task: str
+    imgsz: int
+    stride: int
+    end2end: bool
+
+
+def key(sha256: str, imgsz: int | None, versions: dict[str, str] | None = None) -> str:
+    """The name of an export: it changes with the weights and with all that makes it."""
+    if versions is None:
+        versions = {name: version(name) for name in ("openvino", "torch", "ultralytics")}
+    made = {"sha256": sha256, "imgsz": imgsz, "dynamic": True, "form": FORM, **versions}
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def find(cache: Path, name: str) -> Export | None:
+    """The export called ``name``, whole; None where there is none or it is damaged."""
+    folder = cache / name
+    try:
+        manifest = json.loads((folder / MANIFEST).read_text())
+        for file in FILES:
+            if hash_file(folder / file) != manifest["files"][file]:
+                raise ValueError(f"{file} is not what was written")
+        found = Export(
+            model=folder / FILES[0],
+            names={int(index): text for index, text in manifest["names"].items()},
+            task=manifest["task"],
+            imgsz=manifest["imgsz"],
+            stride=manifest["stride"],
+            end2end=manifest["end2end"],
+        )
+    except FileNotFoundError:
+        if folder.exists():
+            log.warning("%s: damaged, so it is made anew: a file is missing", folder)
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning("%s: damaged, so it is made anew: %s", folder, error)
+        return None
+    with contextlib.suppress(OSError):  # a folder that is read-only is as good
+        os.utime(folder)
+    return found
+
+
+def write(cache: Path, name: str, make: Callable[[Path], dict[str, Any]]) -> None:
+    """Puts an export into the cache, or leaves the cache as it was.
+
+    ``make`` writes `FILES` into the folder that it is given and returns what else is in the
+    manifest. One process at a time gets so far; one that finds the export there makes none.
+
+    Raises:
+        OSError: the folder cannot be written, or the disk is full.
+        whatever ``make`` raises.
+    """
+    cache.mkdir(parents=True, exist_ok=True)
+    with _locked(cache / "lock"):
+        if find(cache, name):
+            return
+        # What a process that was killed left; under the lock it is nobody's.
+        for old in cache.glob(".making-*"):
+            shutil.rmtree(old, ignore_errors=True)
+        _remove_unused(cache)
+        folder = Path(tempfile.mkdtemp(prefix=".making-", dir=cache))
+        try:
+            manifest = make(folder)
+            manifest["files"] = {file: hash_file(folder / file) for file in FILES}
+            (folder / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            for path in folder.iterdir():
+                if path.name not in (MANIFEST, *FILES):
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+                else:
+                    _sync(path)
+            shutil.rmtree(cache / name, ignore_errors=True)
+            folder.chmod(0o755)
+            folder.rename(cache / name)
+            _sync(cache)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+class Exporter:
+    """Makes one export by a process of its own."""
+
+    def __init__(self, weights: Path, sha256: str, cache: Path, imgsz: int | None) -> None:
+        self._words = [str(weights), sha256, str(cache), str(imgsz or 0)]
+        self._lock = threading.Lock()
+        self._stopped = False
+        self._process: subprocess.Popen[str] | None = None
+
+    def run(self) -> None:
+        """Returns once the export is in the cache.
+
+        Raises:
+            ExportError: it cannot be made, or `stop` was called.
+        """
+        environment = {
+            **os.environ,
+            # The card belongs to the service; nothing is fetched or installed.
+            "CUDA_VISIBLE_DEVICES": "",
+            "YOLO_AUTOINSTALL": "false",
+            "YOLO_OFFLINE": "true",
+        }
+        with self._lock:
+            if self._stopped:
+                raise ExportError("stopped")
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "ls_yolo.engines.export", *self._words],
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                text=True, errors="replace", env=environment,
+            )  # fmt: skip
+        try:
+            _, said = self._process.communicate(timeout=LONGEST)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.communicate()
+            raise ExportError(f"not done within {LONGEST} seconds") from None
+        if self._process.returncode:
+            lines = said.strip().splitlines()
+            raise ExportError(lines[-1] if lines else f"exit code {self._process.returncode}")
+
+    def stop(self) -> None:
+        """Ends the process, if it runs, and lets none start."""
+        with self._lock:
+            self._stopped = True
+            if self._process is not None and self._process.poll() is None:
+                self._process.terminate()
+
+
+def main(arguments: list[str]) -> int:
+    weights, sha256, cache, imgsz = arguments
+    os.nice(10)  # the model answers meanwhile
+    size = int(imgsz) or None
+    try:
+        write(
+            Path(cache),
+            key(sha256, size),
+            lambda folder: _make(Path(weights), sha256, size, folder),
+        )
+    except Exception as error:  # torch, ultralytics and OpenVINO raise all kinds
+        print(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[str, Any]:
+    """Exports ``weights`` into ``folder``, and compares what both say of a picture."""
+    from ultralytics import YOLO
+
+    from ls_yolo.engines.torch import largest
+
+    # ultralytics writes beside the weights, whose own folder is read-only; and what is exported
+    # must be what was hashed, even if the file is being replaced right now.
+    copy = folder / "weights.pt"
+    shutil.copyfile(weights, copy)
+    if hash_file(copy) != sha256:
+        raise ExportError(f"{weights} was changed meanwhile")
+    yolo = YOLO(str(copy))
+    size = largest(imgsz or yolo.overrides.get("imgsz") or TRACE_SIZE)
+    stride = max(int(max(yolo.model.stride)), 32)
+    size = -(-size // stride) * stride
+    made = Path(yolo.export(format="openvino", dynamic=True, imgsz=size, device="cpu"))
+    for file, source in zip(FILES, ("weights.xml", "weights.bin"), strict=True):
+        (made / source).rename(folder / file)
+    end2end = bool(getattr(yolo.model, "end2end", False))
+    _compare(yolo, folder / FILES[0], size, stride, end2end)
+    return {
+        "names": {int(index): str(text) for index, text in yolo.names.items()},
+        "task": str(yolo.task),
+        "imgsz": size,
+        "stride": stride,
+        "end2end": end2end,
+    }
+
+
+def _compare(yolo: Any, model: Path, imgsz: int, stride: int, end2end: bool) -> None:
+    """Raises an ExportError where the export computes something else than the weights.
+
+    On an input that is no square, because that is what an export gets wrong.
+    """
+    import numpy as np
+    import openvino as ov
+    import torch  # type: ignore[import-not-found,unused-ignore]
+    from ultralytics.nn.autobackend import AutoBackend
+
+    shape = (1, 3, max(imgsz // 2 // stride, 1) * stride, imgsz)
+    # Half of a picture: smooth shapes, on which a network says more than on noise.
+    y, x = np.mgrid[0 : shape[2], 0 : shape[3]].astype(np.float32)
+    planes = [(np.sin(x / a) * np.cos(y / a) + 1) / 2 for a in (17.0, 41.0, 97.0)]
+    picture = np.stack(planes)[None]
+    with torch.inference_mode():
+        wanted = AutoBackend(yolo.model, verbose=False).eval()(torch.from_numpy(picture))
+    wanted = (wanted[0] if isinstance(wanted, (list, tuple)) else wanted).numpy()
+    config = {"INFERENCE_PRECISION_HINT": "f32"}
+    found = ov.Core().compile_model(str(model), "CPU", config)(picture)[0]
+    if end2end:  # of equals the order is open
+        wanted, found = (np.sort(a[..., 4], axis=-1) for a in (wanted, found))
+    if wanted.shape != found.shape:
+        raise ExportError(f"the export answers in shape {found.shape}, not {wanted.shape}")
+    # Coordinates reach imgsz, scores 1.
+    worst = float(np.abs(wanted - found).max()) / (1 if end2end else imgsz)
+    if not worst < 0.01:
+        raise ExportError(
+            f"the export computes something else than the weights: off by {worst:.3f}"
+        )
+
+
+def hash_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("w") as file:  # the lock goes with the process, however that ends
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _remove_unused(cache: Path) -> None:
+    for folder in cache.iterdir():
+        with contextlib.suppress(OSError):
+            if (folder / MANIFEST).exists() and time.time() - folder.stat().st_mtime > UNUSED:
+                shutil.rmtree(folder)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

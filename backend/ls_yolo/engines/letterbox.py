@@ -1,0 +1,102 @@
+"""The geometry between a photograph and a network's input: scaled, then padded. As ultralytics."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from ls_yolo.engines import Image, Prepared
+
+STRIDE = 32
+"""Both sides of an input are multiples of it, in pixels: a YOLO network halves them five times."""
+GREY = 114
+"""What is padded with, 0 to 255: what the models were trained with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """How an upright photograph lies in an input, all in pixels.
+
+    width, height: of the photograph.
+    inner_width, inner_height: of the photograph once scaled.
+    left, top, right, bottom: the padding around it.
+    """
+
+    width: int
+    height: int
+    inner_width: int
+    inner_height: int
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Height and width of the input."""
+        return self.top + self.inner_height + self.bottom, self.left + self.inner_width + self.right
+
+    def back(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Boxes of the input as boxes of the photograph, cut off at its edges. Shape (n, 4)."""
+        scale_x = self.width / self.inner_width
+        scale_y = self.height / self.inner_height
+        offset = np.array([self.left, self.top] * 2, np.float32)
+        scale = np.array([scale_x, scale_y] * 2, np.float32)
+        most = np.array([self.width, self.height] * 2, np.float32)
+        found: npt.NDArray[np.float32] = np.clip((xyxy - offset) * scale, np.float32(0), most)
+        return found
+
+
+@dataclass(frozen=True)
+class Letterboxed(Prepared):
+    """An input of a network.
+
+    pixels: as `Image`, of the shape ``geometry.shape``, contiguous.
+    """
+
+    pixels: Image
+    geometry: Geometry
+
+
+def round_up(imgsz: int, stride: int = STRIDE) -> int:
+    """``imgsz`` as a multiple of ``stride``, never smaller."""
+    return max(-(-imgsz // stride), 1) * stride
+
+
+def fit(
+    width: int, height: int, imgsz: int, stride: int = STRIDE, square: bool = False
+) -> Geometry:
+    """How a photograph of ``width`` x ``height`` pixels lies in an input.
+
+    The longer side becomes ``imgsz`` (rounded up to a multiple of ``stride``); the shorter is
+    padded on both sides to the next multiple of ``stride``, or to ``imgsz`` with ``square``.
+    """
+    imgsz = round_up(imgsz, stride)
+    ratio = min(imgsz / height, imgsz / width)
+    # The shorter side of a very thin photograph keeps a pixel.
+    inner_width, inner_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
+    pad_x, pad_y = imgsz - inner_width, imgsz - inner_height
+    if not square:
+        pad_x, pad_y = pad_x % stride, pad_y % stride
+    left, top = pad_x // 2, pad_y // 2
+    return Geometry(width, height, inner_width, inner_height, left, top, pad_x - left, pad_y - top)
+
+
+def apply(image: Image, geometry: Geometry) -> Letterboxed:
+    """``image``, a photograph or a smaller copy of it, as ``geometry`` says."""
+    size = geometry.inner_width, geometry.inner_height
+    pixels: Image = np.empty((*geometry.shape, 3), np.uint8)
+    pixels[: geometry.top] = GREY
+    pixels[geometry.top + geometry.inner_height :] = GREY
+    rows = pixels[geometry.top : geometry.top + geometry.inner_height]
+    rows[:, : geometry.left] = GREY
+    rows[:, geometry.left + geometry.inner_width :] = GREY
+    inner = rows[:, geometry.left : geometry.left + geometry.inner_width]
+    if image.shape[1::-1] == size:
+        inner[:] = image
+    else:  # straight into its place: OpenCV writes into a part of an array
+        cv2.resize(image, size, dst=inner, interpolation=cv2.INTER_LINEAR)
+    return Letterboxed(geometry.width, geometry.height, pixels, geometry)
