@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ls_yolo.selection import from_extra_params
 from ls_yolo.studio import StudioError
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 
 class Connections(Protocol):
@@ -21,33 +24,36 @@ class Connections(Protocol):
         """Rows with ``url`` and ``extra_params``."""
 
 
-class Choices:
-    """The models that a project's connection names in ``extra_params``.
+class Remembered(Generic[T]):
+    """What a project's connection says in ``extra_params``, as ``parse`` understands it.
 
     Label Studio sends them in ``/setup`` only. A process that has not seen it, after a restart or
     on another replica, reads them back from Label Studio, so that the choice holds everywhere.
     """
 
-    def __init__(self, studio: Connections | None, lifetime: float = 30.0) -> None:
+    def __init__(
+        self, studio: Connections | None, parse: Callable[[Any], T], lifetime: float = 30.0
+    ) -> None:
         self._studio = studio
+        self._parse = parse
         self._lifetime = lifetime
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[float, tuple[str, ...] | None]] = {}
+        self._known: dict[int, tuple[float, T | None]] = {}
 
-    def remember(self, project: int | None, extra_params: Any) -> tuple[str, ...]:
-        """Keeps what ``/setup`` brought, and returns the names in it.
+    def remember(self, project: int | None, extra_params: Any) -> T:
+        """Keeps what ``/setup`` brought, and returns what it says.
 
         Raises:
             SelectionError: ``extra_params`` does not name models.
         """
-        names = from_extra_params(extra_params)
+        names = self._parse(extra_params)
         if project is not None:
             with self._lock:
                 self._known[project] = (time.monotonic() + self._lifetime, names)
         return names
 
-    def recall(self, project: int | None, host: str) -> tuple[str, ...]:
-        """The names for ``project``; ``host`` is the name and port that Label Studio called us by.
+    def recall(self, project: int | None, host: str) -> T:
+        """What holds for ``project``; ``host`` is the name and port that Label Studio called us by.
 
         Where Label Studio cannot be asked, what it said last holds.
 
@@ -56,11 +62,11 @@ class Choices:
             SelectionError: what it has does not name models.
         """
         if project is None:
-            return ()
+            return self._parse(None)
         with self._lock:
             expires, names = self._known.get(project, (0.0, None))
         if time.monotonic() < expires or self._studio is None:
-            return names or ()
+            return self._parse(None) if names is None else names
         try:
             # Not under the lock: Label Studio calls /setup while it answers this.
             rows = self._studio.connections(project)
@@ -74,6 +80,13 @@ class Choices:
         ours = [row for row in rows if _address(row.get("url") or "") == _address(f"//{host}")]
         row = next(iter(ours or rows), {})
         return self.remember(project, row.get("extra_params"))
+
+
+class Choices(Remembered[tuple[str, ...]]):
+    """The models that a project's connection names in ``extra_params``."""
+
+    def __init__(self, studio: Connections | None, lifetime: float = 30.0) -> None:
+        super().__init__(studio, from_extra_params, lifetime)
 
 
 def _address(url: str) -> tuple[str | None, int]:
