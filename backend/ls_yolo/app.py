@@ -16,14 +16,21 @@ from typing import Any
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from ls_yolo import registry, selection, settings
+from ls_yolo import selection, settings
 from ls_yolo.batching import QueueFull, Released
 from ls_yolo.choices import Choices
 from ls_yolo.config import ConfigError
 from ls_yolo.engines import EngineError
 from ls_yolo.labels import LabelConfigError
 from ls_yolo.predictor import ClientGone, Plan, PredictionError, Predictor
-from ls_yolo.registry import Registry, UnknownModel, join_versions
+from ls_yolo.registry import (
+    ModelUnavailable,
+    Options,
+    Registry,
+    Source,
+    UnknownModel,
+    join_versions,
+)
 from ls_yolo.selection import SelectionError
 from ls_yolo.studio import Studio, StudioError
 
@@ -33,6 +40,8 @@ WORKER_BOOT_ERROR = 3
 """What gunicorn takes a worker's exit with this code for: it cannot start at all."""
 MAX_BODY = 64 * 1024 * 1024
 """The largest request body, in bytes: 250 tasks with their annotations are far below it."""
+RELOAD_WITHIN = 60.0
+"""Seconds that a request to reload waits for files that are still being written."""
 RETRY_AFTER = "1"
 """Seconds after which a client that was turned away may try again."""
 OPEN = frozenset({"health", "livez", "readyz"})
@@ -44,6 +53,7 @@ STATUS: dict[type[Exception], int] = {
     UnknownModel: 404,
     PredictionError: 500,
     EngineError: 500,
+    ModelUnavailable: 503,
     StudioError: 503,
     QueueFull: 429,
     Released: 503,
@@ -66,13 +76,13 @@ def create_app() -> Flask:
     root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
     try:
         models = Registry(
-            registry.read(Path(values["MODELS_CONFIG"]), root, threshold),
+            Source(Path(values["MODELS_CONFIG"]), root, threshold),
             values["DEVICE"],
             values["DEFAULT_MODEL"],
             values["ALLOW_CUSTOM_MODEL_PATH"],
-            root,
-            threshold,
+            Options.read(values),
         )
+        models.watch()
     except (ConfigError, UnknownModel, EngineError) as error:
         print(error, file=sys.stderr, flush=True)
         # This code alone makes gunicorn stop, instead of starting the worker over and over.
@@ -138,7 +148,7 @@ def build(
     def url_names(models: str | None) -> tuple[str, ...]:
         names = selection.from_url(models) if models else ()
         for name in names:
-            predictor.registry.get(name)
+            predictor.registry.check(name)
         return names
 
     def plan(config: str, models: str | None, extra: tuple[str, ...]) -> Plan:
@@ -156,10 +166,22 @@ def build(
 
     @routes.get("/readyz")
     def readyz(models: str | None = None) -> Any:
-        names = url_names(models) or [model.entry.name for model in predictor.registry]
-        return jsonify(
-            status="ready", models=[predictor.registry.get(name).version for name in names]
-        )
+        found = predictor.registry.status()
+        rows = found["models"]
+        if wanted := url_names(models):
+            rows = [row for row in rows if row["name"] in wanted]
+        able = [row for row in rows if row["state"] != "failed"]
+        status = "ready" if able else "failed"
+        answer = {"status": status, "loaded": len(able), "failed": len(rows) - len(able)}
+        if not password or _authorized(user, password):
+            # Errors name files, so they are not for everyone.
+            answer |= {"models": rows, "error": found["error"]}
+        return jsonify(answer), 200 if able else 503
+
+    @routes.post("/reload")
+    def reload(models: str | None = None) -> Any:
+        # What changed is taken before the answer, so that who has put new weights there may go on.
+        return jsonify(predictor.registry.refresh(RELOAD_WITHIN))
 
     @routes.post("/setup")
     def setup(models: str | None = None) -> Any:
@@ -170,7 +192,7 @@ def build(
         if not config:
             # Label Studio's own test of a connection has no project and so no configuration.
             names = url_names(models) or extra or (predictor.registry.default,)
-            version = join_versions(predictor.registry.get(name).version for name in names)
+            version = join_versions(predictor.registry.version(name) for name in names)
             return jsonify(model_version=version)
         found = plan(config, models, extra)
         for control, reasons in found.unmapped.items():
@@ -207,8 +229,8 @@ def build(
     @routes.get("/versions")
     def versions(models: str | None = None) -> Any:
         names = url_names(models)
-        found = [predictor.registry.get(name).version for name in names] or [
-            model.version for model in predictor.registry
+        found = [predictor.registry.version(name) for name in names] or [
+            row["version"] for row in predictor.registry.status()["models"] if row["version"]
         ]
         return jsonify(versions=[join_versions(found)] if names else found)
 

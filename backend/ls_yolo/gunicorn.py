@@ -31,10 +31,12 @@ loglevel = "warning"
 
 def on_starting(server: Any) -> None:
     """Stops at a fault in models.yaml, saying where it is, before anything is loaded."""
-    from ls_yolo import config, registry
+    from ls_yolo import config, entries
 
     try:
-        registry.read(Path(_values["MODELS_CONFIG"]), Path(_values["MODEL_ROOT"]), 0.5)
+        entries.check(
+            entries.Source(Path(_values["MODELS_CONFIG"]), Path(_values["MODEL_ROOT"]), 0.5)
+        )
     except config.ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(78)  # EX_CONFIG: starting again does not help

@@ -1,66 +1,147 @@
-"""models.yaml: the models by name, their weights, thresholds and versions."""
+"""The models that answer: loaded at start or on first use, replaced when their files change."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import threading
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from ls_yolo import config, engines
+from ls_yolo import config, engines, metrics
 from ls_yolo.batching import Owner
+from ls_yolo.engines import Engine
+from ls_yolo.entries import Entry, Signature, Source, Spec, hash_file, read
+
+__all__ = [
+    "Entry",
+    "Model",
+    "ModelUnavailable",
+    "Options",
+    "Registry",
+    "Source",
+    "UnknownModel",
+    "hash_file",
+    "join_versions",
+    "read",
+]
 
 log = logging.getLogger(__name__)
 
-DEFAULT_IOU = 0.7
-"""The overlap above which two boxes of a class are one: ultralytics' own default."""
+RETRY_SECONDS = 60.0
+"""After so long a request tries to load a model again that could not be loaded: what was in the way
+(no memory on the GPU, say) may be gone, but trying costs seconds."""
+
+MEMORY_FACTOR, MEMORY_BASE = 6, 64 * 1024 * 1024
+"""What a loaded model takes, estimated: so many times its weights file, and so many bytes."""
+
+State = Literal["ready", "unloaded", "loading", "failed"]
 
 
 class UnknownModel(ValueError):
     """A model that is not in models.yaml was asked for; the message names what is."""
 
 
-@dataclass(frozen=True)
-class Entry:
-    """An entry of models.yaml. ``weights`` is absolute, ``conf`` and ``iou`` are 0 to 1, ``imgsz``
-    is in pixels."""
-
-    name: str
-    weights: Path
-    sha256: str
-    names: Mapping[int, str]
-    conf: float
-    iou: float
-    imgsz: int | None
-
-    @property
-    def version(self) -> str:
-        """``<name>@<12 digits>``: a hash of the weights and of what changes answers."""
-        settings = {
-            "names": {str(i): n for i, n in sorted(self.names.items())},
-            "conf": self.conf,
-            "iou": self.iou,
-            "imgsz": self.imgsz,
-        }
-        text = self.sha256 + json.dumps(settings, sort_keys=True)
-        return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
+class ModelUnavailable(RuntimeError):
+    """A model of models.yaml cannot be loaded; the message says why."""
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded model. ``names``: class index to class name, renamed as models.yaml says."""
+    """A loaded model. ``names``: class index to class name, renamed as models.yaml says.
+
+    Whoever holds it may use it: the engine is released when nobody does any longer.
+    """
 
     entry: Entry
     names: Mapping[int, str]
     owner: Owner
+    size: int = 0
+    """About how many bytes it takes in memory."""
 
     @property
     def version(self) -> str:
         return self.entry.version
+
+
+@dataclass(frozen=True)
+class Options:
+    """When models are loaded and unloaded.
+
+    lazy: on first use, instead of at start.
+    idle: seconds without use after which a model is unloaded; 0: never.
+    memory: bytes that the loaded models may take together; 0: no limit.
+    poll: seconds between two looks at models.yaml and weights; 0: none.
+    """
+
+    lazy: bool = False
+    idle: float = 0.0
+    memory: int = 0
+    poll: float = 2.0
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Options:
+        """The options that the settings say."""
+        return cls(
+            lazy=values["MODEL_LOADING"] == "first_use",
+            idle=values["MODEL_IDLE_SECONDS"],
+            memory=values["MODEL_MEMORY_MB"] << 20,
+            poll=values["MODEL_POLL_SECONDS"],
+        )
+
+    @property
+    def settle(self) -> float:
+        """Seconds that a file must have stayed the same before it is taken, since it may still be
+        written to: about from one look to the next."""
+        return 0.9 * (self.poll or 1.0)
+
+
+@dataclass(eq=False)
+class _Slot:
+    """What is known of a model of models.yaml.
+
+    ``model`` is None while it is unloaded. ``wanted``: whether what changes is loaded at once.
+    ``taken`` is what was last acted on, ``seen`` the weights at the last look.
+    """
+
+    spec: Spec
+    wanted: bool
+    entry: Entry | None = None
+    model: Model | None = None
+    error: str = ""
+    failed_at: float = 0.0
+    used: float = field(default_factory=time.monotonic)
+    loading: threading.Lock = field(default_factory=threading.Lock)
+    taken: tuple[Spec, Signature | None] | None = None
+    seen: _Seen = field(default_factory=lambda: _Seen())
+
+    def drop(self) -> bool:
+        """Unloads the model unless a request has it; returns whether it did."""
+        found = weakref.ref(self.model) if self.model else lambda: None
+        self.model = None
+        self.model = found()  # CPython frees what nobody refers to at once
+        return self.model is None
+
+
+class _Seen:
+    """What was seen at the last looks, and since when it has been the same."""
+
+    def __init__(self, value: object = None) -> None:
+        self.value = value
+        self.since = time.monotonic()
+
+    def settled(self, value: object, seconds: float) -> bool:
+        """Takes note of ``value``; returns whether it has been seen for ``seconds``."""
+        if value != self.value:
+            self.value, self.since = value, time.monotonic()
+        return time.monotonic() - self.since >= seconds
+
+
+class _Changed(engines.EngineError):
+    """Weights were replaced while they were loaded."""
 
 
 def join_versions(versions: Iterable[str]) -> str:
@@ -68,154 +149,477 @@ def join_versions(versions: Iterable[str]) -> str:
     return "+".join(sorted(set(versions)))
 
 
-def read(path: Path, root: Path, threshold: float) -> dict[str, Entry]:
-    """The entries of models.yaml at ``path``, weights found in ``root``, in the file's order.
-
-    ``threshold`` is ``conf`` where an entry has none.
-
-    Raises:
-        config.ConfigError: the file or a weights file cannot be used; one line a fault.
-    """
-    document = config.load(path, "models")
-    found: dict[str, Entry] = {}
-    faults = []
-    for name, item in document.data.items():
-        at = document.where(name, "weights")
-        weights = (root / item["weights"]).resolve()
-        if not weights.is_relative_to(root.resolve()):
-            faults.append(f"{at}{item['weights']!r} lies outside {root}; expected a file inside it")
-            continue
-        if not weights.is_file():
-            faults.append(
-                f"{at}{item['weights']!r} is not in {root}; "
-                f"put it there or remove the entry{_weights_in(root)}"
-            )
-            continue
-        try:
-            sha256 = hash_file(weights)
-        except OSError as error:
-            faults.append(
-                f"{at}{item['weights']!r} cannot be read: {error.strerror}; "
-                "the service's user (1001) must be able to: chmod a+r"
-            )
-            continue
-        if item.get("sha256", sha256).lower() != sha256:
-            faults.append(
-                f"{document.where(name, 'sha256')}expected {item['sha256']}, "
-                f"but {weights} has {sha256}"
-            )
-            continue
-        found[name] = _entry(name, weights, sha256, item, threshold)
-    if faults:
-        raise config.ConfigError("\n".join(faults))
-    return found
-
-
-def _entry(
-    name: str, weights: Path, sha256: str, item: Mapping[str, Any], threshold: float
-) -> Entry:
-    return Entry(
-        name=name,
-        weights=weights,
-        sha256=sha256,
-        names={int(index): text for index, text in item.get("names", {}).items()},
-        conf=float(item.get("conf", threshold)),
-        iou=float(item.get("iou", DEFAULT_IOU)),
-        imgsz=item.get("imgsz"),
-    )
-
-
-def _weights_in(root: Path) -> str:
-    files = sorted(path.name for path in root.glob("*.pt"))[:10]
-    return f". It has: {', '.join(files)}" if files else ". It has no .pt file"
-
-
-def hash_file(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 class Registry:
-    """The models that can answer, all loaded and warmed up when it is made.
+    """The models of a models.yaml. Safe to share between threads.
 
-    ``default`` names the model that answers where nothing else chooses one. With ``custom`` a
-    weights file inside ``root`` that models.yaml does not list may be asked for by its path.
+    ``default`` names the model that answers where nothing else chooses one; empty: the first. With
+    ``custom`` a weights file inside the models folder that models.yaml does not list may be asked
+    for by its path. ``own`` makes the owner of an engine.
+
+    Changes of the files are taken by `watch` in the background, or by `refresh`. A changed model is
+    loaded and warmed up beside the old one, which answers until then, and whose requests finish on
+    it. What cannot be used leaves the old one in place; `status` says why.
 
     Raises:
-        UnknownModel: ``default`` is not in ``entries``.
-        engines.EngineError: weights cannot be loaded.
+        UnknownModel: ``default`` is not in models.yaml.
+        config.ConfigError: models.yaml cannot be used, or no model can be loaded; one line a fault.
     """
 
     def __init__(
         self,
-        entries: Mapping[str, Entry],
+        source: Source,
         device: str,
         default: str = "",
         custom: bool = False,
-        root: Path | None = None,
-        threshold: float = 0.5,
+        options: Options = Options(),
+        own: Callable[[Engine], Owner] = Owner,
     ) -> None:
+        self._source = source
         self._device = device
-        self._custom = root if custom else None
-        self._threshold = threshold
-        self._loading = threading.Lock()
-        self.default = default or next(iter(entries), "")
-        if self.default not in entries:
-            raise UnknownModel(
-                f"DEFAULT_MODEL: found {default!r}, expected one of {', '.join(entries)}"
-            )
-        self._models = {name: self._load(entry) for name, entry in entries.items()}
-        self._by_path: dict[Path, Model] = {}
+        self._default = default
+        self._custom = custom
+        self._options = options
+        self._own = own
+        # Guards the fields of this and of slots; never held while anything is loaded or released.
+        self._lock = threading.Lock()
+        self._looking = threading.Lock()  # one look at the files at a time
+        self._released: deque[Owner] = deque()
+        self._releasing = threading.Lock()
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._slots: dict[str, _Slot] = {}
+        self._by_path: dict[str, _Slot] = {}
+        self._list_error = ""
+        self._list_taken = source.digest()
+        self._list_seen = _Seen(self._list_taken)
+        self._take_list(source.specs())
+        for slot in self._slots.values():
+            self._take(slot, slot.spec.signature())
+        faults = [slot.error for slot in self._slots.values()]
+        if all(faults):
+            raise config.ConfigError("\n".join(faults))
 
-    def _load(self, entry: Entry) -> Model:
-        engine = engines.load(entry.weights, self._device)
-        wrong = sorted(set(entry.names) - set(engine.names))
-        if wrong:
-            raise engines.EngineError(
-                f"names of {entry.name}: found class {wrong[0]}, but {entry.weights.name} "
-                f"has classes 0 to {len(engine.names) - 1}"
-            )
-        engine.warm_up()
-        log.info("loaded %s from %s: %d classes", entry.version, entry.weights, len(engine.names))
-        return Model(entry, {**engine.names, **entry.names}, Owner(engine))
+    # Asking.
+
+    @property
+    def default(self) -> str:
+        """The name of the model that answers where nothing else chooses one."""
+        return self._default or next(iter(self._slots))
+
+    @property
+    def names(self) -> list[str]:
+        """The names of models.yaml, in its order."""
+        return list(self._slots)
 
     def get(self, name: str) -> Model:
-        """The model called ``name``.
+        """The model called ``name``, loaded if it is not.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            ModelUnavailable: it cannot be loaded.
+        """
+        return self._get(self._slot(name))
+
+    def check(self, name: str) -> None:
+        """Returns if there is a model called ``name``, whether or not it can answer.
 
         Raises:
             UnknownModel: there is none of that name.
         """
-        if name in self._models:
-            return self._models[name]
-        known = list(self._models)
-        raise UnknownModel(
-            f"no model is called {name!r}{config.nearest(name, known)}; "
-            f"models.yaml has: {', '.join(known)}"
-        )
+        self._slot(name)
+
+    def version(self, name: str) -> str:
+        """The version of ``name``, which need not be loaded for this.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            ModelUnavailable: it has none, because its weights cannot be used.
+        """
+        slot = self._slot(name)
+        with self._lock:
+            entry = slot.entry
+            error = slot.error
+        if entry is None:
+            raise ModelUnavailable(error)
+        return entry.version
 
     def by_path(self, name: str) -> Model:
         """The model called ``name``, or, with ``custom``, the one of the weights file ``name``.
 
         Raises:
             UnknownModel: there is none of that name, nor such a file that may be asked for.
-            engines.EngineError: the file cannot be loaded.
+            ModelUnavailable: it cannot be loaded.
         """
-        root = self._custom
-        if root is None or name in self._models:
+        if not self._custom or name in self._slots:
             return self.get(name)
+        root = self._source.root
         path = (root / name).resolve()
         if not path.is_relative_to(root.resolve()) or path.suffix != ".pt" or not path.is_file():
             raise UnknownModel(
                 f"{name!r} is neither in models.yaml nor a .pt file inside {root}; "
-                f"models.yaml has: {', '.join(self._models)}"
+                f"models.yaml has: {', '.join(self._slots)}"
             )
-        with self._loading:  # two first requests load it once
-            if path not in self._by_path:
-                relative = str(path.relative_to(root.resolve()))
-                entry = _entry(relative, path, hash_file(path), {}, self._threshold)
-                self._by_path[path] = self._load(entry)
-            return self._by_path[path]
+        relative = str(path.relative_to(root.resolve()))
+        with self._lock:
+            slot = self._by_path.setdefault(relative, _Slot(self._source.custom(relative), False))
+        return self._get(slot)
 
     def __iter__(self) -> Iterator[Model]:
-        return iter(self._models.values())
+        """Those that are loaded now, in the order of models.yaml."""
+        with self._lock:
+            found = [slot.model for slot in self._slots.values()]
+        return iter([model for model in found if model is not None])
+
+    def status(self) -> dict[str, Any]:
+        """How each model is: ``{"error", "models": [{"name", "version", "state", "error"}]}``.
+
+        state: ``ready`` answers, ``unloaded`` is loaded when asked for, ``loading`` is not ready
+        yet, ``failed`` cannot answer. The ``error`` of a model that is ready is why a newer state
+        of its files was not taken; the outer one is why models.yaml was not.
+        """
+        with self._lock:
+            rows = [
+                {
+                    "name": name,
+                    "version": slot.entry.version if slot.entry else "",
+                    "state": _state(slot),
+                    "error": slot.error,
+                }
+                for name, slot in self._slots.items()
+            ]
+            return {"error": self._list_error, "models": rows}
+
+    @property
+    def ready(self) -> bool:
+        """Whether a model can answer."""
+        return any(row["state"] != "failed" for row in self.status()["models"])
+
+    def _slot(self, name: str) -> _Slot:
+        slots = self._slots
+        if name in slots:
+            return slots[name]
+        known = list(slots)
+        raise UnknownModel(
+            f"no model is called {name!r}{config.nearest(name, known)}; "
+            f"models.yaml has: {', '.join(known)}"
+        )
+
+    def _get(self, slot: _Slot) -> Model:
+        with self._lock:
+            slot.used = time.monotonic()
+            model = slot.model
+        if model is not None:
+            return model
+        # Two first requests load it once; those for other models go on meanwhile.
+        with slot.loading:
+            with self._lock:
+                model = slot.model
+                waited = time.monotonic() - slot.failed_at
+            if model is not None:
+                return model
+            if slot.error and waited < RETRY_SECONDS:
+                raise ModelUnavailable(slot.error)
+            for _ in range(3):
+                try:
+                    signature = slot.spec.signature()
+                    return self._load(slot, slot.spec.entry(), signature)
+                except _Changed as error:
+                    why = self._fail(slot, error)
+                except Exception as error:
+                    raise ModelUnavailable(self._fail(slot, error)) from error
+            raise ModelUnavailable(why)
+
+    # Loading.
+
+    def _load(self, slot: _Slot, entry: Entry, signature: Signature | None) -> Model:
+        """Loads ``entry`` and puts it in ``slot``, whose lock ``loading`` is held.
+
+        ``signature`` is that of the weights before they were hashed.
+        """
+        spec = slot.spec
+        self._make_room(slot, entry)
+        began = time.monotonic()
+        model = self._build(entry)
+        # The version names these very weights, so they must be what was loaded.
+        if spec.signature() != signature:
+            model.owner.release()
+            raise _Changed(f"{entry.weights}: changed while it was loaded")
+        with self._lock:
+            old = slot.model
+            slot.model = model
+            slot.entry, slot.error = entry, ""
+            slot.wanted = True
+            slot.used = time.monotonic()
+            # A request that took the old one has it still; the last of them lets it go.
+            weakref.finalize(model, self._released.append, model.owner).atexit = False
+        metrics.set_model(entry.name, entry.version)
+        log.info(
+            "loaded %s from %s in %.1f s: %d classes%s",
+            entry.version,
+            entry.weights,
+            time.monotonic() - began,
+            len(model.names),
+            f", in place of {old.version}" if old else "",
+        )
+        return model
+
+    def _build(self, entry: Entry) -> Model:
+        engine = engines.load(entry.weights, self._device)
+        try:
+            wrong = sorted(set(entry.names) - set(engine.names))
+            if wrong:
+                raise engines.EngineError(
+                    f"names of {entry.name}: found class {wrong[0]}, but {entry.weights.name} "
+                    f"has classes 0 to {len(engine.names) - 1}"
+                )
+            engine.warm_up()
+        except BaseException:
+            engine.release()
+            raise
+        names = {**engine.names, **entry.names}
+        return Model(entry, names, self._own(engine), _size(entry))
+
+    def _fail(self, slot: _Slot, error: Exception) -> str:
+        """Keeps why a model cannot be used; says it once."""
+        known = isinstance(error, config.ConfigError | engines.EngineError)
+        name = slot.spec.name
+        text = str(error) if known else f"{name}: {type(error).__name__}: {error}"
+        with self._lock:
+            told, slot.error = slot.error == text, text
+            slot.failed_at = time.monotonic()
+            old = slot.model
+            if old is None:
+                slot.entry = None
+        if old is None:
+            metrics.forget_model(name)
+        if not told:
+            log.error(
+                "%s; %s", text, f"{old.version} answers on" if old else f"{name} cannot answer"
+            )
+        return text
+
+    # Unloading.
+
+    def sweep(self) -> None:
+        """Releases the engines that nobody uses any longer."""
+        with self._releasing:
+            while self._released:
+                owner = self._released.popleft()
+                try:
+                    owner.release()
+                except Exception:
+                    log.exception("an engine could not be released")
+
+    def unload_idle(self) -> None:
+        """Unloads what was not used for the idle time."""
+        limit = time.monotonic() - self._options.idle
+        with self._lock:
+            for slot in self._all():
+                if slot.model and slot.used <= limit and not slot.loading.locked():
+                    self._unload(slot, "not used")
+        self.sweep()
+
+    def _make_room(self, slot: _Slot, entry: Entry) -> None:
+        """Unloads the least recently used models until the memory is enough for ``entry``."""
+        if not self._options.memory:
+            return
+        need = _size(entry)
+        with self._lock:
+            others = sorted((s for s in self._all() if s is not slot), key=lambda s: s.used)
+            for other in others:
+                if self._taken_memory() + need <= self._options.memory:
+                    break
+                if other.model and not other.loading.locked():
+                    self._unload(other, f"room for {entry.version}")
+            total = self._taken_memory() + need
+        self.sweep()  # before the new one is loaded, not some time later
+        if total > self._options.memory:
+            log.warning(
+                "%s: about %d MB with what is in use, more than MODEL_MEMORY_MB=%d; loaded all "
+                "the same",
+                entry.version,
+                total >> 20,
+                self._options.memory >> 20,
+            )
+
+    def _fits(self, entry: Entry) -> bool:
+        memory = self._options.memory
+        return not memory or self._taken_memory() + _size(entry) <= memory
+
+    def _taken_memory(self) -> int:
+        return sum(slot.model.size for slot in self._all() if slot.model)
+
+    def _unload(self, slot: _Slot, why: str) -> None:
+        if slot.drop():
+            slot.wanted = False
+            log.info("unloaded %s: %s", slot.entry.version if slot.entry else slot.spec.name, why)
+
+    def _all(self) -> list[_Slot]:
+        return [*self._slots.values(), *self._by_path.values()]
+
+    # Changes of the files.
+
+    def watch(self) -> None:
+        """Looks after the models in a thread of its own, until `close`."""
+        # What the last request of a replaced model leaves is released in a second at the latest.
+        step = min(s for s in (self._options.poll, self._options.idle / 4, 1.0) if s > 0)
+        self._thread = threading.Thread(
+            target=self._watch, args=(step,), name="models", daemon=True
+        )
+        self._thread.start()
+
+    def _watch(self, step: float) -> None:
+        due = time.monotonic() + self._options.poll
+        while not self._stop.wait(step):
+            try:
+                if self._options.poll and time.monotonic() >= due:
+                    self.look()
+                    due = time.monotonic() + self._options.poll
+                if self._options.idle:
+                    self.unload_idle()
+                self.sweep()
+            except Exception:  # nobody else would notice that changes are not taken any longer
+                log.exception("models could not be looked after; trying again")
+
+    def close(self) -> None:
+        """Ends the thread and releases every model once its users are done."""
+        self._stop.set()
+        if self._thread:
+            self._thread.join()
+        with self._lock:
+            for slot in self._all():
+                slot.model = None
+        self.sweep()
+
+    def refresh(self, timeout: float) -> dict[str, Any]:
+        """Takes the files as they are now; returns `status` once that is done.
+
+        A file that is being written is waited for, ``timeout`` seconds at most; its model then has
+        an error.
+        """
+        end = time.monotonic() + timeout
+        while not self.look():
+            if time.monotonic() > end:
+                status = self.status()
+                status["error"] = status["error"] or (
+                    f"models.yaml or weights were still changing after {timeout:g} s; "
+                    "try again when they are copied"
+                )
+                return status
+            time.sleep(min(self._options.settle / 4, 1.0))
+        return self.status()
+
+    def look(self) -> bool:
+        """Looks at the files once and takes what has changed; returns whether nothing waits.
+
+        What has changed only just may still be written to, so it waits for a later look.
+        """
+        with self._looking:
+            settled = self._look_at_list()
+            with self._lock:
+                slots = self._all()
+            for slot in slots:
+                settled &= self._look_at(slot)
+            del slots, slot  # or what was removed would not be released below
+            self.sweep()
+            return settled
+
+    def _look_at_list(self) -> bool:
+        digest = self._source.digest()
+        settled = self._list_seen.settled(digest, self._options.settle)
+        if digest == self._list_taken:
+            return True
+        if not settled:
+            return False
+        self._list_taken = digest
+        try:
+            self._take_list(self._source.specs())
+        except (config.ConfigError, UnknownModel) as error:
+            self._list_error = str(error)
+            metrics.RELOADS.labels("failed").inc()
+            log.error("%s; the models stay as they are", error)
+        return True
+
+    def _take_list(self, specs: Mapping[str, Spec]) -> None:
+        """Takes a new models.yaml; the weights of its entries are looked at later."""
+        if self._default and self._default not in specs:
+            raise UnknownModel(
+                f"DEFAULT_MODEL: found {self._default!r}, expected one of {', '.join(specs)}"
+            )
+        slots = {}
+        for name, spec in specs.items():
+            slot = self._slots.get(name)
+            if slot is None:
+                slot = _Slot(spec, wanted=not self._options.lazy)
+            else:
+                slot.spec = spec
+            slots[name] = slot
+        gone = [name for name in self._slots if name not in slots]
+        with self._lock:
+            self._slots = slots
+            self._list_error = ""
+        for name in gone:
+            metrics.forget_model(name)
+            log.info("%s is no longer in models.yaml", name)
+
+    def _look_at(self, slot: _Slot) -> bool:
+        signature = slot.spec.signature()
+        settled = slot.seen.settled(signature, self._options.settle)
+        if slot.taken and slot.taken[0].same(slot.spec) and slot.taken[1] == signature:
+            return True
+        if not settled:
+            return False
+        before = slot.entry.version if slot.entry else ""
+        if not self._take(slot, signature):
+            return False
+        after = slot.entry.version if slot.entry else ""
+        if slot.error or before != after:
+            metrics.RELOADS.labels("failed" if slot.error else "ok").inc()
+        return True
+
+    def _take(self, slot: _Slot, signature: Signature | None) -> bool:
+        """Makes ``slot`` what models.yaml and the weights say, as far as they can be used.
+
+        Returns whether it is done: not where the weights were replaced meanwhile.
+        """
+        with slot.loading:
+            slot.taken = slot.spec, signature
+            slot.seen.settled(signature, 0)
+            try:
+                entry = slot.spec.entry()
+                with self._lock:
+                    old = slot.model
+                    if old is not None and old.version == entry.version:
+                        slot.error = ""
+                        return True
+                    if old is None and (not slot.wanted or not self._fits(entry)):
+                        slot.entry, slot.error = entry, ""
+                        slot.wanted = False
+                        return True
+                    del old
+                self._load(slot, entry, signature)
+            except _Changed as error:
+                log.info("%s; taken as soon as it stays the same", error)
+                slot.taken = None
+                if slot.model is None:
+                    self._fail(slot, error)
+                return False
+            except Exception as error:
+                self._fail(slot, error)
+            return True
+
+
+def _state(slot: _Slot) -> State:
+    if slot.model:
+        return "ready"
+    if slot.loading.locked():
+        return "loading"
+    return "failed" if slot.error else "unloaded"
+
+
+def _size(entry: Entry) -> int:
+    """About how many bytes a model takes when it is loaded."""
+    try:
+        return entry.weights.stat().st_size * MEMORY_FACTOR + MEMORY_BASE
+    except OSError:  # replaced and gone, yet in memory
+        return MEMORY_BASE

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from ls_yolo import registry
 from ls_yolo.config import ConfigError
-from ls_yolo.engines import EngineError
-from ls_yolo.registry import Registry, UnknownModel, join_versions
+from ls_yolo.registry import UnknownModel, join_versions
 
 
 @pytest.fixture
@@ -164,7 +163,7 @@ def test_classes_are_renamed(make_registry, write_weights):
 def test_a_new_name_for_a_class_that_is_not_there_is_refused(make_registry, write_weights):
     write_weights("a.pt", {0: "person"})
     with pytest.raises(
-        EngineError, match=r"names of a: found class 3, but a\.pt has classes 0 to 0"
+        ConfigError, match=r"names of a: found class 3, but a\.pt has classes 0 to 0"
     ):
         make_registry("a: {weights: a.pt, names: {3: crew}}")
 
@@ -176,11 +175,6 @@ def test_the_first_model_is_the_default_unless_one_is_named(make_registry, write
     assert make_registry(text, default="a").default == "a"
     with pytest.raises(UnknownModel, match="DEFAULT_MODEL: found 'c', expected one of b, a"):
         make_registry(text, default="c")
-
-
-def test_no_model_at_all_is_refused(engine_calls):
-    with pytest.raises(UnknownModel):
-        Registry({}, "cpu")
 
 
 def test_an_unknown_model_is_answered_with_those_that_are_there(make_registry, write_weights):
@@ -247,5 +241,5 @@ def test_two_first_requests_for_a_weights_file_load_it_once(
 
 def test_weights_that_cannot_be_loaded_are_an_error_that_names_the_file(make_registry, models_dir):
     (models_dir / "a.pt").write_bytes(b"PK\x03\x04 cut off")
-    with pytest.raises(EngineError, match=r"a\.pt: cannot be loaded"):
+    with pytest.raises(ConfigError, match=r"a\.pt: cannot be loaded"):
         make_registry("a: {weights: a.pt}")
