@@ -102,15 +102,13 @@ def create_app() -> Flask:
     )
 
 
-def build(
-    predictor: Predictor, choices: Choices, user: str, password: str, limit: int = 14
-) -> Flask:
-    """The application around its parts. An empty ``password``: no authentication. ``limit``: how
-    many requests for predictions are worked for at a time; more are turned away."""
-    places = threading.BoundedSemaphore(limit)
+def shell(user: str, password: str) -> Flask:
+    """What all routes are behind: authentication, limits, errors as JSON.
+
+    An empty ``password``: no authentication.
+    """
     app = Flask("ls_yolo")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
-    routes = Blueprint("backend", __name__)
 
     @app.before_request
     def authenticate() -> Response | None:
@@ -144,6 +142,18 @@ def build(
             return answer, status
         log.exception("%s %r failed", request.method, request.path)
         return jsonify(error="the backend failed; its log says why"), 500
+
+    return app
+
+
+def build(
+    predictor: Predictor, choices: Choices, user: str, password: str, limit: int = 14
+) -> Flask:
+    """The application around its parts. An empty ``password``: no authentication. ``limit``: how
+    many requests for predictions are worked for at a time; more are turned away."""
+    places = threading.BoundedSemaphore(limit)
+    app = shell(user, password)
+    routes = Blueprint("backend", __name__)
 
     def url_names(models: str | None) -> tuple[str, ...]:
         names = selection.from_url(models) if models else ()
