@@ -193,6 +193,7 @@ def main(arguments: list[str]) -> int:
 
 def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[str, Any]:
     """Exports ``weights`` into ``folder``, and compares what both say of a picture."""
+    import yaml
     from ultralytics import YOLO
 
     from ls_yolo.engines.torch import largest
@@ -210,7 +211,7 @@ def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[s
     made = Path(yolo.export(format="openvino", dynamic=True, imgsz=size, device="cpu"))
     for file, source in zip(FILES, ("weights.xml", "weights.bin"), strict=True):
         (made / source).rename(folder / file)
-    end2end = bool(getattr(yolo.model, "end2end", False))
+    end2end = bool(yaml.safe_load((made / "metadata.yaml").read_text())["end2end"])
     _compare(yolo, folder / FILES[0], size, stride, end2end)
     return {
         "names": {int(index): str(text) for index, text in yolo.names.items()},
@@ -224,20 +225,22 @@ def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[s
 def _compare(yolo: Any, model: Path, imgsz: int, stride: int, end2end: bool) -> None:
     """Raises an ExportError where the export computes something else than the weights.
 
-    On an input that is no square, because that is what an export gets wrong.
+    On an input that is no square where it can be, because that is what an export gets wrong.
     """
     import numpy as np
     import openvino as ov
     import torch  # type: ignore[import-not-found,unused-ignore]
     from ultralytics.nn.autobackend import AutoBackend
 
-    shape = (1, 3, max(imgsz // 2 // stride, 1) * stride, imgsz)
+    height = imgsz if end2end else max(imgsz // 2 // stride, 1) * stride
+    shape = (1, 3, height, imgsz)
     # Half of a picture: smooth shapes, on which a network says more than on noise.
     y, x = np.mgrid[0 : shape[2], 0 : shape[3]].astype(np.float32)
     planes = [(np.sin(x / a) * np.cos(y / a) + 1) / 2 for a in (17.0, 41.0, 97.0)]
     picture = np.stack(planes)[None]
     with torch.inference_mode():
-        wanted = AutoBackend(yolo.model, verbose=False).eval()(torch.from_numpy(picture))
+        network = AutoBackend(yolo.model, verbose=False, end2end=False).eval()
+        wanted = network(torch.from_numpy(picture))
     wanted = (wanted[0] if isinstance(wanted, (list, tuple)) else wanted).numpy()
     config = {"INFERENCE_PRECISION_HINT": "f32"}
     found = ov.Core().compile_model(str(model), "CPU", config)(picture)[0]

@@ -49,8 +49,10 @@ class TorchEngine:
                 kind = type(yolo.model.model[-1]).__name__
                 raise EngineError(f"{weights}: found a model that ends in {kind}, expected a YOLO")
             self._half = self._device.type == "cuda" and gains_by_half(self._device)
+            # end2end as `YOLO.predict` has it by default: doubles are left to us where there is
+            # the choice.
             self._model: Any = AutoBackend(
-                yolo.model, device=self._device, fp16=self._half, verbose=False
+                yolo.model, device=self._device, fp16=self._half, verbose=False, end2end=False
             )
             self._model.eval()
         except EngineError:
