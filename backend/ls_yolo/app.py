@@ -16,7 +16,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
-from ls_yolo import selection, settings
+from ls_yolo import engines, selection, settings
 from ls_yolo.batching import QueueFull, Released
 from ls_yolo.choices import Choices
 from ls_yolo.config import ConfigError
@@ -77,7 +77,14 @@ def create_app() -> Flask:
     try:
         models = Registry(
             Source(Path(values["MODELS_CONFIG"]), root, threshold),
-            values["DEVICE"],
+            lambda entry: engines.load(
+                entry.weights,
+                values["DEVICE"],
+                entry.sha256,
+                Path(values["MODEL_DIR"]),
+                values["ENGINE"],
+                entry.imgsz,
+            ),
             values["DEFAULT_MODEL"],
             values["ALLOW_CUSTOM_MODEL_PATH"],
             Options.read(values),

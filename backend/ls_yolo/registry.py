@@ -154,7 +154,8 @@ class Registry:
 
     ``default`` names the model that answers where nothing else chooses one; empty: the first. With
     ``custom`` a weights file inside the models folder that models.yaml does not list may be asked
-    for by its path. ``own`` makes the owner of an engine.
+    for by its path. ``load`` makes the engine of an entry, ``own`` the owner of an engine by the
+    model's name.
 
     Changes of the files are taken by `watch` in the background, or by `refresh`. A changed model is
     loaded and warmed up beside the old one, which answers until then, and whose requests finish on
@@ -168,14 +169,14 @@ class Registry:
     def __init__(
         self,
         source: Source,
-        device: str,
+        load: Callable[[Entry], Engine],
         default: str = "",
         custom: bool = False,
         options: Options = Options(),
-        own: Callable[[Engine], Owner] = Owner,
+        own: Callable[[Engine, str], Owner] = lambda engine, name: Owner(engine),
     ) -> None:
         self._source = source
-        self._device = device
+        self._load_engine = load
         self._default = default
         self._custom = custom
         self._options = options
@@ -364,7 +365,7 @@ class Registry:
         return model
 
     def _build(self, entry: Entry) -> Model:
-        engine = engines.load(entry.weights, self._device)
+        engine = self._load_engine(entry)
         try:
             wrong = sorted(set(entry.names) - set(engine.names))
             if wrong:
@@ -377,7 +378,7 @@ class Registry:
             engine.release()
             raise
         names = {**engine.names, **entry.names}
-        return Model(entry, names, self._own(engine), _size(entry))
+        return Model(entry, names, self._own(engine, entry.name), _size(entry))
 
     def _fail(self, slot: _Slot, error: Exception) -> str:
         """Keeps why a model cannot be used; says it once."""

@@ -19,7 +19,7 @@ from hypothesis import settings
 
 from ls_yolo import engines
 from ls_yolo.engines import Boxes, Image, Prepared
-from ls_yolo.registry import Options, Registry, Source
+from ls_yolo.registry import Entry, Options, Registry, Source
 
 # Machines are shared and slow; what hypothesis finds is kept in a test, not in a database.
 settings.register_profile("ls-yolo", deadline=None, database=None)
@@ -80,7 +80,7 @@ class FakeEngine:
 def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every call to an engine, in order; with it, `engines.load` makes a `FakeEngine`."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(engines, "load", lambda weights, device: FakeEngine(weights, calls))
+    monkeypatch.setattr(engines, "load", lambda weights, *_: FakeEngine(weights, calls))
     return calls
 
 
@@ -121,8 +121,11 @@ def make_registry(
         path = models_dir / "models.yaml"
         path.write_text(text)
         source = Source(path, models_dir, conf)
-        made.append(Registry(source, "cpu", default, custom, Options(**options)))
+        made.append(Registry(source, load, default, custom, Options(**options)))
         return made[-1]
+
+    def load(entry: Entry) -> engines.Engine:
+        return engines.load(entry.weights, "cpu")
 
     made: list[Registry] = []
     yield make

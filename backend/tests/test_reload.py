@@ -35,6 +35,10 @@ CONFIG = (
 )
 
 
+def load(entry):
+    return engines.load(entry.weights, "cpu")
+
+
 def settle(models):
     """Looks until nothing waits, as the thread of `Registry.watch` does."""
     end = time.monotonic() + 10
@@ -156,7 +160,7 @@ def test_a_models_yaml_behind_such_a_link_is_noticed_too(tmp_path, engine_calls,
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "models.yaml").symlink_to("..data/models.yaml")
     source = Source(tmp_path / "models.yaml", tmp_path / "models", 0.5)
-    models = Registry(source, "cpu", options=Options(poll=POLL))
+    models = Registry(source, load, options=Options(poll=POLL))
     (tmp_path / "..new").symlink_to("..2")
     (tmp_path / "..new").rename(tmp_path / "..data")
     settle(models)
@@ -187,12 +191,12 @@ def test_weights_that_are_replaced_while_they_load_never_answer_under_the_wrong_
 ):
     write_weights("a.pt", {0: "one"})
     models = make_registry("a: {weights: a.pt}", lazy=True)
-    load, names = engines.load, iter(["two", "three"])
+    real, names = engines.load, iter(["two", "three"])
 
     def slow(weights, device, *more, **options):
         if name := next(names, None):
             write_weights("a.pt", {0: name})
-        return load(weights, device, *more, **options)
+        return real(weights, device, *more, **options)
 
     monkeypatch.setattr(engines, "load", slow)
     found = models.get("a")
@@ -322,7 +326,7 @@ def test_whatever_happens_to_the_files_the_last_good_state_answers(engine_calls,
         content = {name: json.dumps({"names": {0: name}}) for name in ("one", "two")}
         weights.write_text(content["one"])
         listed.write_text("a: {weights: a.pt}")
-        models = Registry(Source(listed, root, 0.5), "cpu", options=Options(poll=0.002))
+        models = Registry(Source(listed, root, 0.5), load, options=Options(poll=0.002))
         good, name = ("one", "0.5"), "one"
         for action in actions:
             if action in content:
