@@ -24,12 +24,14 @@ def command(*arguments: str) -> list[str]:
 
 
 def models_fingerprint(folder: Path) -> str:
-    """Changes whenever models.yaml or a weights file does: the backend is then made anew.
+    """Changes whenever models.yaml, weights or a model.py do: the backend is then made anew.
 
     By name, size and time of change, because weights can be large.
     """
     digest = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.suffix in (".pt", ".yaml")):
+    for path in sorted(
+        path for path in folder.rglob("*") if path.suffix in (".pt", ".yaml", ".py")
+    ):
         found = path.stat()
         digest.update(f"{path.relative_to(folder)} {found.st_size} {found.st_mtime_ns}\n".encode())
     return digest.hexdigest()[:12]
@@ -40,11 +42,14 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     environ = os.environ if environ is None else environ
     empty = {s["name"] for s in common.settings() if not common.is_given(s["name"], environ)}
     kept = {name: value for name, value in environ.items() if name not in empty}
-    models = common.host_path(common.values(environ)["MODELS_DIR"])
+    values = common.values(environ)
+    # The backend's own models are replaced while it runs; code is loaded once.
+    code = values.get("MODEL_CLASS")
+    fingerprint = models_fingerprint(common.host_path(values["MODELS_DIR"])) if code else ""
     return {
         **kept,
         "LS_YOLO_VERSION": common.project_version(),
-        "MODELS_FINGERPRINT": models_fingerprint(models),
+        "MODELS_FINGERPRINT": fingerprint,
     }
 
 

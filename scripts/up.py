@@ -96,6 +96,10 @@ def compose_run(*arguments: str) -> int:
 
 
 def start_services() -> None:
+    # One that stops at a fault again and again is tried ever more rarely, though it may be mended.
+    for line in compose.output("ps", "--format", "json").splitlines():
+        if line.startswith("{") and (container := json.loads(line))["State"] == "restarting":
+            compose_run("rm", "--stop", "--force", container["Service"])
     wait = ["--wait", "--wait-timeout", str(HEALTHY_WITHIN)]
     if compose_run("up", "-d", *wait, *SERVICES) == 0:
         return

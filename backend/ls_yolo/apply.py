@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -67,14 +68,18 @@ class Backend:
         Raises:
             ApplyError: it is not reached or refuses; its own message is passed on.
         """
+        return self._post(f"{self.address(models)}/{path}", body, 100)
+
+    def _post(self, url: str, body: dict[str, Any], timeout: float, missing: Any = None) -> Any:
         auth = (self.user, self.password) if self.password else None
-        url = f"{self.address(models)}/{path}"
         try:
-            answer = httpx.post(url, json=body, auth=auth, timeout=100)
+            answer = httpx.post(url, json=body, auth=auth, timeout=timeout)
         except httpx.HTTPError as error:
             raise ApplyError(
                 f"{url}: {type(error).__name__}: {error}; is the backend running?"
             ) from None
+        if answer.status_code == 404 and missing is not None:
+            return missing
         try:
             content = answer.json()
         except ValueError:
@@ -83,6 +88,21 @@ class Backend:
             said = content.get("error") if isinstance(content, dict) else None
             raise ApplyError(f"{url} answered {answer.status_code}: {said or answer.text[:200]}")
         return content
+
+    def reload(self, timeout: float = 600) -> dict[str, str]:
+        """Has the backend take models.yaml and weights as they are now.
+
+        Returns what is wrong with each model that could not be taken, by name. One that loads its
+        models itself (MODEL_CLASS) has nothing to take.
+
+        Raises:
+            ApplyError: the backend is not reached or refuses, models.yaml cannot be used, or a file
+                is still being copied.
+        """
+        content = self._post(f"{self.url.rstrip('/')}/reload", {}, timeout, missing={})
+        if content.get("error"):
+            raise ApplyError(f"{content['error']}; the backend's models are still those before")
+        return {row["name"]: row["error"] for row in content.get("models", []) if row["error"]}
 
 
 def wait(url: str, timeout: float, say: Say) -> None:
@@ -135,9 +155,20 @@ def check_token(studio: Studio) -> str:
 
 
 class Applier:
-    """Makes projects in one Label Studio, with one backend. ``root`` is the datasets folder."""
+    """Makes projects in one Label Studio, with one backend. ``root`` is the datasets folder.
 
-    def __init__(self, studio: Studio, backend: Backend, root: Path, say: Say) -> None:
+    ``faults`` are of models that still answer, but with what their files were before.
+    """
+
+    def __init__(
+        self,
+        studio: Studio,
+        backend: Backend,
+        root: Path,
+        say: Say,
+        faults: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self._faults = faults
         self._studio = studio
         # The SDK's rows are typed more narrowly than what Label Studio sends.
         self._api: Any = studio.client
@@ -171,12 +202,19 @@ class Applier:
             )
         except ApplyError as error:
             raise ApplyError(f"{project.source}: {error}") from None
+        version = str(answer["model_version"])
+        for name in (part.rpartition("@")[0] for part in version.split("+")):
+            if name in self._faults:
+                raise ApplyError(
+                    f"{project.title}: the backend still answers with {version}, because what is "
+                    f"there now cannot be used: {self._faults[name]}"
+                )
         for control, labels in answer.get("unmapped", {}).items():
             for why in labels.values():
                 self._say(
                     f"{project.title}: warning: {control}: {why}; the label stays for people to use"
                 )
-        return str(answer["model_version"])
+        return version
 
     def _project(self, project: Project, version: str) -> int:
         rows = [

@@ -32,11 +32,15 @@ def apply(paths: list[Path]) -> int:
         wait(f"{studio.url}/health", values["SETUP_TIMEOUT"], _say)
         wait(f"{backend.url}/readyz", values["SETUP_TIMEOUT"], _say)
         check_token(studio)
+        # Or what was put there just now would be predicted with the models before it.
+        faults = backend.reload()
     except TokenError as error:
         return _fail(str(error), EX_NOPERM)
     except ApplyError as error:
         return _fail(str(error), EX_FAILED)
-    applier = Applier(studio, backend, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), _say)
+    for name, fault in faults.items():
+        _say(f"warning: model {name}: {fault}")
+    applier = Applier(studio, backend, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), _say, faults)
     for project in wanted:
         try:
             applier.apply(project)

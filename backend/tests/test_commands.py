@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import importlib
+import json
 import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from ls_yolo import cli, healthcheck
-from ls_yolo.apply import ApplyError, Backend, wait
+from ls_yolo import cli, healthcheck, projects
+from ls_yolo.apply import Applier, ApplyError, Backend, wait
+from ls_yolo.studio import Studio
 
 PROJECT = "title: Demo\nlabel_config: <View/>\n"
 
@@ -145,6 +147,40 @@ def test_what_answers_without_json_is_not_the_backend(serve, body):
     backend = Backend(f"http://127.0.0.1:{serve(200, body)}", "", "")
     with pytest.raises(ApplyError, match="/setup answered 200: "):
         backend.ask([], "setup", {})
+
+
+def reload(serve, body, status=200):
+    return Backend(f"http://127.0.0.1:{serve(status, json.dumps(body).encode())}", "", "").reload()
+
+
+def test_models_that_could_not_be_taken_are_told_by_name(serve):
+    models = [{"name": "a", "error": ""}, {"name": "b", "error": "b.pt: cannot be loaded"}]
+    assert reload(serve, {"error": "", "models": models}) == {"b": "b.pt: cannot be loaded"}
+
+
+def test_a_models_yaml_that_could_not_be_taken_stops_setup(serve):
+    with pytest.raises(ApplyError, match=r"^models\.yaml:1: empty; the backend's models are still"):
+        reload(serve, {"error": "models.yaml:1: empty", "models": []})
+
+
+def test_a_backend_that_loads_its_model_itself_has_nothing_to_take(serve):
+    assert reload(serve, {"error": "not found"}, 404) == {}
+    with pytest.raises(ApplyError, match="/reload answered 401: no"):
+        reload(serve, {"error": "no"}, 401)
+
+
+def test_a_project_whose_new_model_cannot_be_used_is_not_predicted_with_the_old_one(
+    serve, tmp_path
+):
+    (tmp_path / "demo.yaml").write_text(PROJECT)
+    (project,) = projects.read(tmp_path / "demo.yaml")
+    body = json.dumps({"model_version": "a@1+b@2", "unmapped": {}}).encode()
+    backend = Backend(f"http://127.0.0.1:{serve(200, body)}", "", "")
+    studio = Studio("http://127.0.0.1:1", "legacy")
+    faults = {"b": "b.pt: cannot be loaded", "c": "no"}
+    applier = Applier(studio, backend, tmp_path, print, faults)
+    with pytest.raises(ApplyError, match=r"Demo: the backend still answers with a@1\+b@2.*: b\.pt"):
+        applier.apply(project)
 
 
 @pytest.fixture

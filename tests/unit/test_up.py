@@ -171,6 +171,27 @@ def test_the_models_fingerprint_follows_weights_and_list_and_nothing_else(tmp_pa
     assert compose.models_fingerprint(tmp_path) == seen[-1]
 
 
+def test_only_a_class_of_ones_own_makes_the_backend_anew_when_models_change(tmp_path, monkeypatch):
+    values = {"MODELS_DIR": str(tmp_path), "MODEL_CLASS": ""}
+    monkeypatch.setattr(common, "values", lambda environ: values)
+    assert compose.environment({})["MODELS_FINGERPRINT"] == ""
+    values["MODEL_CLASS"] = "model:Model"
+    assert compose.environment({})["MODELS_FINGERPRINT"] == compose.models_fingerprint(tmp_path)
+
+
+def test_a_service_that_stops_again_and_again_is_started_anew(monkeypatch):
+    listing = "\n".join(
+        json.dumps({"Service": service, "State": state})
+        for service, state in (("label-studio", "running"), ("backend", "restarting"))
+    )
+    monkeypatch.setattr(compose, "output", lambda *words: listing)
+    ran = []
+    monkeypatch.setattr(up, "compose_run", lambda *words: ran.append(words) or 0)
+    up.start_services()
+    assert ran[0] == ("rm", "--stop", "--force", "backend")
+    assert ran[1][:2] == ("up", "-d")
+
+
 def test_every_target_of_make_has_a_line_of_help():
     help_text = subprocess.run(
         ["make", "-s", "help"], cwd=common.ROOT, capture_output=True, text=True, check=True
