@@ -73,6 +73,10 @@ def create_app() -> Flask:
     )
     for name in ("httpx", "httpcore"):  # each request at INFO, and its headers at DEBUG
         logging.getLogger(name).setLevel(logging.WARNING)
+    if values["MODEL_CLASS"]:
+        from ls_yolo import custom  # here, because it builds on this module
+
+        return custom.create(values)
     root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
     try:
         models = Registry(

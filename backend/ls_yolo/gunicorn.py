@@ -31,6 +31,8 @@ loglevel = "warning"
 
 def on_starting(server: Any) -> None:
     """Stops at a fault in models.yaml, saying where it is, before anything is loaded."""
+    if _values["MODEL_CLASS"]:
+        return  # models.yaml is not asked
     from ls_yolo import config, entries
 
     try:

@@ -286,6 +286,16 @@ SETTINGS: tuple[Setting, ...] = (
         fixed=True,
     ),
     Setting(
+        "MODEL_CLASS",
+        "str",
+        "",
+        "A class of your own that answers instead of models.yaml, such as model:NewModel for the "
+        "class NewModel in models/model.py; see model-py.md. Empty: models.yaml.",
+        ("backend",),
+        pattern=r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)?",
+        expected="module:Class, such as model:NewModel",
+    ),
+    Setting(
         "DEFAULT_MODEL",
         "str",
         "",
