@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
-from werkzeug.exceptions import BadRequest, HTTPException
+from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException
 
-from ls_yolo import engines, selection, settings
-from ls_yolo.batching import QueueFull, Released
+from ls_yolo import engines, logs, metrics, selection, settings
+from ls_yolo.batching import Owner, QueueFull, Released
 from ls_yolo.choices import Choices
 from ls_yolo.config import ConfigError
 from ls_yolo.engines import EngineError
@@ -68,11 +68,7 @@ def create_app() -> Flask:
     Where it cannot serve, it says why in a line and exits.
     """
     values = settings.read("backend")
-    logging.basicConfig(
-        level=values["LOG_LEVEL"].upper(), format="%(levelname)s %(name)s: %(message)s"
-    )
-    for name in ("httpx", "httpcore"):  # each request at INFO, and its headers at DEBUG
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logs.configure(values)
     if values["MODEL_CLASS"]:
         from ls_yolo import custom  # here, because it builds on this module
 
@@ -92,6 +88,13 @@ def create_app() -> Flask:
             values["DEFAULT_MODEL"],
             values["ALLOW_CUSTOM_MODEL_PATH"],
             Options.read(values),
+            lambda engine, name: Owner(
+                engine,
+                values["BATCH_SIZE"],
+                values["BATCH_WINDOW_MS"] / 1000,
+                values["QUEUE_SIZE"],
+                name,
+            ),
         )
         models.watch()
     except (ConfigError, UnknownModel, EngineError) as error:
@@ -102,7 +105,9 @@ def create_app() -> Flask:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
     url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
     studio = Studio(url, key) if url and key else None
-    predictor = Predictor(models, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), studio, url)
+    predictor = Predictor(
+        models, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), studio, url, values["DECODE_THREADS"]
+    )
     return build(
         predictor,
         Choices(studio),
@@ -120,6 +125,8 @@ def shell(user: str, password: str) -> Flask:
     """
     app = Flask("ls_yolo")
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
+    logs.install(app)
+    metrics.install(app)
 
     @app.before_request
     def authenticate() -> Response | None:
@@ -139,11 +146,14 @@ def shell(user: str, password: str) -> Flask:
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> tuple[Response, int]:
+        if isinstance(error, ClientDisconnected):
+            return jsonify(error="the request did not arrive in whole, or not in time"), 408
         if isinstance(error, HTTPException):
             answer = jsonify(error=error.description)
             # Such as Allow, without which 405 is no help.
             answer.headers.extend(h for h in error.get_headers() if h[0] != "Content-Type")
             return answer, error.code or 500
+        metrics.count_error(error)
         status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
         if type(error) in STATUS:
             log.warning("%s %r: %s", request.method, request.path, error)
@@ -238,6 +248,7 @@ def build(
         tasks = body.get("tasks")
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
             raise BadRequest("tasks: expected a list of tasks, each a JSON object")
+        logs.note(tasks=len(tasks))
         config = _text(body, "label_config")
         extra = () if models else choices.recall(_project(body), request.host)
         gone = _gone(request.environ.get("gunicorn.socket"))

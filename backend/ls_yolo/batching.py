@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 
+from ls_yolo import metrics
 from ls_yolo.engines import Boxes, Engine, Image, Prepared
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,8 @@ class Owner:
 
     A batch is what waits, at most ``batch_size`` images. If less waits and more is being prepared
     (see `expecting`), it is waited for ``window`` seconds at most; a lone image never waits.
-    ``queue_size`` is the most images that may wait, or be promised by `hold`.
+    ``queue_size`` is the most images that may wait, or be promised by `hold`. ``name`` is what the
+    metrics call it.
     """
 
     def __init__(
@@ -56,7 +58,9 @@ class Owner:
         batch_size: int = BATCH_SIZE,
         window: float = WINDOW,
         queue_size: int = QUEUE_SIZE,
+        name: str = "model",
     ) -> None:
+        self.name = name
         self._engine = engine
         self.batch_size = batch_size
         self.queue_size = queue_size
@@ -68,7 +72,7 @@ class Owner:
         self._holders = 0
         self._closing = False  # no new holder
         self._closed = False  # no new image
-        self._thread = threading.Thread(target=self._run, name="model", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
         _running.add(self)
 
@@ -134,6 +138,7 @@ class Owner:
                     raise QueueFull(self._full())
             self._items.append(item)
             self._changed.notify_all()
+        metrics.QUEUE_DEPTH.labels(self.name).set(self.depth)
         return item.answer
 
     def release(self) -> None:
@@ -154,6 +159,10 @@ class Owner:
 
     def _run(self) -> None:
         while batch := self._take():
+            now = time.monotonic()
+            for item in batch:
+                metrics.STAGE.labels("queue").observe(now - item.since)
+            metrics.QUEUE_DEPTH.labels(self.name).set(self.depth)
             # One engine call has one iou. Unlike thresholds go together: a box below the lowest is
             # in nobody's answer, and one above it never hides behind one with a lower score.
             for _, group in itertools.groupby(
@@ -183,9 +192,12 @@ class Owner:
 
     def _answer(self, items: Sequence[_Item]) -> None:
         try:
-            found = self._engine.predict(
-                [item.prepared for item in items], min(item.conf for item in items), items[0].iou
-            )
+            with metrics.stage("infer"):
+                found = self._engine.predict(
+                    [item.prepared for item in items],
+                    min(item.conf for item in items),
+                    items[0].iou,
+                )
             if len(found) != len(items):
                 raise RuntimeError(f"the engine gave {len(found)} answers to {len(items)} images")
         except Exception as error:
@@ -196,6 +208,8 @@ class Owner:
             for item in items:
                 self._answer([item])
             return
+        metrics.BATCH_SIZE.labels(self.name).observe(len(items))
+        metrics.IMAGES.labels(self.name).inc(len(items))
         for item, boxes in zip(items, found, strict=True):
             item.answer.set_result(boxes.above(item.conf))
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ls_yolo import settings
+from ls_yolo.worker import Worker
 
 try:
     _values = settings.read("backend")
@@ -15,7 +16,8 @@ except settings.SettingError as error:
     sys.exit(78)  # EX_CONFIG: starting again does not help
 
 bind = f"0.0.0.0:{_values['PORT']}"
-worker_class = "gthread"
+worker_class = "ls_yolo.worker.Worker"
+Worker.read_timeout = _values["READ_TIMEOUT"]
 # One process: every further one would hold its own copy of the weights.
 workers = 1
 threads = _values["THREADS"]
@@ -23,6 +25,7 @@ threads = _values["THREADS"]
 preload_app = False
 # A large batch takes as long as it takes; Label Studio itself gives up after 100 s.
 timeout = 0
+# What runs at SIGTERM is finished; compose.yaml waits a little longer before it kills.
 graceful_timeout = 30
 keepalive = 75
 worker_tmp_dir = "/dev/shm"  # memory, so that a slow disk never stalls the heartbeat

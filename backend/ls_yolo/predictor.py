@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ls_yolo import labels, media, selection
+from ls_yolo import labels, media, metrics, selection
 from ls_yolo.batching import QueueFull, Released
 from ls_yolo.controls import CONTROLS, Region
 from ls_yolo.engines import Boxes, Prepared
@@ -178,7 +178,6 @@ class Predictor:
                     # With the context of the request, which the log names.
                     run = contextvars.copy_context().run
                     under_way.append(self._pool.submit(run, self._start, next_task, runs))
-                name = task.get("id", "?")
                 try:
                     regions = _regions(_wait(under_way[0], gone), plan, gone)
                     answers.append(_prediction(regions, plan.version))
@@ -186,14 +185,12 @@ class Predictor:
                 except (ClientGone, QueueFull, Released):
                     raise
                 except MediaError as error:
-                    why = str(error)
-                    log.warning("task %s: empty prediction: %s", name, why)
+                    why = self._failed(task, error, str(error))
                 except StudioError as error:
-                    broken, why = broken + 1, str(error)
-                    log.warning("task %s: empty prediction: %s", name, why)
+                    broken, why = broken + 1, self._failed(task, error, str(error))
                 except Exception as error:
-                    broken, why = broken + 1, f"the engine failed: {type(error).__name__}"
-                    log.exception("task %s: empty prediction: the engine failed", name)
+                    why = f"the engine failed: {type(error).__name__}"
+                    broken, why = broken + 1, self._failed(task, error, why, trace=True)
                 finally:
                     _cancel(under_way.popleft())  # what a failed task has left
                 answers.append(
@@ -206,19 +203,28 @@ class Predictor:
             raise PredictionError(f"no task could be predicted: {why}; the backend's log says more")
         return answers
 
+    @staticmethod
+    def _failed(task: Mapping[str, Any], error: Exception, why: str, trace: bool = False) -> str:
+        metrics.count_error(error)
+        log.warning("task %s: empty prediction: %s", task.get("id", "?"), why, exc_info=trace)
+        return why
+
     def _start(self, task: Mapping[str, Any], runs: Sequence[_Run]) -> _Started:
         """Reads, decodes and queues a task's images; for the threads beside the models."""
         ready: list[tuple[_Run, Prepared]] = []
         for key, of_key in itertools.groupby(runs, key=lambda run: run.key):
-            data = self._read(task, key)
+            with metrics.stage("fetch"):
+                data = self._read(task, key)
             with contextlib.ExitStack() as coming:
                 wanted = list(of_key)
                 for run in wanted:
                     coming.enter_context(run.model.owner.expecting())
-                image = media.decode(data)
-                ready += [
-                    (run, run.model.owner.prepare(image, run.model.entry.imgsz)) for run in wanted
-                ]
+                with metrics.stage("decode"):
+                    image = media.decode(data)
+                    ready += [
+                        (run, run.model.owner.prepare(image, run.model.entry.imgsz))
+                        for run in wanted
+                    ]
         started = _Started()
         try:
             for run, prepared in ready:
@@ -277,8 +283,9 @@ def _regions(started: _Started, plan: Plan, gone: Callable[[], bool]) -> list[Re
     for drawing in plan.drawings:
         key = drawing.control.key
         boxes = _wait(started.boxes[key, drawing.model.version], gone).above(drawing.conf)
-        draw = CONTROLS[drawing.control.tag]
-        regions += draw(drawing.control, boxes, drawing.labels, *started.sizes[key])
+        with metrics.stage("encode"):
+            draw = CONTROLS[drawing.control.tag]
+            regions += draw(drawing.control, boxes, drawing.labels, *started.sizes[key])
     return regions
 
 

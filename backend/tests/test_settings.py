@@ -120,12 +120,12 @@ def test_check_says_a_line_for_each_value_that_cannot_be_used(monkeypatch, capsy
 
 def test_a_reader_gets_its_own_settings_and_no_secret_of_others():
     assert "LABEL_STUDIO_PASSWORD" not in settings.read("backend", {})
-    assert settings.read("backend", {})["THREADS"] == 8
+    assert settings.read("backend", {})["THREADS"] == 16
     assert settings.read("backend", {"THREADS": " 4 "})["THREADS"] == 4
 
 
 def test_a_setting_that_is_set_to_nothing_has_its_default():
-    assert settings.read("backend", {"THREADS": ""})["THREADS"] == 8
+    assert settings.read("backend", {"THREADS": ""})["THREADS"] == 16
 
 
 @pytest.mark.parametrize("environ", [{}, {"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": " "}])
