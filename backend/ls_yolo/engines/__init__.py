@@ -11,6 +11,8 @@ from typing import Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from ls_yolo.weights import safe
+
 log = logging.getLogger(__name__)
 
 Image = npt.NDArray[np.uint8]
@@ -193,6 +195,7 @@ def load(
         EngineError: the file is not a detection model, the device is not there, or ``engine`` and
             ``device`` contradict each other.
     """
+    safe()  # before anything imports ultralytics, which then looks at it
     gpu = device == "auto" and engine == "auto" and gpu_present()
     kind = choose(engine, device, gpu)
     if kind == "openvino" and cache is None and engine == "openvino":

@@ -142,8 +142,11 @@ class Exporter:
         Raises:
             ExportError: it cannot be made, or `stop` was called.
         """
+        package = str(Path(__file__).parents[2])
+        paths = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ,
+            "PYTHONPATH": os.pathsep.join(paths),
             # The card belongs to the service; nothing is fetched or installed.
             "CUDA_VISIBLE_DEVICES": "",
             "YOLO_AUTOINSTALL": "false",

@@ -1,0 +1,161 @@
+"""Runs in the backend's image: what the engines answer there, as JSON. See test_engines.py.
+
+/models and /images are mounted; /small is a disk that is nearly full, /fixed one that is read-only.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch  # type: ignore[import-not-found,unused-ignore]
+import torchvision  # type: ignore[import-not-found,unused-ignore]
+from ultralytics import YOLO
+from ultralytics.data.augment import LetterBox
+
+from ls_yolo import engines
+from ls_yolo.engines import Boxes, Engine, export, letterbox, suppress
+from ls_yolo.engines.switch import Switching
+from ls_yolo.engines.torch import TorchEngine
+
+WEIGHTS = Path("/models/yolov8n.pt")
+CONF, IOU = 0.25, 0.7
+
+
+class Lines(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if record.name.startswith("ls_yolo") and record.levelno >= logging.WARNING:
+            self.lines.append(record.getMessage())
+
+
+def read(name: str) -> Any:
+    return cv2.imread(f"/images/{name}")
+
+
+def rows(boxes: Boxes, names: dict[int, str]) -> list[Any]:
+    """[class, score, box in pixels] each."""
+    kinds = [names[int(index)] for index in boxes.classes]
+    return [
+        list(row) for row in zip(kinds, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
+    ]
+
+
+def predict(engine: Engine, images: dict[str, Any]) -> dict[str, list[Any]]:
+    """Every image alone."""
+    return {
+        name: rows(engine.predict([engine.prepare(image, None)], CONF, IOU)[0], engine.names)
+        for name, image in images.items()
+    }
+
+
+def together(engine: Engine, images: dict[str, Any]) -> dict[str, list[Any]]:
+    """All images in one batch of 32; what each is answered first."""
+    names = (list(images) * 32)[:32]
+    found = engine.predict([engine.prepare(images[name], None) for name in names], CONF, IOU)
+    answers = {name: rows(found[number], engine.names) for number, name in enumerate(images)}
+    for number, name in enumerate(names):
+        first = found[list(images).index(name)]
+        assert np.allclose(found[number].xyxy, first.xyxy, atol=0.5), (number, name)
+    return answers
+
+
+def direct(images: dict[str, Any]) -> dict[str, list[Any]]:
+    """Ultralytics itself, on the files."""
+    model = YOLO(WEIGHTS)
+    answers = {}
+    for name in images:
+        found = model.predict(f"/images/{name}", conf=CONF, iou=IOU, verbose=False)[0].boxes
+        answers[name] = [
+            [model.names[int(b.cls)], float(b.conf), b.xyxy[0].tolist()] for b in found
+        ]
+    return answers
+
+
+def load(cache: str) -> tuple[Engine, dict[str, Any]]:
+    """An engine as the backend loads it, and how that went."""
+    lines = Lines()
+    logging.getLogger().addHandler(lines)
+    begin = time.monotonic()
+    engine = engines.load(WEIGHTS, "cpu", export.hash_file(WEIGHTS), Path(cache), "auto", None)
+    told: dict[str, Any] = {"first": engine.description, "names": len(engine.names)}
+    engine.warm_up()
+    if isinstance(engine, Switching):
+        engine._thread.join(300)
+    told["seconds"] = time.monotonic() - begin
+    told["then"] = engine.description
+    told["boxes"] = len(predict(engine, {"bus.jpg": read("bus.jpg")})["bus.jpg"])
+    logging.getLogger().removeHandler(lines)
+    told["log"] = lines.lines
+    return engine, told
+
+
+def shapes() -> list[Any]:
+    """Sizes of photographs whose input is not what ultralytics makes of them."""
+    random = np.random.default_rng(0)
+    wrong = []
+    for _ in range(100):
+        width, height = (int(side) for side in random.integers(1, 2000, 2))
+        image = random.integers(0, 255, (height, width, 3), np.uint8)
+        wanted = LetterBox((640, 640), auto=True, stride=32)(image=image)
+        found = letterbox.apply(image, letterbox.fit(width, height, 640)).pixels
+        if not np.array_equal(wanted, found):
+            wrong.append([width, height])
+    return wrong
+
+
+def suppression() -> int:
+    """How many of 200 random sets of boxes are suppressed unlike torchvision does it."""
+    random = np.random.default_rng(0)
+    geometry = letterbox.fit(640, 640, 640)
+    wrong = 0
+    for _ in range(200):
+        count, iou = int(random.integers(1, 400)), float(random.uniform(0.1, 0.9))
+        xy, wh = random.uniform(100, 540, (count, 2)), random.uniform(1, 200, (count, 2))
+        xywh = np.concatenate([xy, wh], 1).astype(np.float32)
+        scores = random.uniform(0, 1, count).astype(np.float32)
+        classes = random.integers(0, 80, count) // 40
+        xyxy = torch.from_numpy(np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2,
+                                                xywh[:, :2] + xywh[:, 2:] / 2], 1))  # fmt: skip
+        offset = torch.from_numpy((classes * 7680).astype(np.float32))[:, None]
+        keep = torchvision.ops.nms(xyxy + offset, torch.from_numpy(scores), iou)[:300].numpy()
+        found = suppress.kept(xywh, scores, classes, geometry, iou)
+        wrong += not np.array_equal(found.scores, scores[keep])
+    return wrong
+
+
+def main() -> None:
+    images = {path.name: read(path.name) for path in sorted(Path("/images").iterdir())}
+    answer: dict[str, Any] = {"direct": direct(images)}
+    reference = TorchEngine(WEIGHTS, "cpu")
+    answer["torch"] = predict(reference, images)
+    answer["torch, 32 together"] = together(reference, images)
+    engine, answer["first start"] = load("/tmp/cache")
+    answer["openvino"] = predict(engine, images)
+    answer["openvino, 32 together"] = together(engine, images)
+    engine.release()
+    _, answer["second start"] = load("/tmp/cache")
+    (model,) = Path("/tmp/cache").glob("openvino/*/model.bin")
+    model.write_bytes(model.read_bytes()[: 1 << 20])
+    _, answer["damaged cache"] = load("/tmp/cache")
+    _, answer["after the repair"] = load("/tmp/cache")
+    _, answer["full disk"] = load("/small")
+    answer["left on the full disk"] = [path.name for path in Path("/small/openvino").iterdir()]
+    _, answer["read-only"] = load("/fixed")
+    answer["shapes"] = shapes()
+    answer["suppression"] = suppression()
+    print("ANSWER", json.dumps(answer))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The engines, in the backend's image, without a network: they agree, and the export's cache holds
+what it promises. What happens inside is in engines_inside.py."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import docker
+import pytest
+
+from conftest import IMAGES, fetch_demo
+
+pytestmark = pytest.mark.docker
+HERE = Path(__file__).resolve().parent
+PAIRS = [
+    ("torch", "direct"),
+    ("openvino", "torch"),
+    ("openvino, 32 together", "openvino"),
+    ("torch, 32 together", "torch"),
+]
+
+
+@pytest.fixture(scope="module")
+def inside(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """What engines_inside.py found."""
+    try:
+        client = docker.from_env()
+        client.images.get(IMAGES["backend"])
+    except docker.errors.ImageNotFound:
+        pytest.skip(f"{IMAGES['backend']} is not built; `make images` builds it")
+    except docker.errors.DockerException as error:
+        pytest.skip(f"no Docker engine answers ({error}); `make test-integration` starts one")
+    folder = tmp_path_factory.mktemp("engines")
+    (folder / "datasets").mkdir()
+    fetch_demo(folder)
+    for path in [folder, *folder.parents[:2], *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+    output = client.containers.run(
+        IMAGES["backend"], ["python", "/tests/engines_inside.py"],
+        remove=True, network_mode="none", read_only=True, mem_limit="4g",
+        tmpfs={"/tmp": "mode=1777,size=1g", "/small": "mode=1777,size=3m"},
+        volumes={
+            str(folder / "models"): {"bind": "/models", "mode": "ro"},
+            str(folder / "datasets" / "demo"): {"bind": "/images", "mode": "ro"},
+            str(folder / "datasets"): {"bind": "/fixed", "mode": "ro"},
+            str(HERE): {"bind": "/tests", "mode": "ro"},
+        },
+    )  # fmt: skip
+    line = next(line for line in output.decode().splitlines() if line.startswith("ANSWER "))
+    return json.loads(line.removeprefix("ANSWER "))
+
+
+def overlap(a: list[float], b: list[float]) -> float:
+    width = max(min(a[2], b[2]) - max(a[0], b[0]), 0)
+    height = max(min(a[3], b[3]) - max(a[1], b[1]), 0)
+    areas = [(box[2] - box[0]) * (box[3] - box[1]) for box in (a, b)]
+    return width * height / (sum(areas) - width * height)
+
+
+def best(row: Any, others: list[Any]) -> Any:
+    same = [other for other in others if other[0] == row[0]]
+    return max(same, key=lambda other: overlap(row[2], other[2]), default=None)
+
+
+@pytest.mark.parametrize(("one", "other"), PAIRS)
+def test_engines_agree(inside: Any, one: str, other: str) -> None:
+    for name in inside["direct"]:
+        for first, second in ((one, other), (other, one)):
+            for row in inside[first][name]:
+                # A box whose score is at the threshold may be on either side of it.
+                if row[1] < 0.25 + 0.02:
+                    continue
+                found = best(row, inside[second][name])
+                assert found is not None, (name, first, row)
+                assert overlap(row[2], found[2]) >= 0.95, (name, first, row, found)
+                assert abs(row[1] - found[1]) <= 0.02, (name, first, row, found)
+
+
+@pytest.mark.parametrize("engine", ["torch", "openvino"])
+def test_each_photograph_has_what_can_be_seen_on_it(inside: Any, engine: str) -> None:
+    seen = {name: [row[0] for row in rows] for name, rows in inside[engine].items()}
+    assert seen["bus.jpg"].count("person") >= 3
+    assert "bus" in seen["bus.jpg"]
+    assert seen["zidane.jpg"].count("person") == 2
+    assert "cat" in seen["chelsea.png"]
+
+
+def test_torch_answers_while_the_export_is_made_and_openvino_from_then_on(inside: Any) -> None:
+    start = inside["first start"]
+    assert start["first"].startswith("torch")
+    assert start["then"].startswith("openvino")
+    assert (start["names"], start["log"]) == (80, [])
+
+
+def test_the_next_start_finds_the_export(inside: Any) -> None:
+    start = inside["second start"]
+    assert start["first"].startswith("openvino")
+    assert start["log"] == []
+
+
+def test_a_damaged_export_is_made_anew_while_torch_answers(inside: Any) -> None:
+    start = inside["damaged cache"]
+    assert start["first"].startswith("torch")
+    assert start["then"].startswith("openvino")
+    assert "damaged" in start["log"][0]
+    assert inside["after the repair"]["first"].startswith("openvino")
+
+
+@pytest.mark.parametrize(
+    ("what", "reason"),
+    [("full disk", "No space left on device"), ("read-only", "Read-only file system")],
+)
+def test_where_no_export_can_be_kept_torch_goes_on_and_the_log_says_why_once(
+    inside: Any, what: str, reason: str
+) -> None:
+    start = inside[what]
+    assert start["first"].startswith("torch")
+    assert start["then"].startswith("torch")
+    assert start["boxes"] >= 4
+    (line,) = start["log"]
+    assert "torch goes on" in line
+    assert reason in line
+
+
+def test_nothing_is_left_on_a_full_disk(inside: Any) -> None:
+    assert inside["left on the full disk"] == ["lock"]
+
+
+def test_inputs_are_made_as_ultralytics_makes_them(inside: Any) -> None:
+    assert inside["shapes"] == []
+
+
+def test_boxes_are_suppressed_as_torchvision_does_it(inside: Any) -> None:
+    assert inside["suppression"] == 0
