@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import contextlib
 import io
 import posixpath
+import re
 import stat
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-from urllib.parse import parse_qs, unquote, urlsplit
+from typing import Any, Literal, Protocol
+from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlencode, urlsplit
 
 import cv2
 import numpy as np
@@ -23,59 +27,171 @@ MAX_PIXELS = 178_956_970
 """The largest image that is decoded, in pixels: what Pillow takes for a decompression bomb."""
 
 
+SPARE = 3
+"""A photograph is decoded at no fewer than this many times the pixels, a side, that the network
+needs. yolov8n's boxes then moved by 0.37 per cent of the image at most, with 2 by up to 1.3."""
+OVERHANG = 0.001
+"""By what part of a side the last pixel of a smaller copy may reach over the image's edge."""
+STORAGES = frozenset({"s3", "gs", "azure-blob"})
+"""Addresses that Label Studio's cloud storages write into tasks; it passes the files on."""
+
+_EXIF_ORIENTATION = 0x0112
+# What OpenCV decodes as the browser shows it; the rest is Pillow's: of WebP and AVIF OpenCV does
+# not know the rotation, of GIF not every kind of frame. None is what Pillow does not know.
+_BY_OPENCV = frozenset({"JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "SUN", None})
+
+Kind = Literal["url", "missing", "forbidden", "too_large", "too_slow", "unreachable", "damaged"]
+
+
 class MediaError(ValueError):
-    """An image cannot be had; the message says which, why and what to do. Never holds a token."""
+    """An image cannot be had; the message says which, why and what to do. Never holds a token.
+
+    ``kind``: what metrics count it under.
+    """
+
+    def __init__(self, message: str, kind: Kind = "damaged") -> None:
+        super().__init__(message)
+        self.kind = f"media_{kind}"
+
+
+class Elsewhere(Exception):
+    """Label Studio has the file at another address, which needs no token: ``url``."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
 
 
 class Fetcher(Protocol):
     """What fetches a path of Label Studio with a token."""
 
-    def fetch(self, path: str, limit: int) -> bytes:
-        """The bytes under ``path``; at most ``limit`` of them, else a `MediaError`."""
+    def fetch(self, path: str, limit: int, query: str = "") -> bytes:
+        """The bytes under ``path`` and ``query``; at most ``limit`` of them, else a `MediaError`.
+
+        Raises:
+            Elsewhere: with a ``query`` only, the file of a storage lies at an address of its own.
+        """
 
 
-def read(url: str, root: Path, studio: Fetcher | None, studio_url: str) -> bytes:
+class WebFetcher(Protocol):
+    """What fetches http(s) addresses without a token: `web.Web`."""
+
+    def fetch(self, url: str, limit: int) -> bytes:
+        """The bytes at ``url``; at most ``limit`` of them, else a `MediaError`."""
+
+
+def read(
+    url: str,
+    root: Path,
+    studio: Fetcher | None,
+    studio_url: str,
+    task_id: object = None,
+    web: WebFetcher | None = None,
+) -> bytes:
     """The file that a task's ``url`` stands for.
 
     ``/data/local-files/?d=...`` is read from the folder ``root`` and never from outside it,
-    symbolic links followed; ``/data/upload/...`` is fetched from Label Studio. Label Studio writes
-    the address and path that it is published under before the former, the path before the latter.
+    symbolic links followed. ``/data/upload/...``, the addresses under which Label Studio passes on
+    the files of storages (``/tasks/1/resolve/?fileuri=...``), and those files' own
+    (``s3://bucket/a.jpg``, for the task ``task_id``) are fetched from Label Studio. ``http://...``
+    and ``https://...`` are fetched by ``web``. ``data:...`` holds the file itself.
+
+    Label Studio writes the address and path that it is published under before a local file and a
+    storage's, the path before an upload.
 
     Raises:
         MediaError: the URL is of another kind, or the file is missing, outside, or too large.
-        StudioError: Label Studio cannot be asked for an upload.
+        StudioError: Label Studio cannot be asked.
     """
+    url = url.strip()
+    if url[:5].lower() == "data:":
+        return _read_data(url)
     if studio_url and url.startswith(studio_url.rstrip("/") + "/"):
         url = url[len(studio_url.rstrip("/")) :]
     try:
         parts = urlsplit(url)
     except ValueError as error:
-        raise MediaError(f"{_short(url)}: not a URL: {error}") from None
+        raise MediaError(f"{shown(url)}: not a URL: {error}", "url") from None
     # Normalised before it is compared: /data/upload/../../api/... is not an upload.
     path = posixpath.normpath(unquote(parts.path))
     if path.endswith("/data/local-files"):
         values = parse_qs(parts.query).get("d", [""])
         return _read_local(values[-1], root)
+    proxied = re.search(r"/(tasks|projects)/[0-9]+/(resolve|presign)$", path)
+    if proxied and (files := parse_qs(parts.query).get("fileuri")):
+        return _of_studio(url, proxied[0] + "/", files[-1], studio, web)
+    if parts.scheme.lower() in STORAGES:
+        if not isinstance(task_id, int) or isinstance(task_id, bool):
+            raise MediaError(
+                f"{shown(url)}: Label Studio passes a storage's file on for a stored task only, "
+                f"and this one has the id {task_id!r:.50}",
+                "url",
+            )
+        try:
+            file = base64.urlsafe_b64encode(url.encode()).decode()
+        except UnicodeEncodeError:
+            raise MediaError(f"{shown(url)}: not a URL", "url") from None
+        return _of_studio(url, f"/tasks/{task_id}/resolve/", file, studio, web)
     if not parts.scheme and not parts.netloc:
         _, upload, name = path.partition("/data/upload/")
         if upload:
-            if studio is None:
-                raise MediaError(
-                    f"{_short(url)}: an upload, but the backend has no token; "
-                    "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY"
-                )
-            return studio.fetch(upload + name, MAX_BYTES)
+            return _of_studio(url, upload + name, "", studio, web)
+    if parts.scheme.lower() in ("http", "https") and web is not None:
+        return web.fetch(url, MAX_BYTES)
     raise MediaError(
-        f"{_short(url)}: not a URL that the backend reads; "
-        "expected /data/local-files/?d=... or /data/upload/..."
+        f"{shown(url)}: not a URL that the backend reads; expected /data/local-files/?d=..., "
+        "/data/upload/..., https://..., s3://... or data:...",
+        "url",
     )
+
+
+def _of_studio(
+    url: str, path: str, file: str, studio: Fetcher | None, web: WebFetcher | None
+) -> bytes:
+    if studio is None:
+        raise MediaError(
+            f"{shown(url)}: Label Studio has it, but the backend has no token; "
+            "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY",
+            "url",
+        )
+    if not file:
+        return studio.fetch(path, MAX_BYTES)
+    try:
+        return studio.fetch(path, MAX_BYTES, urlencode({"fileuri": file}))
+    except Elsewhere as found:
+        if web is None:
+            raise MediaError(
+                f"{shown(url)}: its storage sends to {shown(found.url)}, and the backend reads no "
+                "such addresses; switch pre-signed URLs off in the storage",
+                "url",
+            ) from None
+        return web.fetch(found.url, MAX_BYTES)
+
+
+def _read_data(url: str) -> bytes:
+    """https://www.rfc-editor.org/rfc/rfc2397"""
+    head, comma, body = url.partition(",")
+    name = f"{head[:60]!r},..."
+    if not comma:
+        raise MediaError(f"{name}: not a data URL: it has no comma", "url")
+    # Three bytes are four digits; looked at before anything is copied.
+    if len(body) > MAX_BYTES // 3 * 4 + 4:
+        raise MediaError(f"{name}: larger than {MAX_BYTES >> 20} MiB", "too_large")
+    if not head.lower().rstrip().endswith(";base64"):
+        return unquote_to_bytes(body)
+    try:
+        return base64.b64decode(re.sub(r"\s", "", unquote(body)) + "==", validate=False)
+    except (binascii.Error, ValueError):
+        raise MediaError(f"{name}: its base64 is damaged") from None
 
 
 def _read_local(name: str, root: Path) -> bytes:
     if not name:
-        raise MediaError("/data/local-files/?d=: names no file")
+        raise MediaError("/data/local-files/?d=: names no file", "url")
     root = root.resolve()
-    outside = MediaError(f"{name!r:.200}: lies outside {root}; only files inside it are read")
+    outside = MediaError(
+        f"{name!r:.200}: lies outside {root}; only files inside it are read", "forbidden"
+    )
     try:
         # As Label Studio does it: a leading slash means the root.
         path = (root / posixpath.normpath(name).lstrip("/")).resolve()
@@ -83,9 +199,9 @@ def _read_local(name: str, root: Path) -> bytes:
             raise outside
         found = path.stat()
         if not stat.S_ISREG(found.st_mode):
-            raise MediaError(f"{name!r:.200}: not a file")
+            raise MediaError(f"{name!r:.200}: not a file", "missing")
         if found.st_size > MAX_BYTES:
-            raise MediaError(f"{name!r:.200}: larger than {MAX_BYTES >> 20} MiB")
+            raise MediaError(f"{name!r:.200}: larger than {MAX_BYTES >> 20} MiB", "too_large")
         return path.read_bytes()
     except MediaError:
         raise
@@ -94,56 +210,136 @@ def _read_local(name: str, root: Path) -> bytes:
             raise outside from None
         raise MediaError(
             f"{name!r:.200}: not found in {root}; "
-            "mount the same folder in Label Studio and in the backend"
+            "mount the same folder in Label Studio and in the backend",
+            "missing",
         ) from None
     except OSError as error:
-        raise MediaError(f"{name!r:.200}: cannot be read: {error.strerror}") from None
+        raise MediaError(f"{name!r:.200}: cannot be read: {error.strerror}", "missing") from None
     except (ValueError, RuntimeError):  # a NUL or what is no text; links that lead in a circle
-        raise MediaError(f"{name!r:.200}: not the name of a file") from None
+        raise MediaError(f"{name!r:.200}: not the name of a file", "url") from None
 
 
 def decode(data: bytes) -> Image:
-    """The upright image in ``data``, as the browser shows it: EXIF rotation applied.
+    """The upright image in ``data``, as the browser shows it.
+
+    EXIF rotation is applied, what is transparent is white, 16 bits are scaled to 8, and of an
+    animation it is the first frame.
 
     Raises:
         MediaError: the data is no image, is cut off, or has too many pixels.
     """
-    # OpenCV applies EXIF rotation in this mode and drops alpha; it is what ultralytics reads with.
-    # WebP is the exception: there it knows of no rotation.
-    if _check_size(data) != "WEBP":
-        with contextlib.suppress(cv2.error):
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            if image is not None:
-                return image.astype(np.uint8, copy=False)
-    try:
-        with PillowImage.open(io.BytesIO(data)) as picture:
-            upright = ImageOps.exif_transpose(picture).convert("RGB")
-            return np.ascontiguousarray(np.asarray(upright, dtype=np.uint8)[:, :, ::-1])
-    except Exception as error:  # Pillow's plugins raise many kinds
-        raise MediaError(f"not an image that can be decoded: {error}") from None
+    return _decode(data, _look(data), cv2.IMREAD_COLOR)
 
 
-def _check_size(data: bytes) -> str | None:
-    """Refuses a decompression bomb by its header, before any pixel is decoded.
+def decode_near(data: bytes, longest: int) -> tuple[Image, tuple[int, int]]:
+    """The image as `decode` gives it, or smaller, and the full width and height in pixels.
 
-    Returns the format as Pillow calls it, None where Pillow does not know it.
+    A JPEG is made smaller by 2, 4 or 8 while it is decoded, which costs half the time, if its
+    longest side keeps at least `SPARE` times ``longest`` pixels and its sides divide well enough;
+    everything else is decoded whole.
+
+    Raises:
+        MediaError: as `decode`.
     """
+    header = _look(data)
+    divisor = 1
+    if header.kind in ("JPEG", "MPO"):
+        divisor = max(n for n in (1, 2, 4, 8) if n == 1 or _fits(header.size, n, longest))
+    flag = {
+        1: cv2.IMREAD_COLOR,
+        2: cv2.IMREAD_REDUCED_COLOR_2,
+        4: cv2.IMREAD_REDUCED_COLOR_4,
+        8: cv2.IMREAD_REDUCED_COLOR_8,
+    }[divisor]
+    image = _decode(data, header, flag)
+    height, width = image.shape[:2]
+    if divisor == 1:
+        return image, (width, height)
+    sizes = [header.size, header.size[::-1]]
+    if header.turned:
+        sizes.reverse()
+    # Whatever the two libraries make of a strange header, the pixels are right.
+    full = min(sizes, key=lambda s: abs(width * divisor - s[0]) + abs(height * divisor - s[1]))
+    return image, full
+
+
+def _fits(size: tuple[int, int], divisor: int, longest: int) -> bool:
+    """Whether an image of ``size`` may be decoded at one part in ``divisor`` of it."""
+    over = max((-side % divisor) / side for side in size)
+    return max(size) >= divisor * longest * SPARE and over <= OVERHANG
+
+
+@dataclass(frozen=True)
+class _Header:
+    """What the header of an image says. ``kind``: the format as Pillow calls it, None where Pillow
+    does not know it; ``size``: width and height before it is turned; ``turned``: by a quarter."""
+
+    kind: str | None
+    size: tuple[int, int]
+    turned: bool = False
+    alpha: bool = False
+
+
+def _look(data: bytes) -> _Header:
+    """Refuses a decompression bomb by its header, before any pixel is decoded."""
     if not data:
         raise MediaError("the file is empty")
     try:
         with PillowImage.open(io.BytesIO(data)) as picture:
-            width, height, kind = *picture.size, picture.format
+            header = _Header(
+                picture.format,
+                picture.size,
+                picture.format in ("JPEG", "MPO") and _orientation(picture) >= 5,
+                picture.mode in ("RGBA", "LA", "PA", "RGBa", "La")
+                or "transparency" in picture.info,
+            )
     except PillowImage.DecompressionBombError:
-        raise MediaError(f"more than {MAX_PIXELS} pixels") from None
+        raise MediaError(f"more than {MAX_PIXELS} pixels", "too_large") from None
     except Exception:
-        return None  # Pillow does not know the format; OpenCV has limits of its own
+        return _Header(None, (0, 0))  # OpenCV may know it; `ls_yolo` has set its limit
+    width, height = header.size
     if width * height > MAX_PIXELS:
-        raise MediaError(f"{width} x {height} is more than {MAX_PIXELS} pixels")
-    return kind
+        raise MediaError(f"{width} x {height} is more than {MAX_PIXELS} pixels", "too_large")
+    return header
 
 
-def _short(text: str) -> str:
-    """``text`` for a message: without user, password and query, where tokens are."""
+def _orientation(picture: PillowImage.Image) -> int:
+    with contextlib.suppress(Exception):  # a damaged EXIF block is none
+        return int(picture.getexif().get(_EXIF_ORIENTATION, 1))
+    return 1
+
+
+def _decode(data: bytes, header: _Header, flag: int) -> Image:
+    # OpenCV applies EXIF rotation in these modes; it is what ultralytics reads with. It would drop
+    # alpha, and show what nobody sees.
+    if header.kind in _BY_OPENCV and not header.alpha:
+        with contextlib.suppress(cv2.error):
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
+            if image is not None:
+                return image.astype(np.uint8, copy=False)
+    try:
+        with PillowImage.open(io.BytesIO(data)) as picture:
+            upright = ImageOps.exif_transpose(picture)
+            rgb = np.asarray(_flat(upright), dtype=np.uint8)
+            return np.ascontiguousarray(rgb[:, :, ::-1])
+    except Exception as error:  # Pillow's plugins raise many kinds
+        raise MediaError(f"not an image that can be decoded: {error}") from None
+
+
+def _flat(picture: PillowImage.Image) -> PillowImage.Image:
+    """``picture`` in three channels of eight bits, on white."""
+    if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
+        values: Any = np.asarray(picture).astype(np.int64)
+        picture = PillowImage.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))
+    if not picture.has_transparency_data:
+        return picture.convert("RGB")
+    picture = picture.convert("RGBA")
+    white = PillowImage.new("RGBA", picture.size, (255, 255, 255, 255))
+    return PillowImage.alpha_composite(white, picture).convert("RGB")
+
+
+def shown(text: str) -> str:
+    """A URL for a message: without user, password and query, where tokens are."""
     scheme, separator, rest = text.partition("://")
     if separator:
         host, slash, path = rest.partition("/")

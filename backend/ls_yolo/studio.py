@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import time
 from functools import cached_property
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
-from ls_yolo.media import MediaError
+from ls_yolo.media import Elsewhere, MediaError
 
 ASK_TIMEOUT = 10
 """How long a question that a prediction waits for may take, in seconds."""
+READ_SECONDS = 30
+"""How long Label Studio may be silent while it passes a file on."""
+FETCH_SECONDS = 60
+"""How long a file from Label Studio may take in all; Label Studio gives a request 100 s."""
 
 
 class StudioError(RuntimeError):
@@ -43,34 +48,53 @@ class Studio:
                 f"LABEL_STUDIO_API_KEY: {_detail(error)}; make a new one in Label Studio"
             ) from None
 
-    def fetch(self, path: str, limit: int) -> bytes:
-        """The file under ``path`` of Label Studio, an absolute path without query, not quoted.
+    def fetch(self, path: str, limit: int, query: str = "") -> bytes:
+        """The file under ``path`` of Label Studio, an absolute path, not quoted; ``query`` is.
 
         Raises:
-            MediaError: the file is not there, or has more than ``limit`` bytes.
+            MediaError: the file is not there, has more than ``limit`` bytes, or comes too slowly.
+            Elsewhere: Label Studio sends to another server, the storage's own for example.
             StudioError: Label Studio is not reached or does not take the token.
         """
+        url = self.url + quote(path) + (f"?{query}" if query else "")
+        deadline = time.monotonic() + FETCH_SECONDS
         try:
             headers = self.client._client_wrapper.get_headers()
-            with httpx.stream("GET", self.url + quote(path), headers=headers, timeout=30) as answer:
+            with httpx.stream("GET", url, headers=headers, timeout=READ_SECONDS) as answer:
                 if answer.status_code in (404, 410):
-                    raise MediaError(f"{path}: Label Studio does not have it")
+                    more = ", or no storage of the project covers it" if query else ""
+                    raise MediaError(f"{path}: Label Studio does not have it{more}", "missing")
+                if answer.status_code == 424:
+                    raise MediaError(f"{path}: Label Studio cannot read its storage", "unreachable")
+                if answer.status_code in (301, 302, 303, 307, 308):
+                    self._elsewhere(url, answer.headers.get("Location", ""))
                 if answer.status_code != 200:
                     # A redirect leads to the log-in page: the token did not count.
-                    refused = answer.status_code in (301, 302, 401, 403)
+                    refused = answer.status_code in (301, 302, 303, 401, 403)
                     cure = "; check LABEL_STUDIO_API_KEY" if refused else ""
                     raise StudioError(f"{path}: Label Studio answered {answer.status_code}{cure}")
                 data = bytearray()
                 for chunk in answer.iter_bytes():
                     data += chunk
                     if len(data) > limit:
-                        raise MediaError(f"{path}: larger than {limit >> 20} MiB")
+                        raise MediaError(f"{path}: larger than {limit >> 20} MiB", "too_large")
+                    if time.monotonic() > deadline:
+                        raise MediaError(
+                            f"{path}: Label Studio took more than {FETCH_SECONDS:g} s for it",
+                            "too_slow",
+                        )
                 return bytes(data)
         except MediaError:
             raise
         # ValueError: what should be JSON is not, behind a broken proxy for example.
         except (httpx.HTTPError, httpx.InvalidURL, ApiError, ValueError) as error:
             raise StudioError(f"{path}: not to be had from {self.url}: {reason(error)}") from None
+
+    def _elsewhere(self, url: str, location: str) -> None:
+        """Raises `Elsewhere` where ``location`` is of another server: the token stays here."""
+        here, there = urlsplit(self.url), urlsplit(urljoin(url, location))
+        if location and (there.scheme, there.netloc) != (here.scheme, here.netloc):
+            raise Elsewhere(there.geturl())
 
     def connections(self, project: int) -> list[dict[str, Any]]:
         """The ML backend connections of a project: ``id``, ``url``, ``extra_params``, ...

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import os
 import struct
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 from urllib.parse import quote
 
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image as PillowImage
 
+import ls_yolo
 from ls_yolo import media
 from ls_yolo.media import MediaError
 
@@ -22,18 +27,35 @@ STUDIO = "http://label-studio:8080"
 
 
 class Uploads:
-    """Label Studio's uploads, in memory; remembers which paths were asked for."""
+    """Label Studio's files, in memory; remembers which paths and queries were asked for.
+
+    ``elsewhere``: where it sends to for a storage's file.
+    """
+
+    def __init__(self, elsewhere=""):
+        self.asked = []
+        self.elsewhere = elsewhere
+
+    def fetch(self, path, limit, query=""):
+        self.asked.append(path + (f"?{query}" if query else ""))
+        if query and self.elsewhere:
+            raise media.Elsewhere(self.elsewhere)
+        return b"upload"
+
+
+class Web:
+    """The web, in memory; remembers which addresses were asked for."""
 
     def __init__(self):
         self.asked = []
 
-    def fetch(self, path, limit):
-        self.asked.append(path)
-        return b"upload"
+    def fetch(self, url, limit):
+        self.asked.append(url)
+        return b"web"
 
 
-def read(url, root, studio=None):
-    return media.read(url, root, studio, STUDIO)
+def read(url, root, studio=None, **more):
+    return media.read(url, root, studio, STUDIO, **more)
 
 
 # Paths
@@ -191,7 +213,10 @@ def test_an_upload_is_fetched_from_label_studio(tmp_path, url, path):
         f"{STUDIO}.example.com/data/upload/1/a.jpg",
         "https://example.com/a.jpg",
         "file:///etc/passwd",
-        "s3://bucket/a.jpg",
+        "ftp://example.com/a.jpg",
+        "/tasks/1/resolve/",
+        "/tasks/1/resolve/x?fileuri=a",
+        "/tasks/1/resolve/../../../api/users?fileuri=a",
         "",
         "http://[",
     ],
@@ -204,7 +229,7 @@ def test_nothing_else_is_fetched(tmp_path, url):
 
 
 def test_an_upload_needs_a_token(tmp_path):
-    with pytest.raises(MediaError, match="the backend has no token; set LABEL_STUDIO_URL and"):
+    with pytest.raises(MediaError, match="backend has no token; set LABEL_STUDIO_URL and"):
         read("/data/upload/1/a.jpg", tmp_path)
 
 
@@ -214,6 +239,112 @@ def test_no_message_holds_a_token_or_a_password(tmp_path):
         read(url, tmp_path)
     assert "hunter2" not in str(caught.value)
     assert "bucket.example.com/a.jpg" in str(caught.value)
+
+
+# Storages, the web, data URLs
+
+
+def coded(url):
+    return quote(base64.urlsafe_b64encode(url.encode()).decode(), safe="")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "/tasks/7/resolve/?fileuri={}",
+        "/tasks/7/presign/?fileuri={}",
+        "/projects/7/resolve/?fileuri={}",
+        "/projects/7/presign/?fileuri={}",
+    ],
+)
+@pytest.mark.parametrize("before", ["", STUDIO, "/labels", "https://labels.example.com/labels"])
+def test_a_file_of_a_storage_is_fetched_under_label_studios_address_for_it(tmp_path, url, before):
+    studio, web = Uploads(), Web()
+    url = url.format(coded("s3://bucket/a.jpg"))
+    assert read(before + url, tmp_path, studio, web=web) == b"upload"
+    assert studio.asked == [url]
+    assert web.asked == []
+
+
+@pytest.mark.parametrize(
+    "url", ["s3://bucket/a b.jpg", "gs://bucket/驾.jpg", "azure-blob://box/a?b&c.jpg", "S3://b/a"]
+)
+def test_a_file_of_a_storage_is_asked_for_with_its_task(tmp_path, url):
+    studio = Uploads()
+    assert read(url, tmp_path, studio, task_id=12) == b"upload"
+    # As io_storages/base_models.py of Label Studio makes it.
+    assert studio.asked == [f"/tasks/12/resolve/?fileuri={coded(url)}"]
+
+
+@pytest.mark.parametrize("task_id", [None, "1", "1/../../api/users", True])
+def test_without_the_tasks_id_a_storage_cannot_be_asked(tmp_path, task_id):
+    studio = Uploads()
+    with pytest.raises(MediaError, match="for a stored task only"):
+        read("s3://bucket/a.jpg", tmp_path, studio, task_id=task_id)
+    assert studio.asked == []
+
+
+def test_where_a_storage_signs_urls_the_file_is_fetched_there_without_a_token(tmp_path):
+    studio, web = Uploads("https://bucket.example.com/a.jpg?X-Amz-Signature=hunter2"), Web()
+    assert read("s3://bucket/a.jpg", tmp_path, studio, task_id=1, web=web) == b"web"
+    assert web.asked == ["https://bucket.example.com/a.jpg?X-Amz-Signature=hunter2"]
+    with pytest.raises(MediaError, match="switch pre-signed URLs off") as caught:
+        read("s3://bucket/a.jpg", tmp_path, studio, task_id=1)
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", ["https://example.com/a.jpg?x=1", "HTTP://example.com/data/upload/1/a.jpg"]
+)
+def test_an_address_of_the_web_is_fetched_there(tmp_path, url):
+    studio, web = Uploads(), Web()
+    assert read(url, tmp_path, studio, web=web) == b"web"
+    assert web.asked == [url]
+    assert studio.asked == []
+
+
+def test_label_studios_own_api_is_not_read_as_an_image(tmp_path):
+    studio, web = Uploads(), Web()
+    for path in ("/api/users", "/data/upload/../../api/users", "/tasks/1/resolve/../../../api"):
+        with pytest.raises(MediaError, match="not a URL that the backend reads"):
+            read(STUDIO + path, tmp_path, studio, web=web)
+    assert (studio.asked, web.asked) == ([], [])
+
+
+@given(st.binary(), st.sampled_from(["image/png", "", "image/jpeg;charset=x"]), st.booleans())
+def test_a_data_url_holds_the_file(tmp_path_factory, data, kind, plain):
+    body = quote(data) if plain else base64.b64encode(data).decode()
+    url = f"data:{kind},{body}" if plain else f"data:{kind};base64,{body}"
+    assert read(url, tmp_path_factory.getbasetemp()) == data
+
+
+@pytest.mark.parametrize("url", ["data:image/png;base64", "data:;base64,A", "data:;base64,%zz驾"])
+def test_a_damaged_data_url_is_refused_and_not_shown_whole(tmp_path, url):
+    with pytest.raises(MediaError):
+        media.decode(read(url, tmp_path))
+
+
+def test_a_data_url_beyond_the_limit_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(media, "MAX_BYTES", 300)
+    assert len(read("data:;base64," + base64.b64encode(b"0" * 300).decode(), tmp_path)) == 300
+    with pytest.raises(MediaError, match="larger than") as caught:
+        read("data:;base64," + base64.b64encode(b"0" * 600).decode(), tmp_path)
+    assert len(str(caught.value)) < 100
+
+
+@pytest.mark.parametrize(
+    ("url", "kind"),
+    [
+        ("/data/local-files/?d=none.jpg", "media_missing"),
+        ("/data/local-files/?d=../x", "media_forbidden"),
+        ("ftp://a/b", "media_url"),
+        ("data:,", "media_damaged"),
+    ],
+)
+def test_an_error_has_a_kind_for_metrics(datasets, url, kind):
+    with pytest.raises(MediaError) as caught:
+        media.decode(read(url, datasets))
+    assert caught.value.kind == kind
 
 
 # Pixels
@@ -292,13 +423,43 @@ def test_every_kind_of_image_becomes_three_channels_of_eight_bits(mode, kind):
     assert image[35, 55].tolist() == pytest.approx([255, 255, 255], abs=5)
 
 
+@pytest.mark.parametrize("kind", [".png", ".tiff"])
 @pytest.mark.parametrize("shape", [(8, 6), (8, 6, 3), (8, 6, 4)])
-def test_sixteen_bits_are_scaled_not_clipped(shape):
-    done, data = cv2.imencode(".png", np.full(shape, 0x4020, np.uint16))
+def test_sixteen_bits_are_scaled_not_clipped(shape, kind):
+    pixels = np.full(shape, 0x4020, np.uint16)
+    if shape[2:] == (4,):
+        pixels[:, :, 3] = 0xFFFF
+    done, data = cv2.imencode(kind, pixels)
     assert done
     image = media.decode(data.tobytes())
     assert image.shape == (8, 6, 3)
     assert image[0, 0].tolist() == [0x40, 0x40, 0x40]
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("RGBA", "WEBP"), ("LA", "PNG")])
+def test_what_is_transparent_is_white_as_on_the_page(mode, kind):
+    picture = PillowImage.new("RGBA", (60, 40), (0, 0, 0, 0))
+    picture.paste((0, 0, 0, 255), (0, 0, 30, 40))
+    picture.paste((0, 0, 0, 128), (30, 0, 60, 20))
+    image = media.decode(encode(picture.convert(mode), kind))
+    assert image[30, 10].tolist() == [0, 0, 0]
+    assert image[30, 50].tolist() == [255, 255, 255]
+    assert image[10, 50].tolist() == pytest.approx([127, 127, 127], abs=2)
+
+
+def test_a_transparent_colour_of_a_palette_is_white():
+    picture = PillowImage.new("P", (4, 4), 1)
+    picture.putpalette([10, 20, 30, 40, 50, 60])
+    for kind in ("PNG", "GIF"):
+        image = media.decode(encode(picture, kind, transparency=1))
+        assert image[0, 0].tolist() == [255, 255, 255]
+
+
+@pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
+def test_of_many_frames_the_first_counts(kind):
+    frames = [PillowImage.new("RGB", (8, 8), colour) for colour in ("red", "lime", "blue")]
+    data = encode(frames[0], kind, save_all=True, append_images=frames[1:])
+    assert media.decode(data)[0, 0].tolist() == [0, 0, 255]
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
@@ -332,3 +493,91 @@ def test_a_decompression_bomb_is_refused_by_its_header(side):
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     with pytest.raises(MediaError, match="more than 178956970 pixels"):
         media.decode(bomb)
+
+
+def test_a_bomb_of_a_format_that_only_opencv_knows_is_refused_too():
+    # In a process of its own: OpenCV reads its limit when it is loaded.
+    program = """
+import ls_yolo
+import ls_yolo
+from ls_yolo import media
+try:
+    media.decode(b"#?RADIANCE\\nFORMAT=32-bit_rle_rgbe\\n\\n-Y 30000 +X 30000\\n" + b"0" * 99)
+except media.MediaError as error:
+    print("refused")
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": str(Path(media.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout == "refused\n", done.stderr
+    assert str(media.MAX_PIXELS) in Path(ls_yolo.__file__).read_text()
+
+
+# Near the size that is needed
+
+
+def photograph(width, height):
+    small = np.random.default_rng(0).integers(0, 255, (height // 50, width // 50, 3), np.uint8)
+    return cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "divisor"),
+    [
+        (1500, 1000, 1),
+        (599, 400, 1),
+        (1200, 800, 2),
+        (1399, 1003, 2),
+        (1003, 1399, 2),
+        (2403, 1200, 4),
+        (4800, 3000, 8),
+        (4801, 3000, 4),  # eighths would reach over the edge by 7 pixels
+        (9000, 100, 4),
+        (4800, 99, 1),
+    ],
+)
+@pytest.mark.parametrize("orientation", [1, 6])
+def test_a_large_jpeg_is_decoded_smaller_and_its_full_size_is_known(
+    width, height, divisor, orientation
+):
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    longest = {1: 1000, 2: 200, 4: 200, 8: 200}[divisor]
+    picture = PillowImage.fromarray(photograph(width, height)[:, :, ::-1])
+    data = encode(picture, "JPEG", exif=exif)
+    whole = media.decode(data)
+    image, size = media.decode_near(data, longest)
+    assert size == whole.shape[1::-1]
+    assert image.shape[:2] == tuple(-(-side // divisor) for side in whole.shape[:2])
+    assert max(image.shape) >= min(max(whole.shape), media.SPARE * longest)
+    # The same picture, and nowhere else.
+    again = cv2.resize(whole, image.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(again.astype(int) - image).mean() < 3
+
+
+@given(st.integers(1, 700), st.integers(1, 700), st.integers(1, 300), st.sampled_from([1, 3, 6, 8]))
+@settings(max_examples=50)
+def test_the_full_size_is_right_whatever_the_shape(width, height, longest, orientation):
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    data = encode(PillowImage.new("L", (width, height)), "JPEG", exif=exif)
+    image, size = media.decode_near(data, longest)
+    assert size == ((height, width) if orientation >= 5 else (width, height))
+    assert max(image.shape) >= min(max(size), media.SPARE * longest)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "GIF"])
+def test_what_is_no_jpeg_is_decoded_whole(kind):
+    data = encode(PillowImage.new("RGB", (900, 700)), kind)
+    image, size = media.decode_near(data, 10)
+    assert (image.shape, size) == ((700, 900, 3), (900, 700))
+
+
+@pytest.mark.parametrize("part", [0.9, 0.5, 0.1])
+def test_a_large_jpeg_that_is_cut_off_is_refused(part):
+    data = encode(PillowImage.fromarray(photograph(3000, 2000)), "JPEG")
+    with pytest.raises(MediaError, match="not an image that can be decoded"):
+        media.decode_near(data[: int(len(data) * part)], 200)

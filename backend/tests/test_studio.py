@@ -11,7 +11,8 @@ from urllib.parse import unquote
 import jwt
 import pytest
 
-from ls_yolo.media import MediaError
+from ls_yolo import studio
+from ls_yolo.media import Elsewhere, MediaError
 from ls_yolo.studio import Studio, StudioError
 
 SIGNING_KEY = "a key of thirty-two bytes or more"
@@ -152,6 +153,44 @@ def test_an_upload_beyond_the_limit_is_not_read_to_its_end(label_studio):
     assert len(studio.fetch("/data/upload/1/a.jpg", 1000)) == 1000
     with pytest.raises(MediaError, match="larger than"):
         studio.fetch("/data/upload/1/a.jpg", 999)
+
+
+def test_a_file_of_a_storage_is_fetched_with_its_query(label_studio):
+    label_studio.files["/tasks/1/resolve/?fileuri=czM6Ly9iL2E="] = b"jpeg"
+    here = Studio(label_studio.url, "legacy")
+    assert here.fetch("/tasks/1/resolve/", 100, "fileuri=czM6Ly9iL2E%3D") == b"jpeg"
+    with pytest.raises(MediaError, match="or no storage of the project covers it") as caught:
+        here.fetch("/tasks/2/resolve/", 100, "fileuri=czM6Ly9iL2E%3D")
+    assert caught.value.kind == "media_missing"
+
+
+def test_a_signed_address_of_a_storage_is_handed_back_and_not_asked_with_the_token(label_studio):
+    url = "https://bucket.example.com/a.jpg?X-Amz-Signature=1"
+    label_studio.answer = (303, b"", {"Location": url})
+    with pytest.raises(Elsewhere) as caught:
+        Studio(label_studio.url, "legacy").fetch("/tasks/1/resolve/", 100, "fileuri=x")
+    assert caught.value.url == url
+
+
+@pytest.mark.parametrize("location", ["/user/login/?next=/tasks/1/resolve/", "", "{}/user/login/"])
+def test_a_redirect_within_label_studio_means_that_the_token_does_not_count(label_studio, location):
+    label_studio.answer = (303, b"", {"Location": location.format(label_studio.url)})
+    with pytest.raises(StudioError, match="answered 303; check LABEL_STUDIO_API_KEY"):
+        Studio(label_studio.url, "legacy").fetch("/tasks/1/resolve/", 100, "fileuri=x")
+
+
+def test_a_storage_that_label_studio_cannot_read_is_the_fault_of_the_task(label_studio):
+    label_studio.answer = (424, b"{}")
+    with pytest.raises(MediaError, match="Label Studio cannot read its storage"):
+        Studio(label_studio.url, "legacy").fetch("/tasks/1/resolve/", 100, "fileuri=x")
+
+
+def test_a_file_that_drips_is_given_up(label_studio, monkeypatch):
+    monkeypatch.setattr(studio, "FETCH_SECONDS", 0)
+    label_studio.files["/data/upload/1/a.jpg"] = b"0" * 100_000
+    with pytest.raises(MediaError, match="took more than") as caught:
+        Studio(label_studio.url, "legacy").fetch("/data/upload/1/a.jpg", 1_000_000)
+    assert caught.value.kind == "media_too_slow"
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])
