@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ls_yolo import settings
+from ls_yolo import settings, weights
 from ls_yolo.config import ConfigError
 from ls_yolo.settings import SettingError
 
@@ -66,11 +66,16 @@ def main(argv: list[str] | None = None) -> int:
         "apply", help="make Label Studio as project files say; safe to run again"
     )
     command.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    weights.add_commands(commands)
     options = parser.parse_args(argv)
     try:
+        if options.command == "weights":
+            return weights.run(options)
         return apply(options.paths)
     except (ConfigError, SettingError) as error:
         return _fail(str(error), EX_CONFIG)
+    except weights.WeightsError as error:
+        return _fail(str(error), EX_FAILED)
 
 
 if __name__ == "__main__":

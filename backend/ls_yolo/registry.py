@@ -35,8 +35,10 @@ RETRY_SECONDS = 60.0
 """After so long a request tries to load a model again that could not be loaded: what was in the way
 (no memory on the GPU, say) may be gone, but trying costs seconds."""
 
-MEMORY_FACTOR, MEMORY_BASE = 6, 64 * 1024 * 1024
-"""What a loaded model takes, estimated: so many times its weights file, and so many bytes."""
+MEMORY_FACTOR, MEMORY_BASE = 4, 100 * 1024 * 1024
+"""What a loaded model takes, estimated: so many times its weights file, and so many bytes. The file
+holds half precision, and the results of layers come on top. Measured differences in memory say
+less, because what was freed before is used again."""
 
 State = Literal["ready", "unloaded", "loading", "failed"]
 

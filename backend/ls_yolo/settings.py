@@ -331,6 +331,14 @@ SETTINGS: tuple[Setting, ...] = (
         expected="auto, cpu or cuda:0",
     ),
     Setting(
+        "ALLOW_UNSAFE_WEIGHTS",
+        "bool",
+        "false",
+        "Whether weights may be loaded that are more than tensors and YOLO's own classes; loading "
+        "them runs whatever code they name.",
+        ("backend",),
+    ),
+    Setting(
         "MODEL_LOADING",
         "str",
         "start",
