@@ -698,8 +698,10 @@ def build(
     def readyz(models: str | None = None) -> Any:
         answer: dict[str, Any] = {"status": "ready", "loaded": 1, "failed": 0}
         if not password or http._authorized(user, password):
-            answer["models"] = [{"name": own.name, "state": "loaded", "version": own.initial}]
-            answer["error"] = None
+            answer["models"] = [
+                {"name": own.name, "state": "ready", "version": own.initial, "error": ""}
+            ]
+            answer["error"] = ""
         return jsonify(answer)
 
     @routes.post("/setup")

@@ -330,6 +330,18 @@ def test_what_fit_sets_holds_for_its_project_and_after_a_restart(serve, tasks):
     assert (set_up(client, "1.0"), set_up(client, "2.0")) == ("0.0.2", "0.0.2")
 
 
+def test_without_a_folder_to_write_to_a_class_works_until_the_backend_stops(
+    serve, tmp_path, monkeypatch, caplog
+):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "file" / "folder"))
+    client, mine = serve(MANY_MODELS)
+    client.post("/webhook", json={"action": "START_TRAINING", "project": {"id": 1}})
+    mine.finish()
+    assert set_up(client, "1.0") == "fitted"
+    assert "what set() stores is lost when the backend stops" in caplog.text
+
+
 # Answers of every kind
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import re
 import sqlite3
@@ -18,6 +19,8 @@ from label_studio_sdk._extensions.label_studio_tools.core.utils.io import get_lo
 from label_studio_sdk.label_interface.interface import LabelInterface
 
 from .response import ModelResponse
+
+log = logging.getLogger(__name__)
 
 # The SDK has no types for these.
 _get_local_path: Any = get_local_path
@@ -55,10 +58,29 @@ class _Store:
             database.execute("REPLACE INTO kept VALUES (?, ?, ?)", (project, key, value))
 
 
-_opened = lru_cache(maxsize=4)(_Store)
+class _Memory:
+    """The same where there is no folder that can be written to: it lasts as long as the process."""
+
+    def __init__(self) -> None:
+        self._texts: dict[tuple[str, str], str] = {}
+
+    def get(self, project: str, key: str) -> str | None:
+        return self._texts.get((project, key))
+
+    def set(self, project: str, key: str, value: str) -> None:
+        self._texts[project, key] = value
 
 
-def _store() -> _Store:
+@lru_cache(maxsize=4)
+def _opened(path: Path) -> _Store | _Memory:
+    try:
+        return _Store(path)
+    except (OSError, sqlite3.Error) as error:
+        log.warning("%s: %s; what set() stores is lost when the backend stops", path, error)
+        return _Memory()
+
+
+def _store() -> _Store | _Memory:
     return _opened(Path(os.environ.get("MODEL_DIR") or ".") / "model-py.sqlite")
 
 
