@@ -16,7 +16,7 @@ from typing import Any
 from flask import Blueprint, Flask, Response, jsonify, request
 from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException
 
-from ls_yolo import engines, logs, metrics, selection, settings
+from ls_yolo import engines, logs, metrics, openapi, selection, settings
 from ls_yolo.batching import Owner, QueueFull, Released
 from ls_yolo.choices import Choices
 from ls_yolo.config import ConfigError
@@ -271,6 +271,10 @@ def build(
         if _action() == "START_TRAINING":
             return jsonify(error="training is not offered by this backend"), 501
         return jsonify(status="ignored")
+
+    @app.get("/openapi.json")
+    def description() -> Any:
+        return jsonify(openapi.DOCUMENT)
 
     app.register_blueprint(routes)
     app.register_blueprint(routes, url_prefix="/m/<models>", name="chosen")
