@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
+import gc
 import logging
 import threading
 import time
@@ -278,7 +281,8 @@ class Registry:
 
         state: ``ready`` answers, ``unloaded`` is loaded when asked for, ``loading`` is not ready
         yet, ``failed`` cannot answer. The ``error`` of a model that is ready is why a newer state
-        of its files was not taken; the outer one is why models.yaml was not.
+        of its files was not taken; the outer one is why models.yaml was not. A model that is loaded
+        has ``classes`` (their names), ``engine`` (what runs it, for people) and ``memory_mb`` too.
         """
         with self._lock:
             rows = [
@@ -287,6 +291,7 @@ class Registry:
                     "version": slot.entry.version if slot.entry else "",
                     "state": _state(slot),
                     "error": slot.error,
+                    **(_about(slot.model) if slot.model else {}),
                 }
                 for name, slot in self._slots.items()
             ]
@@ -406,12 +411,16 @@ class Registry:
     def sweep(self) -> None:
         """Releases the engines that nobody uses any longer."""
         with self._releasing:
+            if not self._released:
+                return
             while self._released:
                 owner = self._released.popleft()
                 try:
                     owner.release()
                 except Exception:
                     log.exception("an engine could not be released")
+            del owner
+            _give_memory_back()
 
     def unload_idle(self) -> None:
         """Unloads what was not used for the idle time."""
@@ -612,12 +621,27 @@ class Registry:
             return True
 
 
+def _give_memory_back() -> None:
+    """Returns to the system what engines have left; each change of weights would add to it."""
+    gc.collect()  # the modules of torch refer to each other
+    with contextlib.suppress(OSError, AttributeError):  # only glibc keeps so much, and has this
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def _state(slot: _Slot) -> State:
     if slot.model:
         return "ready"
     if slot.loading.locked():
         return "loading"
     return "failed" if slot.error else "unloaded"
+
+
+def _about(model: Model) -> dict[str, Any]:
+    return {
+        "classes": list(model.names.values()),
+        "engine": model.owner.description,
+        "memory_mb": model.size >> 20,
+    }
 
 
 def _size(entry: Entry) -> int:
