@@ -33,6 +33,7 @@ from ls_yolo.registry import (
 )
 from ls_yolo.selection import SelectionError
 from ls_yolo.studio import Studio, StudioError
+from ls_yolo.web import Web
 
 log = logging.getLogger(__name__)
 
@@ -105,8 +106,15 @@ def create_app() -> Flask:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
     url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
     studio = Studio(url, key) if url and key else None
+    hosts = [host for host in values["HTTP_IMAGE_HOSTS"].split(",") if host.strip()]
     predictor = Predictor(
-        models, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), studio, url, values["DECODE_THREADS"]
+        models,
+        Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
+        studio,
+        url,
+        values["DECODE_THREADS"],
+        Web(values["ALLOW_HTTP_IMAGES"], hosts),
+        values["DECODE_REDUCED"],
     )
     return build(
         predictor,

@@ -81,9 +81,16 @@ class Owner:
         """How many images wait."""
         return len(self._items)
 
-    def prepare(self, image: Image, imgsz: int | None) -> Prepared:
+    @property
+    def imgsz(self) -> int:
+        """See `engines.Engine.imgsz`."""
+        return self._engine.imgsz
+
+    def prepare(
+        self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
+    ) -> Prepared:
         """See `engines.Engine.prepare`; for any thread."""
-        return self._engine.prepare(image, imgsz)
+        return self._engine.prepare(image, imgsz, size)
 
     @contextlib.contextmanager
     def hold(self, places: int = 0) -> Iterator[None]:

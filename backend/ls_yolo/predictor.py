@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from ls_yolo import labels, media, metrics, selection
 from ls_yolo.batching import QueueFull, Released
 from ls_yolo.controls import CONTROLS, Region
-from ls_yolo.engines import Boxes, Prepared
+from ls_yolo.engines import Boxes, Image, Prepared
 from ls_yolo.labels import Control, LabelConfigError
 from ls_yolo.media import MediaError
 from ls_yolo.registry import Model, Registry, join_versions
@@ -58,7 +58,11 @@ class Plan:
 
 
 class Predictor:
-    """Predicts tasks with the models of a registry. ``threads``: images decoded at a time."""
+    """Predicts tasks with the models of a registry.
+
+    ``threads``: images decoded at a time. ``web`` fetches http(s) addresses; None: they are
+    refused. ``reduced``: large JPEGs are decoded near the size that the models need.
+    """
 
     def __init__(
         self,
@@ -67,7 +71,11 @@ class Predictor:
         studio: media.Fetcher | None,
         studio_url: str,
         threads: int = 4,
+        web: media.WebFetcher | None = None,
+        reduced: bool = True,
     ) -> None:
+        self._web = web
+        self._reduced = reduced
         self._threads = threads
         self._pool = ThreadPoolExecutor(threads, "decode")
         self.registry = registry
@@ -220,9 +228,9 @@ class Predictor:
                 for run in wanted:
                     coming.enter_context(run.model.owner.expecting())
                 with metrics.stage("decode"):
-                    image = media.decode(data)
+                    image, size = self._decode(data, wanted)
                     ready += [
-                        (run, run.model.owner.prepare(image, run.model.entry.imgsz))
+                        (run, run.model.owner.prepare(image, run.model.entry.imgsz, size))
                         for run in wanted
                     ]
         started = _Started()
@@ -243,7 +251,17 @@ class Predictor:
         if not isinstance(url, str) or not url:
             found = repr(url) if url is None or url == "" else type(url).__name__
             raise MediaError(f"data.{key}: found {found}, expected the URL of an image")
-        return media.read(url, self._root, self._studio, self._studio_url)
+        return media.read(
+            url, self._root, self._studio, self._studio_url, task.get("id"), self._web
+        )
+
+    def _decode(self, data: bytes, runs: Sequence[_Run]) -> tuple[Image, tuple[int, int]]:
+        """The image for ``runs``, and the photograph's width and height in pixels."""
+        if not self._reduced:
+            image = media.decode(data)
+            return image, (image.shape[1], image.shape[0])
+        longest = max(run.model.entry.imgsz or run.model.owner.imgsz for run in runs)
+        return media.decode_near(data, longest)
 
 
 @dataclass(frozen=True)

@@ -29,12 +29,15 @@ settings.load_profile("ls-yolo")
 @dataclass(frozen=True)
 class FakeImage(Prepared):
     imgsz: int | None
+    decoded: tuple[int, int]
 
 
 class FakeEngine:
     """Stands in for torch: every image has the boxes of the weights file that reach ``conf``."""
 
     calls: list[dict[str, Any]]
+    task = "detect"
+    imgsz = 640
 
     def __init__(self, weights: Path, calls: list[dict[str, Any]]) -> None:
         try:
@@ -50,9 +53,11 @@ class FakeEngine:
     def warm_up(self) -> None:
         self.calls.append({"weights": self._weights, "warm_up": True})
 
-    def prepare(self, image: Image, imgsz: int | None) -> Prepared:
+    def prepare(
+        self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
+    ) -> Prepared:
         height, width = image.shape[:2]
-        return FakeImage(width, height, imgsz)
+        return FakeImage(*(size or (width, height)), imgsz, (width, height))
 
     def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
         self.calls.append(
@@ -62,6 +67,7 @@ class FakeEngine:
                 "conf": conf,
                 "iou": iou,
                 "imgsz": {image.imgsz for image in prepared if isinstance(image, FakeImage)},
+                "decoded": [image.decoded for image in prepared if isinstance(image, FakeImage)],
             }
         )
         found = []

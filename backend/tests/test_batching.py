@@ -43,7 +43,7 @@ class Engine:
         self.go = threading.Event()
         self.go.set()
 
-    def prepare(self, image, imgsz):
+    def prepare(self, image, imgsz, size=None):
         return image
 
     def predict(self, prepared, conf, iou):

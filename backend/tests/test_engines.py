@@ -287,6 +287,8 @@ class Fake:
 
     task = "detect"
 
+    imgsz = 640
+
     def __init__(self, score, fails=False):
         self.names = {0: "person"}
         self.score = score

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import cv2
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -43,10 +45,17 @@ class Uploads:
 def make(make_registry, write_weights, datasets):
     """A predictor with the model ``a``, which finds a person (0.9) and a car (0.3), and ``b``."""
 
-    def make(text="a: {weights: a.pt}\nb: {weights: b.pt}", studio=None, **options):
+    def make(
+        text="a: {weights: a.pt}\nb: {weights: b.pt}",
+        studio=None,
+        web=None,
+        reduced=True,
+        **options,
+    ):
         write_weights("a.pt", {0: "person", 1: "car"}, **BOXES, **options.pop("weights", {}))
         write_weights("b.pt", {0: "head"}, boxes=[[0, 0, 50, 50, 0.8, 0]])
-        return Predictor(make_registry(text, **options), datasets, studio, "http://ls:8080")
+        models = make_registry(text, **options)
+        return Predictor(models, datasets, studio, "http://ls:8080", web=web, reduced=reduced)
 
     return make
 
@@ -345,3 +354,62 @@ def make_once(make, write_image):
         "none": None,
     }
     return make(weights={"fails": [33]}), urls
+
+
+# Media
+
+
+def decoded(calls):
+    return [size for call in inferences(calls) for size in call["decoded"]]
+
+
+def test_a_large_jpeg_is_decoded_near_what_the_model_needs_and_told_in_its_full_size(
+    make, write_image, engine_calls
+):
+    url = write_image("demo/large.jpg", 4000, 3000)
+    (small,) = predict(make(), [{"id": 1, "data": {"image": url}}])
+    (whole,) = predict(make(reduced=False), [{"id": 1, "data": {"image": url}}])
+    assert decoded(engine_calls) == [(2000, 1500), (4000, 3000)]
+    assert small["result"] == whole["result"]
+    assert small["result"][0]["original_width"] == 4000
+    assert small["result"][0]["original_height"] == 3000
+
+
+def test_the_model_that_needs_most_says_how_large_an_image_is_decoded(
+    make, write_image, engine_calls
+):
+    url = write_image("demo/large.jpg", 4000, 3000)
+    text = "a: {weights: a.pt, imgsz: 320}\nb: {weights: b.pt, imgsz: 64}"
+    (answer,) = predict(make(text), [{"id": 1, "data": {"image": url}}], extra=["a", "b"])
+    assert decoded(engine_calls) == [(1000, 750)] * 2
+    assert "error" not in answer
+
+
+class Asked:
+    """Answers every question with an image, and remembers it."""
+
+    def __init__(self):
+        self.asked = []
+        _, data = cv2.imencode(".png", np.zeros((100, 200, 3), np.uint8))
+        self.image = data.tobytes()
+
+    def fetch(self, path, limit, query=""):
+        self.asked.append((path, query))
+        return self.image
+
+
+def test_a_file_of_a_storage_is_asked_for_with_the_tasks_id(make):
+    studio = Asked()
+    (answer,) = predict(make(studio=studio), [{"id": 12, "data": {"image": "s3://bucket/a.jpg"}}])
+    assert found(answer)
+    assert studio.asked == [("/tasks/12/resolve/", "fileuri=czM6Ly9idWNrZXQvYS5qcGc%3D")]
+
+
+def test_an_address_of_the_web_is_read_where_that_is_allowed(make):
+    web = Asked()
+    task = {"id": 1, "data": {"image": "https://example.com/a.jpg"}}
+    (answer,) = predict(make(web=web), [task])
+    assert found(answer)
+    assert web.asked == [("https://example.com/a.jpg", "")]
+    (answer,) = predict(make(), [task])
+    assert "not a URL that the backend reads" in answer["error"]

@@ -117,6 +117,9 @@ class Engine(Protocol):
     task: str
     """What the model does, as ultralytics calls it: ``detect``."""
 
+    imgsz: int
+    """The longest side, in pixels, that the network gets where `prepare` is told no other."""
+
     @property
     def description(self) -> str:
         """What runs the model, for people: ``openvino, bf16, 2 threads``."""

@@ -20,7 +20,7 @@ class OpenVINOEngine:
     def __init__(self, export: Export, imgsz: int | None = None) -> None:
         self.names = dict(export.names)
         self.task = export.task
-        self._imgsz = imgsz or export.imgsz
+        self.imgsz = imgsz or export.imgsz
         self._stride = export.stride
         self._end2end = export.end2end
         core = ov.Core()
@@ -50,7 +50,7 @@ class OpenVINOEngine:
         self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
     ) -> Letterboxed:
         width, height = size or (image.shape[1], image.shape[0])
-        return letterbox.apply(image, self._fit(width, height, imgsz or self._imgsz))
+        return letterbox.apply(image, self._fit(width, height, imgsz or self.imgsz))
 
     def _fit(self, width: int, height: int, imgsz: int) -> Geometry:
         geometry = letterbox.fit(width, height, imgsz, self._stride)

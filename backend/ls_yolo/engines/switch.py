@@ -74,6 +74,7 @@ class Switching:
         self._released = False
         self.names = first.names
         self.task = first.task
+        self.imgsz = first.imgsz
         self._thread = threading.Thread(target=self._switch, name="export", daemon=True)
         self._thread.start()
 

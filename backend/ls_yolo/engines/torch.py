@@ -62,7 +62,7 @@ class TorchEngine:
         if self._half:
             decode_in_full(self._model.backend.model.model[-1])
         self.names: dict[int, str] = {int(i): str(n) for i, n in self._model.names.items()}
-        self._imgsz = largest(imgsz or yolo.overrides.get("imgsz") or 640)
+        self.imgsz = largest(imgsz or yolo.overrides.get("imgsz") or 640)
         self._parts = Halving(LARGEST_BATCH, torch.cuda.OutOfMemoryError, self._smaller)
         self._told = False
 
@@ -80,7 +80,7 @@ class TorchEngine:
         width, height = size or (image.shape[1], image.shape[0])
         stride = max(int(self._model.stride), letterbox.STRIDE)
         return letterbox.apply(
-            image, letterbox.fit(width, height, imgsz or self._imgsz, stride=stride)
+            image, letterbox.fit(width, height, imgsz or self.imgsz, stride=stride)
         )
 
     def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
