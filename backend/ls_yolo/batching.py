@@ -82,6 +82,11 @@ class Owner:
         return len(self._items)
 
     @property
+    def description(self) -> str:
+        """What runs the model, for people."""
+        return self._engine.description
+
+    @property
     def imgsz(self) -> int:
         """See `engines.Engine.imgsz`."""
         return self._engine.imgsz

@@ -35,6 +35,7 @@ class FakeImage(Prepared):
 class FakeEngine:
     """Stands in for torch: every image has the boxes of the weights file that reach ``conf``."""
 
+    description = "fake, cpu"
     calls: list[dict[str, Any]]
     task = "detect"
     imgsz = 640

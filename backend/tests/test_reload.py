@@ -96,6 +96,9 @@ def test_new_weights_answer_without_a_restart(models, write_weights, engine_call
         "version": models.get("a").version,
         "state": "ready",
         "error": "",
+        "classes": ["two"],
+        "engine": "fake, cpu",
+        "memory_mb": models.get("a").size >> 20,
     }
 
 
@@ -202,6 +205,23 @@ def test_weights_that_are_replaced_while_they_load_never_answer_under_the_wrong_
     found = models.get("a")
     assert found.names == {0: "three"}
     assert found.entry.sha256 == registry.hash_file(models_dir / "a.pt")
+
+
+def test_weights_that_are_replaced_while_they_load_do_not_stop_the_start(
+    make_registry, write_weights, monkeypatch
+):
+    write_weights("a.pt", {0: "one"})
+    real, names = engines.load, iter(["two", "three"])
+
+    def slow(*arguments):
+        if name := next(names, None):
+            write_weights("a.pt", {0: name})
+        return real(*arguments)
+
+    monkeypatch.setattr(engines, "load", slow)
+    models = make_registry("a: {weights: a.pt}", poll=POLL)
+    assert models.get("a").names == {0: "three"}
+    assert row(models)["error"] == ""
 
 
 @pytest.mark.parametrize("lazy", [False, True])
