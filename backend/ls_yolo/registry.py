@@ -38,6 +38,8 @@ RETRY_SECONDS = 60.0
 """After so long a request tries to load a model again that could not be loaded: what was in the way
 (no memory on the GPU, say) may be gone, but trying costs seconds."""
 
+START_TRIES = 5
+"""How often weights are loaded at start that are replaced meanwhile."""
 MEMORY_FACTOR, MEMORY_BASE = 4, 100 * 1024 * 1024
 """What a loaded model takes, estimated: so many times its weights file, and so many bytes. The file
 holds half precision, and the results of layers come on top. Measured differences in memory say
@@ -200,7 +202,10 @@ class Registry:
         self._list_seen = _Seen(self._list_taken)
         self._take_list(source.specs())
         for slot in self._slots.values():
-            self._take(slot, slot.spec.signature())
+            for _ in range(START_TRIES):
+                if self._take(slot, slot.spec.signature()):
+                    break
+                time.sleep(options.settle)  # it is being replaced just now
         faults = [slot.error for slot in self._slots.values()]
         if all(faults):
             raise config.ConfigError("\n".join(faults))
@@ -332,10 +337,10 @@ class Registry:
                     signature = slot.spec.signature()
                     return self._load(slot, slot.spec.entry(), signature)
                 except _Changed as error:
-                    why = self._fail(slot, error)
+                    changed = error
                 except Exception as error:
                     raise ModelUnavailable(self._fail(slot, error)) from error
-            raise ModelUnavailable(why)
+            raise ModelUnavailable(self._fail(slot, changed))
 
     # Loading.
 
@@ -613,8 +618,9 @@ class Registry:
             except _Changed as error:
                 log.info("%s; taken as soon as it stays the same", error)
                 slot.taken = None
-                if slot.model is None:
-                    self._fail(slot, error)
+                with self._lock:
+                    if slot.model is None:
+                        slot.error, slot.failed_at = str(error), time.monotonic()
                 return False
             except Exception as error:
                 self._fail(slot, error)
