@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ls_yolo import settings
+from ls_yolo import logs, settings
 from ls_yolo.worker import Worker
 
 try:
@@ -30,6 +30,15 @@ graceful_timeout = 30
 keepalive = 75
 worker_tmp_dir = "/dev/shm"  # memory, so that a slow disk never stalls the heartbeat
 loglevel = "warning"
+# As the backend itself logs; it takes over in `logs.configure`, once it runs.
+logconfig_dict = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"kit": {"()": logs.formatter, "values": _values}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "kit"}},
+    "root": {"level": "WARNING", "handlers": ["stderr"]},
+    "loggers": {"gunicorn.error": {"level": "WARNING", "handlers": [], "propagate": True}},
+}
 
 
 def on_starting(server: Any) -> None:
