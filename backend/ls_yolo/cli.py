@@ -6,7 +6,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from ls_yolo import settings, weights
+from ls_yolo import settings, tools, weights
 from ls_yolo.config import ConfigError
 from ls_yolo.settings import SettingError
 
@@ -67,14 +67,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     command.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
     weights.add_commands(commands)
+    tools.add_commands(commands)
     options = parser.parse_args(argv)
     try:
         if options.command == "weights":
             return weights.run(options)
+        if options.command != "apply":
+            return int(options.run(options))
         return apply(options.paths)
     except (ConfigError, SettingError) as error:
         return _fail(str(error), EX_CONFIG)
-    except weights.WeightsError as error:
+    except (weights.WeightsError, tools.ToolError) as error:
         return _fail(str(error), EX_FAILED)
 
 
