@@ -14,7 +14,7 @@ PYTHON_FILES := scripts tests backend label-studio
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup prepare images preflight down destroy logs status password \
-	test test-lint test-unit test-integration test-tools format lock
+	test test-lint test-unit test-integration test-tools bench format lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ test-integration: ## Both services, booted and checked end to end; builds the im
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/testtools.py browser
 	$(PYTEST) tests/integration
+
+bench: test-tools ## The backend against a bare loop on the demo photographs (ARGS=--help)
+	@$(PYTHON) scripts/up.py prepare
+	$(RUN) $(PYTHON) backend/bench/bench.py $(ARGS)
 
 format: test-tools ## Put the Python files in their form
 	$(RUN) ruff check --fix-only --quiet $(PYTHON_FILES)

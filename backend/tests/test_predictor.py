@@ -8,9 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ls_yolo.batching import QueueFull, Released
 from ls_yolo.labels import LabelConfigError
 from ls_yolo.media import MediaError
-from ls_yolo.predictor import PredictionError, Predictor
+from ls_yolo.predictor import ClientGone, PredictionError, Predictor
 from ls_yolo.registry import UnknownModel
 from ls_yolo.studio import StudioError
 
@@ -413,3 +414,49 @@ def test_an_address_of_the_web_is_read_where_that_is_allowed(make):
     assert web.asked == [("https://example.com/a.jpg", "")]
     (answer,) = predict(make(), [task])
     assert "not a URL that the backend reads" in answer["error"]
+
+
+# Many tasks, and clients that go
+
+
+def test_a_large_request_holds_only_a_few_images_and_the_engine_always_has_some(
+    make, write_image, monkeypatch
+):
+    predictor, held, most = make(), [], []
+    owner = predictor.registry.get("a").owner
+    submit = owner.submit
+
+    def count(*arguments, **more):
+        future = submit(*arguments, **more)
+        held.append(future)
+        most.append(sum(not future.done() for future in held))
+        return future
+
+    monkeypatch.setattr(owner, "submit", count)
+    answers = predict(predictor, [{"data": {"image": write_image()}}] * 250)
+    assert [found(answer) for answer in answers] == [["person"]] * 250
+    assert 1 <= max(most) <= 2 * owner.batch_size
+
+
+def test_a_client_that_is_gone_is_worked_for_no_longer(predictor, write_image, engine_calls):
+    looks = iter([False] * 6)
+    plan = predictor.plan(BOTH, (), ())
+    tasks = [{"data": {"image": write_image()}}] * 250
+    with pytest.raises(ClientGone):
+        predictor.predict(tasks, plan, lambda: next(looks, True))
+    assert sum(call["count"] for call in inferences(engine_calls)) < 100
+
+
+def test_where_too_much_waits_nothing_is_begun(predictor, write_image, engine_calls):
+    owner = predictor.registry.get("a").owner
+    with owner.hold(owner.queue_size), pytest.raises(QueueFull, match="try again"):
+        predict(predictor, [{"data": {"image": write_image()}}])
+    assert inferences(engine_calls) == []
+    assert found(predict(predictor, [{"data": {"image": write_image()}}])[0]) == ["person"]
+
+
+def test_a_model_that_was_replaced_since_the_plan_is_said_to_be(predictor, write_image):
+    plan = predictor.plan(BOTH, (), ())
+    predictor.registry.get("a").owner.release()
+    with pytest.raises(Released):
+        predictor.predict([{"data": {"image": write_image()}}], plan)
