@@ -8,11 +8,14 @@ up.py prepare     engine, .env, demo files and images, nothing started (`make te
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import build
@@ -25,6 +28,7 @@ import preflight
 from common import Failure, say
 
 SERVICES = ("label-studio", "backend")
+LOCK = common.ROOT / ".cache" / "up.lock"
 # Longer than the services' own start_period: a first start migrates a database and loads models.
 HEALTHY_WITHIN = 600
 # What setup exits with when Label Studio does not take its token.
@@ -35,6 +39,21 @@ KILLED = 137
 
 def step(text: str) -> None:
     say(f"\n== {text}")
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """One run at a time. The lock goes with this process, however it ends: nothing is left to
+    clear away, and what we start (an engine, say) does not inherit it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another make up is at work; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def make_host_ready(ports: bool) -> None:
@@ -158,13 +177,19 @@ def main(arguments: Iterable[str] = ()) -> int:
         raise Failure(f"found {' '.join(words)!r}, expected nothing, setup or prepare")
     if words == ["setup"]:
         compose.need_env()
-        run_setup()
-        return 0
+    with alone(LOCK):
+        if words == ["setup"]:
+            run_setup()
+        elif words == ["prepare"]:
+            # Tests publish on ports of their own.
+            prepare(ports=False)
+        else:
+            everything()
+    return 0
+
+
+def everything() -> None:
     began = time.monotonic()
-    if words == ["prepare"]:
-        # Tests publish on ports of their own.
-        prepare(ports=False)
-        return 0
     prepare(ports=True)
     step("Services")
     start_services()
@@ -173,7 +198,6 @@ def main(arguments: Iterable[str] = ()) -> int:
     build.remove_replaced()
     step(f"Ready after {time.monotonic() - began:.0f} s")
     say(summary(common.values()))
-    return 0
 
 
 if __name__ == "__main__":

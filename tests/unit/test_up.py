@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
@@ -23,6 +26,13 @@ VALUES = {
     "LABEL_STUDIO_USERNAME": "ann@example.com",
     "LABEL_STUDIO_PASSWORD": "secret",
 }
+
+
+@pytest.fixture(autouse=True)
+def lock(tmp_path, monkeypatch):
+    """A lock of the test's own: a real `make up` may be at work."""
+    monkeypatch.setattr(up, "LOCK", tmp_path / "new" / "up.lock")
+    return up.LOCK
 
 
 @pytest.fixture
@@ -104,6 +114,40 @@ def test_another_word_is_refused(steps):
     with pytest.raises(common.Failure, match="found 'now'"):
         up.main(["now"])
     assert steps == []
+
+
+def test_a_second_run_says_that_it_waits_and_waits(steps, lock, capsys):
+    second = threading.Thread(target=up.main)
+    with up.alone(lock):
+        second.start()
+        deadline = time.monotonic() + 10
+        while "waiting for it" not in capsys.readouterr().out and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert steps == []
+    second.join(10)
+    assert steps == ["look", *REST]
+
+
+def test_a_run_that_was_killed_locks_nobody_out(lock, capsys):
+    """Nor does what it started and left behind."""
+    hold = (
+        "import subprocess, sys, up; from pathlib import Path\n"
+        "with up.alone(Path(sys.argv[1])):\n"
+        "    print(subprocess.Popen(['sleep', '60']).pid, flush=True); sys.stdin.read()"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", hold, lock],
+        cwd=common.ROOT / "scripts", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    left_behind = int(first.stdout.readline())
+    try:
+        first.kill()
+        first.wait()
+        with up.alone(lock):
+            assert capsys.readouterr().out == ""
+    finally:
+        os.kill(left_behind, 9)
+        first.communicate()
 
 
 @pytest.mark.parametrize(
