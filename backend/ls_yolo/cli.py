@@ -10,8 +10,22 @@ from ls_yolo import settings
 from ls_yolo.config import ConfigError
 from ls_yolo.settings import SettingError
 
-EX_FAILED, EX_NOPERM, EX_CONFIG = 1, 77, 78
-"""Exit codes: something failed; the token is not taken; a file or setting cannot be used."""
+EX_FAILED, EX_NOPERM, EX_CONFIG, EX_STOPPED = 1, 77, 78, 130
+"""Exit codes: something failed; the token is refused; a file or setting is wrong; Ctrl-C."""
+
+
+def check() -> int:
+    """Reads settings, models.yaml and the weights' hashes as the backend's start does."""
+    from ls_yolo import registry
+
+    values = settings.read("backend")
+    root = Path(values["MODEL_ROOT"])
+    entries = registry.read(Path(values["MODELS_CONFIG"]), root, values["MODEL_SCORE_THRESHOLD"])
+    default = values["DEFAULT_MODEL"]
+    if default and default not in entries:
+        raise ConfigError(f"DEFAULT_MODEL: found {default!r}, expected one of {', '.join(entries)}")
+    _say(f"models.yaml: {', '.join(entries)}")
+    return 0
 
 
 def apply(paths: list[Path]) -> int:
@@ -62,9 +76,12 @@ def main(argv: list[str] | None = None) -> int:
         "apply", help="make Label Studio as project files say; safe to run again"
     )
     command.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
+    commands.add_parser("check", help="whether models.yaml and the weights can be used")
     options = parser.parse_args(argv)
     try:
-        return apply(options.paths)
+        return check() if options.command == "check" else apply(options.paths)
+    except KeyboardInterrupt:
+        return _fail("stopped; it is safe to run the same command again", EX_STOPPED)
     except (ConfigError, SettingError) as error:
         return _fail(str(error), EX_CONFIG)
 
