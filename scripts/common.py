@@ -20,7 +20,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-ENV_FILE = ROOT / ".env"
+# Tests have a .env of their own, beside the one of whoever runs them.
+ENV_FILE = Path(os.environ.get("LS_YOLO_ENV_FILE") or ROOT / ".env").absolute()
 MINIMUMS_FILE = ROOT / "scripts" / "minimums.yml"
 HOST_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -155,8 +156,9 @@ def parse_env(text: str) -> dict[str, str]:
     return values
 
 
-def env_text(path: Path = ENV_FILE) -> str:
+def env_text(path: Path | None = None) -> str:
     """What ``.env`` says; nothing where there is none."""
+    path = path or ENV_FILE
     try:
         return path.read_text()
     except FileNotFoundError:
@@ -184,7 +186,9 @@ def is_given(name: str, layer: Mapping[str, str]) -> bool:
     return bool(layer.get(name, "").strip()) or (name in MAY_BE_EMPTY and name in layer)
 
 
-def values(environ: Mapping[str, str] | None = None, env_file: Path = ENV_FILE) -> dict[str, str]:
+def values(
+    environ: Mapping[str, str] | None = None, env_file: Path | None = None
+) -> dict[str, str]:
     """Every setting's value: the environment first, then ``.env``, then the default."""
     layers = [os.environ if environ is None else environ, parse_env(env_text(env_file))]
     return {

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -226,3 +227,21 @@ def test_an_old_client_that_stands_first_is_passed_over():
     assert common.choose_client(["old", "new"], ask) == "new"
     assert common.choose_client(["old"], ask) == "old"
     assert common.choose_client([], ask) is None
+
+
+def test_another_env_file_counts_everywhere(tmp_path):
+    """Wherever the scripts speak of .env: in values, in what is written, and for Compose."""
+    path = tmp_path / "own.env"
+    path.write_text("LABEL_STUDIO_PORT=8123\n")
+    look = (
+        "import common, compose; common.docker = lambda: 'docker';"
+        "print(common.values({})['LABEL_STUDIO_PORT'], *compose.command('ps'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        cwd=common.ROOT / "scripts", text=True, capture_output=True, check=True,
+        env={**os.environ, "LS_YOLO_ENV_FILE": str(path), "LABEL_STUDIO_PORT": ""},
+    )  # fmt: skip
+    words = done.stdout.split()
+    assert words[0] == "8123"
+    assert words[words.index("--env-file") + 1] == str(path)
