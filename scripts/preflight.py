@@ -262,13 +262,13 @@ def published(listing: str, port: int) -> str:
 def try_bind(address: str, port: int) -> OSError | None:
     """The error that the engine would meet on publishing the port; None if there is none."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(kind, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
             probe.listen(1)
-        except OSError as error:
-            return error
+    except OSError as error:
+        return error
     return None
 
 
@@ -306,6 +306,10 @@ def listener(port: int, proc: Path = Path("/proc")) -> str:
 
 def look_at_port(address: str, port: int, ours: str, all_containers: str) -> PortUse:
     """Who has ``port``: ``ours`` and ``all_containers`` are listings of ``docker ps``."""
+    # Whoever has the port: containers of ours may have it at the address that was set before.
+    # Any port will do for this question (0), as a low one may be refused for another reason.
+    if error := try_bind(address, 0):
+        return PortUse("bad", error.strerror or str(error))
     if published(ours, port):
         return PortUse("ours")
     if name := published(all_containers, port):

@@ -241,7 +241,7 @@ def test_our_own_containers_may_hold_their_ports(taken):
 
 def test_a_low_port_is_the_engines_matter(monkeypatch):
     denied = OSError(errno.EACCES, "Permission denied")
-    monkeypatch.setattr(preflight, "try_bind", lambda *_: denied)
+    monkeypatch.setattr(preflight, "try_bind", lambda _, port: denied if port else None)
     assert preflight.look_at_port("127.0.0.1", 80, "", "") == PortUse("free")
 
 
@@ -251,6 +251,20 @@ def test_an_address_that_this_host_has_not():
     check = preflight.check_port("LABEL_STUDIO_PORT", "192.0.2.1", 8080, use, 8081)
     assert check.state == STOP
     assert "BIND_ADDRESS" in check.cure
+
+
+def test_our_own_container_elsewhere_is_no_pass_for_such_an_address():
+    ours = "ls-yolo-label-studio-1\t127.0.0.1:8080->8080/tcp\n"
+    assert preflight.look_at_port("192.0.2.1", 8080, ours, ours).state == "bad"
+
+
+def test_a_kind_of_address_that_this_host_lacks(monkeypatch):
+    def no_such_kind(*_):
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", no_such_kind)
+    use = preflight.look_at_port("::1", 8080, "", "")
+    assert use == PortUse("bad", "Address family not supported by protocol")
 
 
 def test_the_cure_names_a_port_that_works():
