@@ -134,7 +134,7 @@ def check_models() -> None:
     )  # fmt: skip
     if done.returncode == 0:
         return
-    lines = done.stderr.strip() or done.stdout.strip()
+    lines = (done.stderr.strip() or done.stdout.strip()).replace("error: ", "  ")
     if done.returncode == EX_CONFIG:
         raise Failure(
             f"the models cannot be used:\n{lines}\n"

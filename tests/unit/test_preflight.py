@@ -353,6 +353,34 @@ def test_the_backend_itself_looks_at_the_settings():
     assert [(check.name, check.state) for check in checks] == [("LABEL_STUDIO_PORT", STOP)]
 
 
+@pytest.mark.parametrize(
+    ("name", "found", "cure"),
+    [
+        ("LABELSTUDIO_PORT", "is no setting", "Did you mean LABEL_STUDIO_PORT?"),
+        ("label_studio_port", "is no setting", "Did you mean LABEL_STUDIO_PORT?"),
+        ("SECRET_KEY_X", "is no setting", "docs/settings.md"),
+        ("WORKERS", "has no effect", "Compose sets it"),
+    ],
+)
+def test_a_name_in_env_that_changes_nothing_is_a_warning(name, found, cure):
+    (check,) = preflight.check_names([name], common.settings())
+    assert (check.name, check.state) == (name, WARNING)
+    assert check.found.startswith(found)
+    assert cure in check.cure
+
+
+def test_names_in_env_that_mean_something():
+    names = [s["name"] for s in common.settings() if not s["fixed"]]
+    others = [
+        "COMPOSE_PARALLEL_LIMIT",
+        "DOCKER_HOST",
+        "http_proxy",
+        "NO_PROXY",
+        "BUILDKIT_PROGRESS",
+    ]
+    assert preflight.check_names([*names, *others], common.settings()) == []
+
+
 def test_folders_of_a_persons_own_lack_what_makes_them_work(tmp_path):
     values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path / "none")}
     models, projects = preflight.check_folders(values)
