@@ -24,7 +24,7 @@ help: ## This list
 up: ## Install what is missing, build, start, and set up the demo; safe to run again
 	@$(PYTHON) scripts/up.py
 
-setup: ## Make the projects again: new images, changed files of projects/
+setup: ## Make the projects again: new images, changed files of projects/; starts what is down
 	@$(PYTHON) scripts/up.py setup
 
 preflight: ## Look at this host: what was found, what is needed; changes nothing
@@ -37,7 +37,7 @@ status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all
 
 logs: ## Follow the logs (Ctrl-C ends it); of one: SERVICE=backend
-	@$(COMPOSE) logs --follow --tail 100 $(SERVICE)
+	@$(COMPOSE) logs --follow --tail 100 $(SERVICE) || [ $$? -eq 130 ]
 
 password: ## Give the first user a new password, also for a forgotten one
 	@$(PYTHON) scripts/password.py

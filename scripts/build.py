@@ -256,12 +256,13 @@ def certificates(values: Mapping[str, str]) -> Path | None:
 
 
 def revision(folder: str) -> str:
-    """The last commit that touched ``folder``, so that other commits leave the image as it is."""
+    """The last commit that touched what an image is made of: others leave the image as it is."""
     git = ["git", "-C", str(common.ROOT)]
-    commit = common.output([*git, "log", "-1", "--format=%H", "--", folder])
+    paths = [folder, f":(exclude){folder}/tests", "scripts/image"]
+    commit = common.output([*git, "log", "-1", "--format=%H", "--", *paths])
     if not commit:
         return "unknown"
-    changed = common.output([*git, "status", "--porcelain", "--", folder])
+    changed = common.output([*git, "status", "--porcelain", "--", *paths])
     return f"{commit}-changed" if changed else commit
 
 

@@ -144,3 +144,30 @@ def test_the_login_of_a_mirror_is_on_no_command_line(tmp_path):
     assert "p@ss" not in (tmp_path / "words").read_text()
     assert "http_user = ann\nhttp_password = p@ss\n" in (tmp_path / "login-seen").read_text()
     assert build.wget_login("", "") == ""
+
+
+def test_a_commit_of_tests_leaves_an_image_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+
+    def git(*words):
+        login = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+        subprocess.run(["git", "-C", tmp_path, *login, *words], check=True, capture_output=True)
+
+    def commit(path):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+        git("add", "-A")
+        git("commit", "-m", path)
+        return build.revision("backend")
+
+    assert build.revision("backend") == "unknown"
+    git("init")
+    first = commit("backend/ls_yolo/app.py")
+    assert commit("backend/tests/test_app.py") == commit("docs/page.md") == first
+    second = commit("scripts/image/uv-install")
+    assert second != first
+    (tmp_path / "backend" / "tests" / "test_app.py").write_text("y")
+    assert build.revision("backend") == second
+    (tmp_path / "backend" / "Dockerfile").write_text("y")
+    assert build.revision("backend") == f"{second}-changed"
