@@ -24,7 +24,7 @@ help: ## This list
 up: ## Install what is missing, build, start, and set up the demo; safe to run again
 	@$(PYTHON) scripts/up.py
 
-setup: ## Make the projects again: new images, changed files of projects/; starts what is down
+setup: ## Make the projects again: new images, changed files of projects/
 	@$(PYTHON) scripts/up.py setup
 
 preflight: ## Look at this host: what was found, what is needed; changes nothing
@@ -36,8 +36,9 @@ images: ## Build the two images; installs a missing engine first
 status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all
 
+# Ctrl-C is how it ends: no error to the shell (trap), nor to make (130).
 logs: ## Follow the logs (Ctrl-C ends it); of one: SERVICE=backend
-	@$(COMPOSE) logs --follow --tail 100 $(SERVICE) || [ $$? -eq 130 ]
+	@trap : INT; $(COMPOSE) logs --follow --tail 100 $(SERVICE) || [ $$? -eq 130 ]
 
 password: ## Give the first user a new password, also for a forgotten one
 	@$(PYTHON) scripts/password.py
