@@ -66,7 +66,7 @@ def test_an_image_does_not_trust_the_private_authorities_of_the_host_that_built_
     for file in Path("/usr/local/share/ca-certificates").glob("**/*.crt"):
         line = file.read_text().splitlines()[3]  # amid the certificate, so its own
         found = stack.container(service).exec_run(
-            ["grep", "-rlF", line, "/etc/ssl", "/usr/local", "/usr/share/ca-certificates"]
+            ["grep", "-srlF", line, "/etc/ssl", "/usr/local", "/usr/share/ca-certificates"]
         )
         assert found.output.decode() == "", file
 
