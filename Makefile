@@ -36,8 +36,9 @@ images: ## Build the two images; installs a missing engine first
 status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all
 
+# Ctrl-C is how it ends: no error to the shell (trap), nor to make (130).
 logs: ## Follow the logs (Ctrl-C ends it); of one: SERVICE=backend
-	@$(COMPOSE) logs --follow --tail 100 $(SERVICE)
+	@trap : INT; $(COMPOSE) logs --follow --tail 100 $(SERVICE) || [ $$? -eq 130 ]
 
 password: ## Give the first user a new password, also for a forgotten one
 	@$(PYTHON) scripts/password.py

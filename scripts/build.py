@@ -106,8 +106,10 @@ Components: main
 Signed-By: {DEBIAN_KEYRING}
 """
 # Run as root by sh, with the folder as $1 and the mirror as $2. set -e stops at the first failure.
+# The mirror's login, if it has one, is in the file $5: on a command line others could read it.
 DEBOOTSTRAP = """\
 set -eu
+[ ! -s "$5" ] || export WGETRC="$5"
 debootstrap --variant=minbase --keyring="$3" trixie "$1" "$2" "$4" >"$1.log" 2>&1 || {
 	tail -n 15 "$1.log" >&2
 	exit 1
@@ -126,7 +128,7 @@ rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/log/* "$1"/etc/apt
 def bootstrap(image: str) -> None:
     """Makes ``image`` from Debian's packages, as the official one is made."""
     elsewhere = f"bring it from another machine: docker save {image} | docker load"
-    mirror = debian_mirror()
+    mirror, user, password = common.split_login(debian_mirror())
     say(f"{image}: made here with debootstrap from {mirror} instead (half a minute, as root)")
     try:
         host = Host()
@@ -151,17 +153,13 @@ def bootstrap(image: str) -> None:
     prefix = f"{FOLDER_PREFIX}{os.getpid()}-"
     with tempfile.TemporaryDirectory(prefix=prefix, dir="/var/tmp") as parent:
         folder = Path(parent) / "root"
+        login = Path(parent) / "login"  # in a folder that only we and root can enter
+        login.write_text(wget_login(user, password))
         try:
             shell = [
-                "sh",
-                "-c",
-                DEBOOTSTRAP,
-                "sh",
-                str(folder),
-                mirror,
-                str(DEBIAN_KEYRING),
-                script,
-            ]
+                "sh", "-c", DEBOOTSTRAP, "sh",
+                str(folder), mirror, str(DEBIAN_KEYRING), script, str(login),
+            ]  # fmt: skip
             if subprocess.run([*host.root, *shell]).returncode:
                 raise Failure(
                     f"{image} could not be made; the lines above say why. Is {mirror} the right "
@@ -178,6 +176,11 @@ def bootstrap(image: str) -> None:
             import_folder(folder, image, host.root)
         finally:
             remove_root(folder, host.root)
+
+
+def wget_login(user: str, password: str) -> str:
+    """A configuration of wget, which debootstrap fetches with."""
+    return f"http_user = {user}\nhttp_password = {password}\n" if user else ""
 
 
 def left_behind(parent: Path) -> list[Path]:
@@ -253,12 +256,13 @@ def certificates(values: Mapping[str, str]) -> Path | None:
 
 
 def revision(folder: str) -> str:
-    """The last commit that touched ``folder``, so that other commits leave the image as it is."""
+    """The last commit that touched what an image is made of: others leave the image as it is."""
     git = ["git", "-C", str(common.ROOT)]
-    commit = common.output([*git, "log", "-1", "--format=%H", "--", folder])
+    paths = [folder, f":(exclude){folder}/tests", "scripts/image"]
+    commit = common.output([*git, "log", "-1", "--format=%H", "--", *paths])
     if not commit:
         return "unknown"
-    changed = common.output([*git, "status", "--porcelain", "--", folder])
+    changed = common.output([*git, "status", "--porcelain", "--", *paths])
     return f"{commit}-changed" if changed else commit
 
 

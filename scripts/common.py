@@ -5,6 +5,7 @@ Only the standard library is used, and nothing newer than Python 3.11: a bare De
 
 from __future__ import annotations
 
+import base64
 import functools
 import json
 import os
@@ -14,13 +15,15 @@ import shutil
 import ssl
 import subprocess
 import sys
+import urllib.parse
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parent.parent
-ENV_FILE = ROOT / ".env"
+# Tests have a .env of their own, beside the one of whoever runs them.
+ENV_FILE = Path(os.environ.get("LS_YOLO_ENV_FILE") or ROOT / ".env").absolute()
 MINIMUMS_FILE = ROOT / "scripts" / "minimums.yml"
 HOST_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
@@ -155,8 +158,9 @@ def parse_env(text: str) -> dict[str, str]:
     return values
 
 
-def env_text(path: Path = ENV_FILE) -> str:
+def env_text(path: Path | None = None) -> str:
     """What ``.env`` says; nothing where there is none."""
+    path = path or ENV_FILE
     try:
         return path.read_text()
     except FileNotFoundError:
@@ -184,7 +188,9 @@ def is_given(name: str, layer: Mapping[str, str]) -> bool:
     return bool(layer.get(name, "").strip()) or (name in MAY_BE_EMPTY and name in layer)
 
 
-def values(environ: Mapping[str, str] | None = None, env_file: Path = ENV_FILE) -> dict[str, str]:
+def values(
+    environ: Mapping[str, str] | None = None, env_file: Path | None = None
+) -> dict[str, str]:
     """Every setting's value: the environment first, then ``.env``, then the default."""
     layers = [os.environ if environ is None else environ, parse_env(env_text(env_file))]
     return {
@@ -322,9 +328,37 @@ def tls_context(ca_bundle: str = "") -> ssl.SSLContext:
     return ssl.create_default_context()
 
 
+def split_login(url: str) -> tuple[str, str, str]:
+    """``url`` without its login, which must not be shown; and user and password, decoded."""
+    parts = urllib.parse.urlsplit(url)
+    login, at, host = parts.netloc.rpartition("@")
+    if not at:
+        return url, "", ""
+    user, _, password = map(urllib.parse.unquote, login.partition(":"))
+    return urllib.parse.urlunsplit(parts._replace(netloc=host)), user, password
+
+
+def without_password(url: str) -> str:
+    return split_login(url)[0]
+
+
+def with_login_of(known: str, url: str) -> str:
+    """``url`` with the login of ``known`` if it leads to the same host, and to no other."""
+    one, other = urllib.parse.urlsplit(known), urllib.parse.urlsplit(url)
+    login, at, host = one.netloc.rpartition("@")
+    if not at or (one.scheme, host) != (other.scheme, other.netloc):
+        return url
+    return urllib.parse.urlunsplit(other._replace(netloc=f"{login}@{host}"))
+
+
 def fetch(url: str, timeout: float = 30, ca_bundle: str = "", accept: str = "*/*") -> Any:
     """An open response to ``url``; proxies of the environment are used."""
+    url, user, password = split_login(url)
     request = urllib.request.Request(url, headers={"Accept": accept, "User-Agent": "ls-yolo"})
+    if user:
+        login = base64.b64encode(f"{user}:{password}".encode()).decode()
+        # Not sent on to where a redirection leads.
+        request.add_unredirected_header("Authorization", f"Basic {login}")
     context = tls_context(ca_bundle) if url.startswith("https:") else None
     return urllib.request.urlopen(request, timeout=timeout, context=context)
 

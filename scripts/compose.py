@@ -61,9 +61,8 @@ def need_env() -> None:
 
 def output(*arguments: str) -> str:
     """What a compose command prints; empty if it fails."""
-    done = subprocess.run(
-        command(*arguments), env=environment(), capture_output=True, text=True, check=False
-    )
+    words = command("--ansi", "never", *arguments)
+    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""
 
 

@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import common
-from common import Failure, say
+from common import Failure, say, without_password
 
 PYPI = "https://pypi.org/simple"
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
@@ -166,11 +166,7 @@ def locate(wheel: Wheel, index: str, ca_bundle: str = "") -> str:
     url = find_url(page, body, is_json, wheel.filename)
     if not url:
         raise Failure(f"the package index {without_password(index)} has no {wheel.filename}")
-    return url
-
-
-def without_password(url: str) -> str:
-    return re.sub(r"//[^/@]*@", "//", url)
+    return common.with_login_of(index, url)
 
 
 # Fetching

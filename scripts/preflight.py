@@ -7,6 +7,7 @@ scripts/install_engine.py can bring. 1: a person must do something first.
 
 from __future__ import annotations
 
+import difflib
 import errno
 import os
 import platform
@@ -262,13 +263,13 @@ def published(listing: str, port: int) -> str:
 def try_bind(address: str, port: int) -> OSError | None:
     """The error that the engine would meet on publishing the port; None if there is none."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(kind, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
+    try:
+        with socket.socket(kind, socket.SOCK_STREAM) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind((address, port))
             probe.listen(1)
-        except OSError as error:
-            return error
+    except OSError as error:
+        return error
     return None
 
 
@@ -306,6 +307,10 @@ def listener(port: int, proc: Path = Path("/proc")) -> str:
 
 def look_at_port(address: str, port: int, ours: str, all_containers: str) -> PortUse:
     """Who has ``port``: ``ours`` and ``all_containers`` are listings of ``docker ps``."""
+    # Whoever has the port: containers of ours may have it at the address that was set before.
+    # Any port will do for this question (0), as a low one may be refused for another reason.
+    if error := try_bind(address, 0):
+        return PortUse("bad", error.strerror or str(error))
     if published(ours, port):
         return PortUse("ours")
     if name := published(all_containers, port):
@@ -441,6 +446,28 @@ def check_settings(
     return checks
 
 
+# Names of .env that are no settings of ours but mean something to docker, Compose or a proxy.
+OTHERS = re.compile(r"(COMPOSE|DOCKER|BUILDX|BUILDKIT|LS_YOLO)_\w+|\w+_PROXY", re.IGNORECASE)
+
+
+def check_names(written: Iterable[str], settings: Iterable[Mapping[str, Any]]) -> list[Check]:
+    """A line for each name in ``.env`` that changes nothing: most likely a slip of the hand."""
+    fixed = {setting["name"]: setting["fixed"] for setting in settings}
+    free = [name for name, is_fixed in fixed.items() if not is_fixed]
+    checks = []
+    for name in written:
+        if fixed.get(name):
+            found, cure = "has no effect", "Compose sets it: remove its line from .env"
+        elif name in fixed or OTHERS.fullmatch(name):
+            continue
+        else:
+            found, cure = "is no setting", "docs/settings.md lists them"
+            if near := difflib.get_close_matches(name.upper(), free, 1):
+                cure = f"Did you mean {near[0]}?"
+        checks.append(Check(name, f"{found}, but is in .env", "a setting", WARNING, cure))
+    return checks
+
+
 def check_folders(values: Mapping[str, str]) -> list[Check]:
     """What a person must bring who does not use the folders of this repository."""
     models = common.host_path(values["MODELS_DIR"])
@@ -506,6 +533,7 @@ def all_checks(ports: bool = True) -> list[Check]:
         *(check_ports(values, engine) if ports else []),
         check_gpu(found_gpus),
         *check_settings(to_look_at(values, common.settings(), given)),
+        *check_names(written, common.settings()),
         *check_folders(values),
     ]
 

@@ -10,6 +10,7 @@ the browser tests skip themselves.
 
 from __future__ import annotations
 
+import ctypes.util
 import hashlib
 import importlib.util
 import os
@@ -49,6 +50,9 @@ def missing_packages(browser: bool) -> list[str]:
         missing.append("python3-venv")
     if browser and not any(map(shutil.which, BROWSERS)):
         missing.append("chromium")
+    # Playwright's own node is linked against it; Debian 12 does not bring it along.
+    if browser and not ctypes.util.find_library("atomic"):
+        missing.append("libatomic1")
     return missing
 
 

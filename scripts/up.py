@@ -2,17 +2,20 @@
 """`make up`: from this host as it is to a running demo. Every step is safe to run again.
 
 up.py             everything
-up.py setup       the projects alone, of an installation that is there
+up.py setup       services and projects alone, of an installation that is there
 up.py prepare     engine, .env, demo files and images, nothing started (`make test` needs these)
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import build
@@ -25,8 +28,11 @@ import preflight
 from common import Failure, say
 
 SERVICES = ("label-studio", "backend")
+LOCK = common.ROOT / ".cache" / "up.lock"
 # Longer than the services' own start_period: a first start migrates a database and loads models.
 HEALTHY_WITHIN = 600
+# What `ls-yolo check` exits with when models.yaml or weights cannot be used.
+EX_CONFIG = 78
 # What setup exits with when Label Studio does not take its token.
 EX_NOPERM = 77
 # What a container exits with when it is killed.
@@ -35,6 +41,21 @@ KILLED = 137
 
 def step(text: str) -> None:
     say(f"\n== {text}")
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """One run at a time. The lock goes with this process, however it ends: nothing is left to
+    clear away, and what we start (an engine, say) does not inherit it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            say("another make up is at work; waiting for it")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def make_host_ready(ports: bool) -> None:
@@ -83,6 +104,8 @@ def services_in_trouble(listing: str) -> dict[str, str]:
         if (state, health) == ("running", "healthy"):
             continue
         trouble[name] = health or state
+        if state == "restarting":
+            trouble[name] = f"keeps stopping, exit code {container.get('ExitCode')}"
         if container.get("ExitCode") == KILLED:
             limit = f"{name.upper().replace('-', '_')}_MEMORY"
             trouble[name] = f"was killed: by someone, or for using more memory than {limit} in .env"
@@ -91,11 +114,37 @@ def services_in_trouble(listing: str) -> dict[str, str]:
 
 def compose_run(*arguments: str) -> int:
     sys.stdout.flush()
-    command = compose.command(*arguments)
+    # Colours are for a terminal's own programs; what we show may end in a file.
+    command = compose.command("--ansi", "never", *arguments)
     return subprocess.run(command, env=compose.environment(), stdin=subprocess.DEVNULL).returncode
 
 
+def check_models() -> None:
+    """Asks the new image, in a container of its own, before a backend that works gives way to it.
+
+    Raises:
+        Failure: the backend would not start with them.
+    """
+    done = subprocess.run(
+        compose.command(
+            "--ansi", "never", "--progress", "quiet",
+            "run", "--rm", "--no-deps", "-T", "backend", "ls-yolo", "check",
+        ),
+        env=compose.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return
+    lines = (done.stderr.strip() or done.stdout.strip()).replace("error: ", "  ")
+    if done.returncode == EX_CONFIG:
+        raise Failure(
+            f"the models cannot be used:\n{lines}\n"
+            "nothing was changed: the running backend goes on. Put that right and run this again"
+        )
+    raise Failure(f"the models could not be looked at (exit code {done.returncode}):\n{lines}")
+
+
 def start_services() -> None:
+    check_models()
     # One that stops at a fault again and again is tried ever more rarely, though it may be mended.
     for line in compose.output("ps", "--format", "json").splitlines():
         if line.startswith("{") and (container := json.loads(line))["State"] == "restarting":
@@ -118,14 +167,35 @@ def start_services() -> None:
     )
 
 
+def remove_left_behind() -> None:
+    """Ends a setup whose make up was killed: its container goes on, and so would beside ours."""
+    project = common.values()["COMPOSE_PROJECT_NAME"]
+    labels = {"project": project, "service": "setup", "oneoff": "True"}
+    filters = [
+        word
+        for name, value in labels.items()
+        for word in ("--filter", f"label=com.docker.compose.{name}={value}")
+    ]
+    found = common.output([common.docker(), "ps", "--all", "--quiet", *filters])
+    if found:
+        say("removing the container of an earlier setup, which was not finished")
+        common.output([common.docker(), "rm", "--force", *found.split()], 60)
+
+
+def setup_once() -> int:
+    """The exit code of setup. The services are healthy: nothing is started for it."""
+    remove_left_behind()
+    return compose_run("run", "--rm", "--no-deps", "-T", "setup")
+
+
 def run_setup() -> None:
-    code = compose_run("run", "--rm", "-T", "setup")
+    code = setup_once()
     if code == EX_NOPERM:
         # Someone has reset the token in Label Studio; its start puts that of .env back.
         say("restarting label-studio, which takes the token of .env when it starts")
         compose_run("restart", "label-studio")
         start_services()
-        code = compose_run("run", "--rm", "-T", "setup")
+        code = setup_once()
     if code:
         raise Failure(
             "setup did not reach its goal; the lines above say why and what to do. "
@@ -162,13 +232,20 @@ def main(arguments: Iterable[str] = ()) -> int:
         raise Failure(f"found {' '.join(words)!r}, expected nothing, setup or prepare")
     if words == ["setup"]:
         compose.need_env()
-        run_setup()
-        return 0
+    with alone(LOCK):
+        if words == ["setup"]:
+            start_services()
+            run_setup()
+        elif words == ["prepare"]:
+            # Tests publish on ports of their own.
+            prepare(ports=False)
+        else:
+            everything()
+    return 0
+
+
+def everything() -> None:
     began = time.monotonic()
-    if words == ["prepare"]:
-        # Tests publish on ports of their own.
-        prepare(ports=False)
-        return 0
     prepare(ports=True)
     step("Services")
     start_services()
@@ -177,7 +254,6 @@ def main(arguments: Iterable[str] = ()) -> int:
     build.remove_replaced()
     step(f"Ready after {time.monotonic() - began:.0f} s")
     say(summary(common.values()))
-    return 0
 
 
 if __name__ == "__main__":

@@ -245,6 +245,9 @@ class Applier:
             if (getattr(found, key) or "").strip() != value
         }
         if "label_config" in changes:
+            # Label Studio refuses a configuration that lacks what annotations use; asked first, so
+            # that a refusal leaves the predictions as they are.
+            self._api.projects.validate_label_config(number, label_config=project.label_config)
             # The version is that of the model, so predictions for other labels would pass for new.
             # They go first: cut off here, the next run still sees that the configuration differs.
             self._forget(number, version)
@@ -262,7 +265,7 @@ class Applier:
             f"api/projects/{number}/model-versions/",
             method="DELETE",
             json={"model_version": version},
-        )
+        ).raise_for_status()
 
     def _storage(self, number: int, project: Project) -> None:
         storage = project.storage
@@ -358,11 +361,13 @@ class Applier:
         missing = []
         for task, found in tasks.items():
             ours = [prediction for prediction in found if prediction.version == version]
-            # What could not be predicted is tried again: its image may be there by now.
+            good = [prediction for prediction in ours if not prediction.failed]
+            # What could not be predicted is tried again: its image may be there by now. Of what two
+            # runs at a time have stored twice, the first stays.
             for prediction in ours:
-                if prediction.failed:
+                if prediction not in good[:1]:
                     self._api.predictions.delete(prediction.id)
-            if all(prediction.failed for prediction in ours):
+            if not good:
                 missing.append(task)
         done = len(tasks) - len(missing)
         failed: list[int] = []

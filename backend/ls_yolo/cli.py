@@ -10,8 +10,25 @@ from ls_yolo import settings, tools, weights
 from ls_yolo.config import ConfigError
 from ls_yolo.settings import SettingError
 
-EX_FAILED, EX_NOPERM, EX_CONFIG = 1, 77, 78
-"""Exit codes: something failed; the token is not taken; a file or setting cannot be used."""
+EX_FAILED, EX_NOPERM, EX_CONFIG, EX_STOPPED = 1, 77, 78, 130
+"""Exit codes: something failed; the token is refused; a file or setting is wrong; Ctrl-C."""
+
+
+def check() -> int:
+    """Reads settings, models.yaml and the weights' hashes as the backend's start does."""
+    from ls_yolo import entries
+
+    values = settings.read("backend")
+    if values["MODEL_CLASS"]:
+        return 0  # models.yaml is not asked
+    root = Path(values["MODEL_ROOT"])
+    threshold = values["MODEL_SCORE_THRESHOLD"]
+    names = list(entries.read(Path(values["MODELS_CONFIG"]), root, threshold))
+    default = values["DEFAULT_MODEL"]
+    if default and default not in names:
+        raise ConfigError(f"DEFAULT_MODEL: found {default!r}, expected one of {', '.join(names)}")
+    _say(f"models.yaml: {', '.join(names)}")
+    return 0
 
 
 def apply(paths: list[Path]) -> int:
@@ -68,13 +85,18 @@ def main(argv: list[str] | None = None) -> int:
     command.add_argument("paths", nargs="+", type=Path, metavar="FILE_OR_FOLDER")
     weights.add_commands(commands)
     tools.add_commands(commands)
+    commands.add_parser("check", help="whether models.yaml and the weights can be used")
     options = parser.parse_args(argv)
     try:
         if options.command == "weights":
             return weights.run(options)
+        if options.command == "check":
+            return check()
         if options.command != "apply":
             return int(options.run(options))
         return apply(options.paths)
+    except KeyboardInterrupt:
+        return _fail("stopped; it is safe to run the same command again", EX_STOPPED)
     except (ConfigError, SettingError) as error:
         return _fail(str(error), EX_CONFIG)
     except (weights.WeightsError, tools.ToolError) as error:

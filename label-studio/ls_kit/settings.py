@@ -50,6 +50,9 @@ USER_ADDITIONAL_BANNED_SUBNETS: Any = BannedSubnets(
 )
 USE_DEFAULT_BANNED_SUBNETS = False
 
+# --- Nobody is called from here -------------------------------------------------------------------
+ROOT_URLCONF = "ls_kit.urls"
+
 # --- SQLite ---------------------------------------------------------------------------------------
 # WAL: readers do not wait for a writer. IMMEDIATE: a transaction takes its turn to write when it
 # begins; one that reads first and writes later fails at once, timeout or not, if another came

@@ -223,5 +223,14 @@ class Account(unittest.TestCase):
                 self.ensure(password=password)
 
 
+class Urls(unittest.TestCase):
+    def test_the_server_itself_fetches_no_tips(self):
+        from django.test import Client
+
+        answer = Client().get("/heidi-tips/")
+        self.assertEqual((answer.status_code, answer.json()), (404, {}))
+        self.assertEqual(answer.resolver_match.func.__module__, "ls_kit.urls")
+
+
 if __name__ == "__main__":
     unittest.main()

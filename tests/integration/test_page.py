@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
-from conftest import ARTIFACTS, DEMO, Stack
+from conftest import ARTIFACTS, DEMO, Stack, lacking
 
 pytestmark = [pytest.mark.docker, pytest.mark.browser]
 
@@ -27,7 +27,7 @@ QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgro
 def page(stack: Stack) -> Iterator[Page]:
     """A page of a person who is logged in."""
     if BROWSER is None:
-        pytest.skip("no Chromium here: apt-get install chromium, or `make test` as root")
+        lacking("no Chromium here: apt-get install chromium, or `make test` as root")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
         page = browser.new_page(viewport={"width": 1400, "height": 900})

@@ -196,6 +196,40 @@ def test_a_new_label_is_predicted_although_the_model_is_the_same(stack: Stack) -
     assert {label for label, _, _ in boxes(stored["bus.jpg"][0])} == {"person", "bus"}
 
 
+def test_a_configuration_that_label_studio_refuses_leaves_everything_as_it_was(
+    stack: Stack,
+) -> None:
+    project = {"title": "in use", "models": ["coco"], "storage": {"path": "demo"}}
+    config = label_config("person", "bus")
+    assert stack.setup({**project, "label_config": config}).returncode == 0
+    number = stack.project("in use").id
+    before = {name: [p.id for p in found] for name, found in stack.predictions(number).items()}
+    (region, *_) = stack.predictions(number)["bus.jpg"][0].result
+    task = next(task for task in stack.tasks(number) if stack.file_name(task) == "bus.jpg")
+    stack.api.annotations.create(id=task.id, result=[region])
+    renamed = config.replace('name="label"', 'name="other"')
+    done = stack.setup({**project, "label_config": renamed})
+    assert done.returncode == 1
+    assert "in use: Label Studio: 400" in done.stderr
+    after = {name: [p.id for p in found] for name, found in stack.predictions(number).items()}
+    assert after == before
+    assert stack.api.projects.get(number).label_config == config
+
+
+def test_what_was_stored_twice_is_stored_once_after_the_next_setup(stack: Stack) -> None:
+    project = {"title": "twice", "label_config": label_config("person"), "models": ["coco"],
+               "storage": {"path": "demo"}}  # fmt: skip
+    assert stack.setup(project).returncode == 0
+    number = stack.project("twice").id
+    (first,) = stack.predictions(number)["bus.jpg"]
+    stack.api.predictions.create(
+        task=first.task, result=first.result, score=first.score, model_version=first.model_version
+    )
+    assert len(stack.predictions(number)["bus.jpg"]) == 2
+    assert stack.setup(project).returncode == 0
+    assert [p.id for p in stack.predictions(number)["bus.jpg"]] == [first.id]
+
+
 def test_a_file_outside_the_datasets_is_never_read(stack: Stack) -> None:
     (stack.datasets / "demo" / "way-out.jpg").symlink_to("/models/yolov8n.pt")
     try:

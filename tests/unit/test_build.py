@@ -123,3 +123,51 @@ def test_what_a_killed_run_left_is_found(tmp_path):
 def test_the_base_image_names_no_mirror():
     assert "http://deb.debian.org/debian" in build.SOURCES
     assert build.SOURCES.count("URIs:") == build.SOURCES.count("deb.debian.org")
+
+
+def test_the_login_of_a_mirror_is_on_no_command_line(tmp_path):
+    """debootstrap's place is taken by a program that says what it was given."""
+    url, user, password = common.split_login("https://ann:p%40ss@mirror/debian")
+    (tmp_path / "login").write_text(build.wget_login(user, password))
+    program = tmp_path / "debootstrap"
+    program.write_text(
+        f'#!/bin/sh\necho "$*" >{tmp_path}/words\ncat "$WGETRC" >{tmp_path}/login-seen\nexit 1\n'
+    )
+    program.chmod(0o755)
+    words = [tmp_path / "root", url, "keyring", "script", tmp_path / "login"]
+    subprocess.run(
+        ["sh", "-c", build.DEBOOTSTRAP, "sh", *map(str, words)],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+    )
+    assert "https://mirror/debian" in (tmp_path / "words").read_text()
+    assert "p@ss" not in (tmp_path / "words").read_text()
+    assert "http_user = ann\nhttp_password = p@ss\n" in (tmp_path / "login-seen").read_text()
+    assert build.wget_login("", "") == ""
+
+
+def test_a_commit_of_tests_leaves_an_image_as_it_is(tmp_path, monkeypatch):
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+
+    def git(*words):
+        login = ["-c", "user.name=a", "-c", "user.email=a@example.com"]
+        subprocess.run(["git", "-C", tmp_path, *login, *words], check=True, capture_output=True)
+
+    def commit(path):
+        file = tmp_path / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("x")
+        git("add", "-A")
+        git("commit", "-m", path)
+        return build.revision("backend")
+
+    assert build.revision("backend") == "unknown"
+    git("init")
+    first = commit("backend/ls_yolo/app.py")
+    assert commit("backend/tests/test_app.py") == commit("docs/page.md") == first
+    second = commit("scripts/image/uv-install")
+    assert second != first
+    (tmp_path / "backend" / "tests" / "test_app.py").write_text("y")
+    assert build.revision("backend") == second
+    (tmp_path / "backend" / "Dockerfile").write_text("y")
+    assert build.revision("backend") == f"{second}-changed"

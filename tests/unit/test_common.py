@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import http.server
 import json
 import os
 import shutil
 import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -226,3 +229,62 @@ def test_an_old_client_that_stands_first_is_passed_over():
     assert common.choose_client(["old", "new"], ask) == "new"
     assert common.choose_client(["old"], ask) == "old"
     assert common.choose_client([], ask) is None
+
+
+def test_another_env_file_counts_everywhere(tmp_path):
+    """Wherever the scripts speak of .env: in values, in what is written, and for Compose."""
+    path = tmp_path / "own.env"
+    path.write_text("LABEL_STUDIO_PORT=8123\n")
+    look = (
+        "import common, compose; common.docker = lambda: 'docker';"
+        "print(common.values({})['LABEL_STUDIO_PORT'], *compose.command('ps'))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", look],
+        cwd=common.ROOT / "scripts", text=True, capture_output=True, check=True,
+        env={**os.environ, "LS_YOLO_ENV_FILE": str(path), "LABEL_STUDIO_PORT": ""},
+    )  # fmt: skip
+    words = done.stdout.split()
+    assert words[0] == "8123"
+    assert words[words.index("--env-file") + 1] == str(path)
+
+
+@pytest.mark.parametrize(
+    ("url", "parts"),
+    [
+        ("https://ann:p%40s@host:8/simple/", ("https://host:8/simple/", "ann", "p@s")),
+        ("https://token@host/", ("https://host/", "token", "")),
+        ("https://ann:p@ss@host/", ("https://host/", "ann", "p@ss")),
+        ("https://host/a@b", ("https://host/a@b", "", "")),
+        ("", ("", "", "")),
+    ],
+)
+def test_a_login_in_an_address_is_split_off(url, parts):
+    assert common.split_login(url) == parts
+    assert common.without_password(url) == parts[0]
+
+
+def test_a_login_goes_to_its_own_host_alone():
+    index = "https://ann:secret@host/simple"
+    assert common.with_login_of(index, "https://host/a.whl") == "https://ann:secret@host/a.whl"
+    for other in ("https://files/a.whl", "http://host/a.whl"):
+        assert common.with_login_of(index, other) == other
+    assert common.with_login_of("https://host/simple", "https://host/a") == "https://host/a"
+
+
+def test_a_login_reaches_the_server():
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            good = self.headers["Authorization"] == "Basic YW5uOnBAc3M="
+            self.send_response(200 if good else 401)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        host = f"127.0.0.1:{server.server_port}"
+        assert common.answers(f"http://ann:p%40ss@{host}/")
+        assert not common.answers(f"http://ann:other@{host}/")
+        server.shutdown()

@@ -171,10 +171,6 @@ def test_an_index_without_the_file_or_without_an_answer_has_a_cure(index, fetch)
         fetch()
 
 
-def test_a_password_in_the_index_is_not_shown():
-    assert demo.without_password("https://ann:secret@host/simple") == "https://host/simple"
-
-
 @pytest.mark.parametrize(
     ("href", "url"),
     [

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
+import sys
 import urllib.parse
 from pathlib import Path
 
@@ -87,11 +89,20 @@ def test_a_page_without_its_markers_is_a_failure(page):
         docs.refreshed(page, "")
 
 
-def test_drift_is_exit_code_1_on_the_command_line():
+@pytest.mark.parametrize(("drifted", "code"), [(False, 0), (True, 1)])
+def test_drift_is_exit_code_1_on_the_command_line(tmp_path, drifted, code):
+    for part in ("scripts", "backend/ls_yolo", "docs"):
+        skip = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(ROOT / part, tmp_path / part, ignore=skip)
+    page = tmp_path / "docs" / "settings.md"
+    if drifted:
+        page.write_text(page.read_text().replace("`8080`", "`8081`"))
     done = subprocess.run(
-        ["python3", "scripts/docs.py", "--check"], cwd=ROOT, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
+        [sys.executable, "scripts/docs.py", "--check"],
+        cwd=tmp_path, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == code, done.stderr
+    assert ("Run: python3 scripts/docs.py" in done.stderr) is drifted
 
 
 def test_links_are_found_where_they_are():

@@ -241,7 +241,7 @@ def test_our_own_containers_may_hold_their_ports(taken):
 
 def test_a_low_port_is_the_engines_matter(monkeypatch):
     denied = OSError(errno.EACCES, "Permission denied")
-    monkeypatch.setattr(preflight, "try_bind", lambda *_: denied)
+    monkeypatch.setattr(preflight, "try_bind", lambda _, port: denied if port else None)
     assert preflight.look_at_port("127.0.0.1", 80, "", "") == PortUse("free")
 
 
@@ -251,6 +251,20 @@ def test_an_address_that_this_host_has_not():
     check = preflight.check_port("LABEL_STUDIO_PORT", "192.0.2.1", 8080, use, 8081)
     assert check.state == STOP
     assert "BIND_ADDRESS" in check.cure
+
+
+def test_our_own_container_elsewhere_is_no_pass_for_such_an_address():
+    ours = "ls-yolo-label-studio-1\t127.0.0.1:8080->8080/tcp\n"
+    assert preflight.look_at_port("192.0.2.1", 8080, ours, ours).state == "bad"
+
+
+def test_a_kind_of_address_that_this_host_lacks(monkeypatch):
+    def no_such_kind(*_):
+        raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", no_such_kind)
+    use = preflight.look_at_port("::1", 8080, "", "")
+    assert use == PortUse("bad", "Address family not supported by protocol")
 
 
 def test_the_cure_names_a_port_that_works():
@@ -337,6 +351,34 @@ def test_the_backend_itself_looks_at_the_settings():
     assert [check.state for check in preflight.check_settings(values)] == [OK]
     checks = preflight.check_settings({**values, "LABEL_STUDIO_PORT": "99999"})
     assert [(check.name, check.state) for check in checks] == [("LABEL_STUDIO_PORT", STOP)]
+
+
+@pytest.mark.parametrize(
+    ("name", "found", "cure"),
+    [
+        ("LABELSTUDIO_PORT", "is no setting", "Did you mean LABEL_STUDIO_PORT?"),
+        ("label_studio_port", "is no setting", "Did you mean LABEL_STUDIO_PORT?"),
+        ("SECRET_KEY_X", "is no setting", "docs/settings.md"),
+        ("WORKERS", "has no effect", "Compose sets it"),
+    ],
+)
+def test_a_name_in_env_that_changes_nothing_is_a_warning(name, found, cure):
+    (check,) = preflight.check_names([name], common.settings())
+    assert (check.name, check.state) == (name, WARNING)
+    assert check.found.startswith(found)
+    assert cure in check.cure
+
+
+def test_names_in_env_that_mean_something():
+    names = [s["name"] for s in common.settings() if not s["fixed"]]
+    others = [
+        "COMPOSE_PARALLEL_LIMIT",
+        "DOCKER_HOST",
+        "http_proxy",
+        "NO_PROXY",
+        "BUILDKIT_PROGRESS",
+    ]
+    assert preflight.check_names([*names, *others], common.settings()) == []
 
 
 def test_folders_of_a_persons_own_lack_what_makes_them_work(tmp_path):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
+import threading
+import time
 
 import pytest
 
@@ -23,6 +26,13 @@ VALUES = {
     "LABEL_STUDIO_USERNAME": "ann@example.com",
     "LABEL_STUDIO_PASSWORD": "secret",
 }
+
+
+@pytest.fixture(autouse=True)
+def lock(tmp_path, monkeypatch):
+    """A lock of the test's own: a real `make up` may be at work."""
+    monkeypatch.setattr(up, "LOCK", tmp_path / "new" / "up.lock")
+    return up.LOCK
 
 
 @pytest.fixture
@@ -87,10 +97,10 @@ def test_prepare_starts_nothing(steps):
     assert steps == ["look", *REST[:3]]
 
 
-def test_setup_makes_the_projects_and_nothing_else(steps, monkeypatch):
+def test_setup_starts_what_does_not_run_and_makes_the_projects(steps, monkeypatch):
     monkeypatch.setattr(common, "env_text", lambda: "A=1")
     up.main(["setup"])
-    assert steps == ["up.run_setup"]
+    assert steps == ["up.start_services", "up.run_setup"]
 
 
 def test_setup_needs_an_installation(steps, monkeypatch):
@@ -104,6 +114,40 @@ def test_another_word_is_refused(steps):
     with pytest.raises(common.Failure, match="found 'now'"):
         up.main(["now"])
     assert steps == []
+
+
+def test_a_second_run_says_that_it_waits_and_waits(steps, lock, capsys):
+    second = threading.Thread(target=up.main)
+    with up.alone(lock):
+        second.start()
+        deadline = time.monotonic() + 10
+        while "waiting for it" not in capsys.readouterr().out and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert steps == []
+    second.join(10)
+    assert steps == ["look", *REST]
+
+
+def test_a_run_that_was_killed_locks_nobody_out(lock, capsys):
+    """Nor does what it started and left behind."""
+    hold = (
+        "import subprocess, sys, up; from pathlib import Path\n"
+        "with up.alone(Path(sys.argv[1])):\n"
+        "    print(subprocess.Popen(['sleep', '60']).pid, flush=True); sys.stdin.read()"
+    )
+    first = subprocess.Popen(
+        [sys.executable, "-c", hold, lock],
+        cwd=common.ROOT / "scripts", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    left_behind = int(first.stdout.readline())
+    try:
+        first.kill()
+        first.wait()
+        with up.alone(lock):
+            assert capsys.readouterr().out == ""
+    finally:
+        os.kill(left_behind, 9)
+        first.communicate()
 
 
 @pytest.mark.parametrize(
@@ -127,6 +171,71 @@ def test_the_password_is_never_shown():
     assert "LABEL_STUDIO_PASSWORD in .env" in text
 
 
+@pytest.fixture
+def client(tmp_path, monkeypatch):
+    """A docker client that does as it is told; returns the command lines that it was given."""
+    program, seen = tmp_path / "docker", tmp_path / "seen"
+
+    def says(script):
+        program.write_text(f'#!/bin/sh\necho "$*" >>{seen}\n{script}\n')
+        program.chmod(0o755)
+        monkeypatch.setattr(common, "docker", lambda: str(program))
+        return lambda: seen.read_text().splitlines()
+
+    return says
+
+
+def test_models_that_cannot_be_used_leave_the_running_backend_alone(client):
+    ran = client("echo 'yolo: found no weights best.pt' >&2; exit 78")
+    with pytest.raises(
+        common.Failure, match=r"found no weights best\.pt\nnothing was changed: the running backend"
+    ):
+        up.start_services()
+    (line,) = ran()
+    assert line.endswith("run --rm --no-deps -T backend ls-yolo check")
+
+
+def test_a_look_at_the_models_that_fails_is_no_pass(client):
+    ran = client("echo 'no such image' >&2; exit 1")
+    with pytest.raises(common.Failure, match=r"exit code 1.*\nno such image"):
+        up.start_services()
+    assert len(ran()) == 1
+
+
+def test_services_start_once_the_models_are_fine(client):
+    ran = client("exit 0")
+    up.start_services()
+    assert [" up -d --wait" in line for line in ran()] == [False, True]
+
+
+def test_a_setup_that_was_left_behind_ends_before_the_new_one(client):
+    ran = client('case $* in "ps "*) echo abc; echo def;; esac')
+    up.run_setup()
+    look, remove, setup = ran()
+    project = common.values()["COMPOSE_PROJECT_NAME"]
+    for label in (f"project={project}", "service=setup", "oneoff=True"):
+        assert f"--filter label=com.docker.compose.{label}" in look
+    assert remove == "rm --force abc def"
+    assert setup.endswith("run --rm --no-deps -T setup")
+
+
+def test_nothing_is_removed_where_nothing_was_left(client):
+    ran = client("exit 0")
+    up.run_setup()
+    assert not any(line.startswith("rm ") for line in ran())
+
+
+def test_a_token_that_is_not_taken_restarts_label_studio_once(client, tmp_path):
+    ran = client(
+        f"case $* in *' setup') [ -e {tmp_path}/t ] || {{ touch {tmp_path}/t; exit 77; }};; esac"
+    )
+    up.run_setup()
+    steps = [line.split("compose.yaml ")[-1] for line in ran() if "compose.yaml " in line]
+    assert [s.removeprefix("--ansi never ") for s in steps if " setup" in s or "restart" in s] == [
+        "run --rm --no-deps -T setup", "restart label-studio", "run --rm --no-deps -T setup",
+    ]  # fmt: skip
+
+
 def test_which_services_are_in_trouble():
     def line(service, state, health):
         return json.dumps({"Service": service, "State": state, "Health": health})
@@ -138,6 +247,10 @@ def test_which_services_are_in_trouble():
     assert up.services_in_trouble("") == {"label-studio": "missing", "backend": "missing"}
     killed = json.dumps({"Service": "backend", "State": "exited", "Health": "", "ExitCode": 137})
     assert "BACKEND_MEMORY" in up.services_in_trouble(f"{good}\n{killed}\n")["backend"]
+    loop = json.dumps(
+        {"Service": "backend", "State": "restarting", "Health": "starting", "ExitCode": 78}
+    )
+    assert up.services_in_trouble(loop)["backend"] == "keeps stopping, exit code 78"
 
 
 def test_compose_is_called_the_same_from_anywhere(monkeypatch):
