@@ -118,7 +118,7 @@ class Backend:
         passed = time.perf_counter() - start
         return {
             "images_per_second": len(took) * tasks / passed,
-            "ms": statistics.median(took) * 1000,
+            "ms": statistics.fmean(took) * 1000,  # a mean, as the loop has
         }
 
 

@@ -419,9 +419,7 @@ def test_an_address_of_the_web_is_read_where_that_is_allowed(make):
 # Many tasks, and clients that go
 
 
-def test_a_large_request_holds_only_a_few_images_and_the_engine_always_has_some(
-    make, write_image, monkeypatch
-):
+def test_of_a_large_request_only_two_batches_are_queued_at_a_time(make, write_image, monkeypatch):
     predictor, held, most = make(), [], []
     owner = predictor.registry.get("a").owner
     submit = owner.submit
