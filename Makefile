@@ -65,14 +65,14 @@ test-lint: test-tools ## ruff, mypy, hadolint, shellcheck, Compose's own check, 
 
 test-unit: BUDGET = 5m
 test-unit: test-tools ## Tests that need no Docker
-	$(PYTEST) -m "not docker" backend/tests label-studio/tests tests/unit
+	$(PYTEST) -m "not docker and not server" backend/tests label-studio/tests tests/unit
 
 test-integration: BUDGET = 20m
 test-integration: ## Both services, booted and checked end to end; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/testtools.py browser
-	$(PYTEST) tests/integration
+	$(PYTEST) backend/tests/test_service.py tests/integration
 
 bench: test-tools ## The backend against a bare loop on the demo photographs (ARGS=--help)
 	@$(PYTHON) scripts/up.py prepare

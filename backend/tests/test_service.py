@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.server
+
 HERE = Path(__file__).parent
 CONFIG = (
     '<View><Image name="image" value="$image"/><RectangleLabels name="l" toName="image">'

@@ -205,7 +205,9 @@ def test_a_look_at_the_models_that_fails_is_no_pass(client):
 def test_services_start_once_the_models_are_fine(client):
     ran = client("exit 0")
     up.start_services()
-    assert [" up -d --wait" in line for line in ran()] == [False, True]
+    look, _, up_ = ran()
+    assert look.endswith("backend ls-yolo check")
+    assert " up -d --wait" in up_
 
 
 def test_a_setup_that_was_left_behind_ends_before_the_new_one(client):
