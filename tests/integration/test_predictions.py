@@ -35,8 +35,7 @@ def assert_same(stored: Any, direct: list[Any], labels: dict[str, str]) -> None:
         found, wanted, strict=True
     ):
         assert label == wanted_label
-        # OpenVINO computes in half the digits where the processor gains by it.
-        assert score == pytest.approx(wanted_score, abs=0.02)
+        assert score == pytest.approx(wanted_score, abs=0.01)
         assert box == pytest.approx(wanted_box, abs=0.01)
 
 

@@ -26,7 +26,8 @@ pytestmark = pytest.mark.docker
 
 def build_settings() -> dict[str, str]:
     """Those that the images were built with, so that they are not built anew with others."""
-    lines = (ROOT / ".env").read_text().splitlines()
+    file = ROOT / ".env"
+    lines = file.read_text().splitlines() if file.is_file() else []
     pairs = (line.partition("=") for line in lines)
     names = ("CA_BUNDLE", "PIP_INDEX_URL", "APT_MIRROR", "TORCH_INDEX")
     return {name: value.strip("'") for name, _, value in pairs if name in names}
