@@ -29,7 +29,8 @@ MAX_PIXELS = 178_956_970
 
 SPARE = 3
 """A photograph is decoded at no fewer than this many times the pixels, a side, that the network
-needs. yolov8n's boxes then moved by 0.37 per cent of the image at most, with 2 by up to 1.3."""
+needs. On clean photographs yolov8n's boxes moved by 0.37 per cent of the image at most, with 2 by
+up to 1.3; on noisy ones by up to 2.2."""
 OVERHANG = 0.001
 """By what part of a side the last pixel of a smaller copy may reach over the image's edge."""
 STORAGES = frozenset({"s3", "gs", "azure-blob"})
