@@ -213,7 +213,12 @@ DOCUMENT: dict[str, Any] = {
     "paths": PATHS
     | {
         f"/m/{{models}}{path}": {
-            method: operation | {"operationId": f"{operation['operationId']}_of"}
+            method: operation
+            | {
+                "operationId": f"{operation['operationId']}_of",
+                # An empty name among those of the path is malformed.
+                "responses": operation["responses"] | {"400": ERRORS["400"]},
+            }
             for method, operation in PATHS[path].items()
         }
         | {"parameters": [_MODELS]}
