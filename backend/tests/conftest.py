@@ -6,6 +6,7 @@ right, bottom in pixels, score, class index) and ``fails`` (widths of images tha
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -24,6 +25,13 @@ from ls_yolo.registry import Entry, Options, Registry, Source
 # Machines are shared and slow; what hypothesis finds is kept in a test, not in a database.
 settings.register_profile("ls-yolo", deadline=None, database=None)
 settings.load_profile("ls-yolo")
+
+
+def pytest_collection_finish() -> None:
+    """Takes what was imported out of the garbage collector's sight: a registry that is closed has
+    all of it looked through, which would take longer than the tests themselves."""
+    gc.collect()
+    gc.freeze()
 
 
 @dataclass(frozen=True)
