@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from flask import Blueprint, Flask, Response, jsonify, request
-from werkzeug.exceptions import BadRequest, ClientDisconnected, HTTPException
+from werkzeug.exceptions import (
+    BadRequest,
+    ClientDisconnected,
+    HTTPException,
+    RequestEntityTooLarge,
+)
 
 from ls_yolo import engines, logs, metrics, openapi, selection, settings
 from ls_yolo.batching import Owner, QueueFull, Released
@@ -85,6 +90,8 @@ def create_app() -> Flask:
                 Path(values["MODEL_DIR"]),
                 values["ENGINE"],
                 entry.imgsz,
+                values["PRECISION"],
+                Path(values["LOCAL_FILES_DOCUMENT_ROOT"], values["CALIBRATION_IMAGES"]),
             ),
             values["DEFAULT_MODEL"],
             values["ALLOW_CUSTOM_MODEL_PATH"],
@@ -313,6 +320,9 @@ def _gone(connection: Any) -> Callable[[], bool]:
 
 def _json() -> Any:
     """The request's body; None where it is no JSON."""
+    # Werkzeug cuts a body of unknown length off at the limit, and says nothing.
+    if request.content_length is None and len(request.get_data()) >= MAX_BODY:
+        raise RequestEntityTooLarge
     try:
         return request.get_json(silent=True)
     except RecursionError:

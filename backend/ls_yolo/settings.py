@@ -390,6 +390,27 @@ SETTINGS: tuple[Setting, ...] = (
         expected="auto, torch or openvino",
     ),
     Setting(
+        "PRECISION",
+        "str",
+        "auto",
+        "In what numbers models compute: auto, what the processor or card does fastest (bfloat16, "
+        "half precision); f32, in full, for scores to the third digit; int8, in eight bits where "
+        "that costs at most a point of mAP, on the processor only.",
+        ("backend",),
+        pattern="auto|f32|int8",
+        expected="auto, f32 or int8",
+    ),
+    Setting(
+        "CALIBRATION_IMAGES",
+        "str",
+        "",
+        "Folder of DATASETS_DIR whose photographs PRECISION=int8 is made and measured with; 100 at "
+        "least. Empty: all of them.",
+        ("backend",),
+        pattern=r"(?!/|(.*/)?\.\.(/|$)).*",
+        expected="a folder inside DATASETS_DIR, without .. or a leading slash",
+    ),
+    Setting(
         "LOCAL_FILES_DOCUMENT_ROOT",
         "path",
         "/datasets",

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from ls_yolo import engines
 from ls_yolo.engines import Boxes, EngineError, Prepared, cores, letterbox, suppress
+from ls_yolo.engines.export import ExportError
 from ls_yolo.engines.groups import Halving, by_shape
-from ls_yolo.engines.switch import Switching
+from ls_yolo.engines.switch import Step, Switching
 
 SIDES = st.integers(1, 5000)
 SIZES = st.integers(1, 60).map(lambda n: n * 32)
@@ -51,6 +52,19 @@ def test_openvino_on_a_gpu_is_refused_with_the_cure():
 def test_an_unknown_engine_is_named():
     with pytest.raises(EngineError, match="found 'onnx', expected auto, torch or openvino"):
         engines.choose("onnx", "auto", False)
+
+
+def test_eight_bits_are_for_openvino_alone():
+    assert engines.choose("auto", "cpu", True, "int8") == "openvino"
+    for engine, device, gpu in (("torch", "cpu", False), ("auto", "cuda:0", True),
+                                ("auto", "auto", True)):  # fmt: skip
+        with pytest.raises(EngineError, match="'int8', which OpenVINO computes"):
+            engines.choose(engine, device, gpu, "int8")
+
+
+def test_a_precision_that_is_unknown_is_refused():
+    with pytest.raises(EngineError, match="PRECISION: found 'f16', expected auto, f32 or int8"):
+        engines.choose("auto", "auto", False, "f16")
 
 
 @pytest.mark.parametrize(
@@ -320,8 +334,8 @@ def score(engine):
     return round(float(boxes.scores[0]), 3)
 
 
-def nothing():
-    pass
+def step(make, stop=lambda: None, no="no OpenVINO"):
+    return Step(make, stop, f"torch goes on, slower: {no}", no)
 
 
 def test_the_first_engine_answers_until_the_second_is_made_and_is_then_released():
@@ -332,7 +346,7 @@ def test_the_first_engine_answers_until_the_second_is_made_and_is_then_released(
         assert made.wait(10)
         return second
 
-    engine = Switching(first, make, nothing, "a.pt")
+    engine = Switching(first, [step(make)], "a.pt")
     assert (score(engine), engine.description) == (0.1, "fake 0.1")
     made.set()
     engine._thread.join(10)
@@ -349,7 +363,7 @@ def test_the_first_engine_goes_on_where_the_second_fails_and_the_log_says_why_on
             raise OSError("[Errno 28] No space left on device")
         return Fake(0.2, fails=True)
 
-    engine = Switching(Fake(0.1), make, nothing, "a.pt")
+    engine = Switching(Fake(0.1), [step(make)], "a.pt")
     engine._thread.join(10)
     assert [score(engine) for _ in range(3)] == [0.1] * 3
     (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
@@ -366,6 +380,39 @@ def test_an_engine_released_before_the_second_is_made_keeps_neither(caplog):
         assert stopped.wait(10)
         return second
 
-    Switching(first, make, stopped.set, "a.pt").release()
+    Switching(first, [step(make, stopped.set)], "a.pt").release()
     assert (first.released, second.released) == (True, True)
     assert not caplog.records
+
+
+def test_engines_take_over_one_after_the_other():
+    engine = Switching(Fake(0.1), [step(lambda: Fake(0.2)), step(lambda: Fake(0.3))], "a.pt")
+    engine._thread.join(10)
+    assert (score(engine), engine.description) == (0.3, "fake 0.3")
+
+
+def test_where_a_later_one_cannot_be_made_the_last_goes_on_and_its_description_says_why(caplog):
+    def refuse():
+        raise ExportError("mAP falls by 3.0 points")
+
+    second = Fake(0.2)
+    engine = Switching(Fake(0.1), [step(lambda: second), step(refuse, no="no int8")], "a.pt")
+    engine._thread.join(10)
+    assert score(engine) == 0.2
+    assert engine.description == "fake 0.2; no int8: mAP falls by 3.0 points"
+    (record,) = [record for record in caplog.records if record.levelno >= logging.WARNING]
+    assert "no int8: mAP falls by 3.0 points" in record.getMessage()
+    engine.release()
+    assert second.released
+
+
+def test_releasing_stops_whatever_is_being_made():
+    stopped = threading.Event()
+
+    def make():
+        assert stopped.wait(10)
+        raise ExportError("stopped")
+
+    later = step(lambda: Fake(0.3))
+    Switching(Fake(0.1), [step(make, stopped.set), later], "a.pt").release()
+    assert stopped.is_set()

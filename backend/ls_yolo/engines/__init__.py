@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +20,9 @@ Image = npt.NDArray[np.uint8]
 
 Kind = Literal["torch", "openvino"]
 """The engines by name."""
+Precision = Literal["auto", "f32", "int8"]
+"""In what numbers a model computes: as the hardware does it fastest without another model (half of
+the digits where a processor or a card gains by it), in full, or in eight bits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,12 +154,15 @@ class EngineError(RuntimeError):
     """Weights cannot be loaded; the message names the file and the reason."""
 
 
-def choose(engine: str, device: str, gpu: bool) -> Kind:
-    """The engine that the settings ENGINE and DEVICE mean, where ``gpu`` says if one is there.
+def choose(engine: str, device: str, gpu: bool, precision: str = "auto") -> Kind:
+    """The engine that the settings ENGINE, DEVICE and PRECISION mean, where ``gpu`` says if one is
+    there.
 
     Raises:
-        EngineError: the two contradict each other.
+        EngineError: they contradict each other.
     """
+    if precision not in get_args(Precision):
+        raise EngineError(f"PRECISION: found {precision!r}, expected auto, f32 or int8")
     if engine not in ("auto", "torch", "openvino"):
         raise EngineError(f"ENGINE: found {engine!r}, expected auto, torch or openvino")
     if engine == "openvino" and device.startswith("cuda"):
@@ -164,9 +170,14 @@ def choose(engine: str, device: str, gpu: bool) -> Kind:
             f"ENGINE: found 'openvino', which runs on the CPU, but DEVICE is {device!r}; "
             "expected ENGINE=torch, or DEVICE=cpu"
         )
-    if engine == "torch" or device.startswith("cuda"):
-        return "torch"
-    return "torch" if engine == "auto" and device == "auto" and gpu else "openvino"
+    asked = engine == "torch" or device.startswith("cuda")
+    kind: Kind = "torch" if asked or (engine == device == "auto" and gpu) else "openvino"
+    if precision == "int8" and kind == "torch":
+        raise EngineError(
+            "PRECISION: found 'int8', which OpenVINO computes on the CPU, but torch is to run the "
+            "models; expected auto or f32, or DEVICE=cpu with ENGINE=auto"
+        )
+    return kind
 
 
 def gpu_present() -> bool:
@@ -186,28 +197,31 @@ def load(
     cache: Path | None = None,
     engine: str = "auto",
     imgsz: int | None = None,
+    precision: Precision = "auto",
+    photos: Path | None = None,
 ) -> Engine:
     """The engine for ``weights``, whose hash is ``sha256`` (empty: it is made here).
 
     ``device`` is ``auto``, ``cpu`` or ``cuda:0``; ``engine`` is ``auto``, ``torch`` or
     ``openvino``; ``cache`` is the folder for OpenVINO's exports (None: no OpenVINO). Where an
     export must be made first, torch answers meanwhile. ``imgsz`` is in pixels; None: the weights'
-    own.
+    own. ``int8`` is measured on the photographs in the folder ``photos``; until it is made, and
+    where it is not good enough, the model computes as with ``auto``.
 
     Raises:
-        EngineError: the file is not a detection model, the device is not there, or ``engine`` and
-            ``device`` contradict each other.
+        EngineError: the file is not a detection model, the device is not there, or ``engine``,
+            ``device`` and ``precision`` contradict each other.
     """
     safe()  # before anything imports ultralytics, which then looks at it
     gpu = device == "auto" and engine == "auto" and gpu_present()
-    kind = choose(engine, device, gpu)
+    kind = choose(engine, device, gpu, precision)
     if kind == "openvino" and cache is None and engine == "openvino":
         raise EngineError("ENGINE=openvino needs a folder for its exports: MODEL_DIR")
     if kind == "openvino" and cache is not None:
         from ls_yolo.engines.switch import on_cpu
 
-        return on_cpu(weights, sha256, cache, imgsz)
+        return on_cpu(weights, sha256, cache, imgsz, precision, photos)
     # Importing torch takes seconds; the command line and the tests of pure code do without.
     from ls_yolo.engines.torch import TorchEngine
 
-    return TorchEngine(weights, device, imgsz)
+    return TorchEngine(weights, device, imgsz, precision)

@@ -45,7 +45,8 @@ class ExportError(RuntimeError):
 @dataclass(frozen=True)
 class Export:
     """Exported weights. ``model`` is the file that OpenVINO reads; ``imgsz`` and ``stride`` are in
-    pixels; ``end2end``: the network itself leaves no doubles."""
+    pixels; ``end2end``: the network itself leaves no doubles; ``int8``: how well one in eight bits
+    agrees with the float one, 0 to 1, None where it is the float one."""
 
     model: Path
     names: dict[int, str]
@@ -53,6 +54,7 @@ class Export:
     imgsz: int
     stride: int
     end2end: bool
+    int8: float | None = None
 
 
 def key(sha256: str, imgsz: int | None, versions: dict[str, str] | None = None) -> str:
@@ -78,6 +80,7 @@ def find(cache: Path, name: str) -> Export | None:
             imgsz=manifest["imgsz"],
             stride=manifest["stride"],
             end2end=manifest["end2end"],
+            int8=manifest.get("int8"),
         )
     except FileNotFoundError:
         if folder.exists():
@@ -128,10 +131,20 @@ def write(cache: Path, name: str, make: Callable[[Path], dict[str, Any]]) -> Non
 
 
 class Exporter:
-    """Makes one export by a process of its own."""
+    """Makes one export by a process of its own: in floats, or in eight bits of those and of the
+    photographs in the folder ``photos``."""
 
-    def __init__(self, weights: Path, sha256: str, cache: Path, imgsz: int | None) -> None:
-        self._words = [str(weights), sha256, str(cache), str(imgsz or 0)]
+    def __init__(
+        self,
+        weights: Path,
+        sha256: str,
+        cache: Path,
+        imgsz: int | None,
+        photos: Path | None = None,
+    ) -> None:
+        self._words = ["ls_yolo.engines.int8" if photos else "ls_yolo.engines.export"]
+        self._words += [str(weights), sha256, str(cache), str(imgsz or 0)]
+        self._words += [str(photos)] if photos else []
         self._lock = threading.Lock()
         self._stopped = False
         self._process: subprocess.Popen[str] | None = None
@@ -156,7 +169,7 @@ class Exporter:
             if self._stopped:
                 raise ExportError("stopped")
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "ls_yolo.engines.export", *self._words],
+                [sys.executable, "-m", *self._words],
                 stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
                 text=True, errors="replace", env=environment,
             )  # fmt: skip
@@ -182,13 +195,23 @@ def main(arguments: list[str]) -> int:
     weights, sha256, cache, imgsz = arguments
     os.nice(10)  # the model answers meanwhile
     size = int(imgsz) or None
-    try:
-        write(
+    return report(
+        lambda: write(
             Path(cache),
             key(sha256, size),
             lambda folder: _make(Path(weights), sha256, size, folder),
         )
-    except Exception as error:  # torch, ultralytics and OpenVINO raise all kinds
+    )
+
+
+def report(work: Callable[[], None]) -> int:
+    """The exit code of a process that does ``work``: 1 if that fails, and why on a line."""
+    try:
+        work()
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except Exception as error:  # torch, ultralytics, OpenVINO and nncf raise all kinds
         print(f"{type(error).__name__}: {' '.join(str(error).split())[:500]}", file=sys.stderr)
         return 1
     return 0

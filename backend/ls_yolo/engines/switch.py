@@ -1,19 +1,42 @@
-"""OpenVINO where its export is ready; until then torch, which it takes over from while running."""
+"""OpenVINO where its export is ready; until then torch, which it takes over from while running. In
+the same way a model in eight bits takes over from the one in floats."""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from ls_yolo.engines import Boxes, Engine, Image, Prepared, export
+from ls_yolo.engines import Boxes, Engine, Image, Precision, Prepared, export, int8
 from ls_yolo.engines.export import Exporter, ExportError
 
 log = logging.getLogger(__name__)
 
 
-def on_cpu(weights: Path, sha256: str, cache: Path, imgsz: int | None) -> Engine:
+@dataclass(frozen=True)
+class Step:
+    """What takes the place of an engine.
+
+    ``make`` makes it, ``stop`` has that end soon; ``without`` says in the log what is missing where
+    it cannot be made, ``no`` the same in two words.
+    """
+
+    make: Callable[[], Engine]
+    stop: Callable[[], None]
+    without: str
+    no: str
+
+
+def on_cpu(
+    weights: Path,
+    sha256: str,
+    cache: Path,
+    imgsz: int | None,
+    precision: Precision = "auto",
+    photos: Path | None = None,
+) -> Engine:
     """The engine for ``weights`` on the CPU. See `engines.load`.
 
     Raises:
@@ -21,10 +44,30 @@ def on_cpu(weights: Path, sha256: str, cache: Path, imgsz: int | None) -> Engine
     """
     cache = cache / "openvino"
     sha256 = sha256 or export.hash_file(weights)
-    name = export.key(sha256, imgsz)
+
+    def by_openvino(name: str) -> Engine | None:
+        return _ready(cache, name, imgsz, precision)
+
+    def step(name: str, exporter: Exporter, without: str, no: str) -> Step:
+        def make() -> Engine:
+            exporter.run()
+            made = by_openvino(name)
+            if made is None:
+                raise ExportError(f"{cache / name} is not there although it was made")
+            return made
+
+        return Step(make, exporter.stop, without, no)
+
+    name, steps = export.key(sha256, imgsz), []
     try:
-        if found := _ready(cache, name, imgsz):
-            return found
+        if precision == "int8" and photos is not None:
+            small = int8.key(sha256, imgsz, photos)
+            if found := by_openvino(small):
+                return found
+            exporter = Exporter(weights, sha256, cache, imgsz, photos)
+            steps = [step(small, exporter, "it goes on as with PRECISION=auto: no int8", "no int8")]
+        if found := by_openvino(name):
+            return Switching(found, steps, weights.name) if steps else found
         broken = ""
     except Exception as error:  # OpenVINO raises RuntimeError, and ImportError where it is not
         broken = f"OpenVINO cannot run {cache / name}: {error}"
@@ -36,40 +79,31 @@ def on_cpu(weights: Path, sha256: str, cache: Path, imgsz: int | None) -> Engine
         log.warning("%s: torch answers, slower: %s", weights.name, broken)
         return first
     exporter = Exporter(weights, sha256, cache, imgsz)
-
-    def second() -> Engine:
-        exporter.run()
-        made = _ready(cache, name, imgsz)
-        if made is None:
-            raise ExportError(f"{cache / name} is not there although it was made")
-        return made
-
-    return Switching(first, second, exporter.stop, weights.name)
+    steps.insert(0, step(name, exporter, "torch goes on, slower: no OpenVINO", "no OpenVINO"))
+    return Switching(first, steps, weights.name)
 
 
-def _ready(cache: Path, name: str, imgsz: int | None) -> Engine | None:
+def _ready(cache: Path, name: str, imgsz: int | None, precision: Precision) -> Engine | None:
     found = export.find(cache, name)
     if found is None:
         return None
     from ls_yolo.engines.openvino import OpenVINOEngine
 
-    return OpenVINOEngine(found, imgsz)
+    return OpenVINOEngine(found, imgsz, precision)
 
 
 class Switching:
-    """An engine that another takes the place of, once that is made; see `engines.Engine`.
+    """An engine that others take the place of, one after the other; see `engines.Engine`.
 
-    ``make`` makes the other in a thread of its own, ``stop`` has it end soon. Both must prepare
-    images in the same way. If it fails, the first goes on, and the log says why, once.
+    They are made in a thread of their own. All must prepare images in the same way. Where one
+    cannot be made, the last goes on; the log says why, once, and `description` from then on.
     """
 
-    def __init__(
-        self, first: Engine, make: Callable[[], Engine], stop: Callable[[], None], name: str
-    ) -> None:
+    def __init__(self, first: Engine, steps: Sequence[Step], name: str) -> None:
         self._engine = first
-        self._make = make
-        self._stop = stop
+        self._steps = steps
         self._name = name
+        self._missing = ""
         self._lock = threading.Lock()
         self._released = False
         self.names = first.names
@@ -80,21 +114,27 @@ class Switching:
 
     @property
     def description(self) -> str:
-        return self._engine.description
+        return self._engine.description + self._missing
 
     def _switch(self) -> None:
-        try:
-            second = self._make()
-            second.warm_up()
-        except Exception as error:  # whatever it is, the first can go on
-            if not self._released:
-                log.warning("%s: torch goes on, slower: no OpenVINO: %s", self._name, error)
-            return
-        with self._lock:  # between two batches
-            old, self._engine = (second, self._engine) if self._released else (self._engine, second)
-        old.release()
-        if not self._released:
-            log.info("%s: from here on by %s", self._name, second.description)
+        for step in self._steps:
+            try:
+                next_one = step.make()
+                next_one.warm_up()
+            except Exception as error:  # whatever it is, the one before can go on
+                if not self._released:
+                    self._missing = f"; {step.no}: {error}"
+                    log.warning("%s: %s: %s", self._name, step.without, error)
+                return
+            with self._lock:  # between two batches
+                released = self._released
+                old = next_one if released else self._engine
+                if not released:
+                    self._engine = next_one
+            old.release()
+            if released:
+                return
+            log.info("%s: from here on by %s", self._name, next_one.description)
 
     def warm_up(self) -> None:
         with self._lock:
@@ -113,6 +153,7 @@ class Switching:
         with self._lock:
             self._released = True
             self._engine.release()
-        self._stop()
+        for step in self._steps:
+            step.stop()
         # Whatever it was about to swap in is released by it, too.
         self._thread.join()

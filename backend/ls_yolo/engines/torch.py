@@ -14,7 +14,16 @@ from ultralytics import YOLO
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.modules.head import Detect
 
-from ls_yolo.engines import Boxes, EngineError, Image, Prepared, cores, letterbox, suppress
+from ls_yolo.engines import (
+    Boxes,
+    EngineError,
+    Image,
+    Precision,
+    Prepared,
+    cores,
+    letterbox,
+    suppress,
+)
 from ls_yolo.engines.groups import Halving, by_shape
 from ls_yolo.engines.letterbox import Letterboxed
 
@@ -27,9 +36,18 @@ NO_HALF = re.compile(r"1660|1650|1630|t400|t550|t600|t1000|t1200|t2000", re.IGNO
 
 
 class TorchEngine:
-    """See `engines.Engine`. ``imgsz`` in pixels stands in for the weights' own; None: no."""
+    """See `engines.Engine`. ``imgsz`` in pixels stands in for the weights' own; None: no.
 
-    def __init__(self, weights: Path, device: str, imgsz: int | None = None) -> None:
+    With the precision ``f32`` a card computes in full precision too; a CPU always does.
+    """
+
+    def __init__(
+        self,
+        weights: Path,
+        device: str,
+        imgsz: int | None = None,
+        precision: Precision = "auto",
+    ) -> None:
         if device == "auto":
             device = "cuda:0" if torch.cuda.is_available() else "cpu"
         elif device.startswith("cuda") and not torch.cuda.is_available():
@@ -48,7 +66,9 @@ class TorchEngine:
             if not isinstance(yolo.model.model[-1], Detect):
                 kind = type(yolo.model.model[-1]).__name__
                 raise EngineError(f"{weights}: found a model that ends in {kind}, expected a YOLO")
-            self._half = self._device.type == "cuda" and gains_by_half(self._device)
+            self._half = (
+                precision != "f32" and self._device.type == "cuda" and gains_by_half(self._device)
+            )
             # end2end as `YOLO.predict` has it by default: doubles are left to us where there is
             # the choice.
             self._model: Any = AutoBackend(

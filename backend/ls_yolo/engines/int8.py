@@ -1,0 +1,220 @@
+"""A model in eight bits: calibrated on the user's own photographs, and measured on others of them.
+
+    python -m ls_yolo.engines.int8 WEIGHTS SHA256 CACHE IMGSZ PHOTOS
+
+makes it of the float export that the cache holds, in a process of its own; see `export`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from ls_yolo import media
+from ls_yolo.engines import Boxes, Image, agreement, export
+from ls_yolo.engines.export import Export, ExportError
+
+FORM = 1
+"""Counts up whenever this code makes another thing of the same export."""
+LEAST, MOST = 100, 400
+"""Of so many photographs at least it is made, and of so many at most."""
+HELD_OUT = 4
+"""Every so manyth photograph is kept for measuring."""
+LOSS = 0.01
+"""What the mean average precision may lose, 0 to 1."""
+TRUTH = 0.5
+"""Lowest score, 0 to 1, of the float model's boxes that those in eight bits are measured by."""
+FEWEST_BOXES = 20
+"""With fewer of them nothing is measured."""
+LOWEST, IOU = 0.01, 0.7
+"""The threshold of what is measured, and the overlap above which two boxes are one; 0 to 1."""
+FORMATS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
+
+
+class Refused(ExportError):
+    """The model in eight bits is not good enough, or there is too little to say so."""
+
+
+def key(sha256: str, imgsz: int | None, photos: Path) -> str:
+    """The name of a model in eight bits in the cache. It stays when photographs are added."""
+    made = [export.key(sha256, imgsz), str(photos), FORM, version("nncf")]
+    return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:32]
+
+
+def choose(folder: Path, decodes: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
+    """The photographs of ``folder`` and below to calibrate on, and those to measure on.
+
+    They are spread evenly over the names. ``decodes`` says which files can be used.
+
+    Raises:
+        Refused: there are fewer than `LEAST`.
+    """
+    files = sorted(
+        path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file()
+    )
+    spread = _spread(files, MOST)
+    usable = [path for path in spread if decodes(path)]
+    if len(usable) < LEAST:
+        raise Refused(
+            f"{folder} has {len(usable)} photographs that can be read, and at least {LEAST} are "
+            "needed; put more of what you label there, or set CALIBRATION_IMAGES to their folder"
+        )
+    return (
+        [path for number, path in enumerate(usable) if number % HELD_OUT],
+        usable[::HELD_OUT],
+    )
+
+
+def _spread(files: Sequence[Path], most: int) -> list[Path]:
+    if len(files) <= most:
+        return list(files)
+    return [files[number * len(files) // most] for number in range(most)]
+
+
+def judge(truth: Sequence[Boxes], found: Sequence[Boxes]) -> float:
+    """The mean average precision of ``found``, 0 to 1, where the float model's ``truth`` is right.
+
+    Raises:
+        Refused: it is more than `LOSS` below 1, or there are too few boxes to say so.
+    """
+    truth = [boxes.above(TRUTH) for boxes in truth]
+    count = sum(len(boxes.scores) for boxes in truth)
+    if count < FEWEST_BOXES:
+        raise Refused(
+            f"the model finds {count} things on {len(truth)} photographs, and at least "
+            f"{FEWEST_BOXES} are needed to measure by; set CALIBRATION_IMAGES to a folder of "
+            "photographs of what it knows"
+        )
+    reached = agreement.mean_average_precision(truth, found)
+    if reached < 1 - LOSS:
+        raise Refused(
+            f"the mean average precision falls by {100 * (1 - reached):.1f} points against the "
+            f"float model on {len(truth)} photographs ({count} boxes), and {100 * LOSS:g} is "
+            "allowed; more photographs may help, else set PRECISION=auto"
+        )
+    return reached
+
+
+def make(cache: Path, sha256: str, imgsz: int | None, photos: Path) -> None:
+    """Puts the model in eight bits into the cache, or why it was refused.
+
+    Raises:
+        Refused: it is not good enough, now or at an earlier try with the same photographs.
+        ExportError: the float export is not there.
+    """
+    name = key(sha256, imgsz, photos)
+    floats = export.find(cache, export.key(sha256, imgsz))
+    if floats is None:
+        raise ExportError("the float export is not there")
+    calibrate, measure = choose(photos, lambda path: _decode(path) is not None)
+    seen = _digest([*calibrate, *measure])
+    refusal = cache / f"{name}.refused"
+    if refusal.exists():
+        told = json.loads(refusal.read_text())
+        if told["photos"] == seen:
+            raise Refused(told["why"])
+    try:
+        export.write(cache, name, lambda folder: _make(floats, calibrate, measure, folder))
+    except Refused as error:
+        partial = cache / f"{name}.refused.{os.getpid()}"
+        partial.write_text(json.dumps({"photos": seen, "why": str(error)}))
+        partial.rename(refusal)
+        raise
+
+
+def _make(
+    floats: Export, calibrate: Sequence[Path], measure: Sequence[Path], folder: Path
+) -> dict[str, Any]:
+    # nncf reports to its makers what is done with it, unless it believes it is being tested.
+    os.environ["NNCF_CI"] = "1"
+    import nncf  # type: ignore[import-not-found,unused-ignore]
+    import numpy as np
+    import openvino as ov
+
+    from ls_yolo.engines.openvino import OpenVINOEngine
+
+    engine = OpenVINOEngine(floats)
+
+    def tensor(path: Path) -> Any:
+        """An input of the export: float32, (1, 3, height, width), 0 to 1, red first."""
+        pixels = engine.prepare(_image(path), None).pixels
+        return np.ascontiguousarray(pixels[None, ..., ::-1].transpose(0, 3, 1, 2), np.float32) / 255
+
+    model = ov.Core().read_model(str(floats.model))
+    made = nncf.quantize(
+        model,
+        nncf.Dataset(list(calibrate), tensor),
+        preset=nncf.QuantizationPreset.MIXED,
+        subset_size=len(calibrate),
+        ignored_scope=nncf.IgnoredScope(patterns=[_head(model)]),
+    )
+    ov.save_model(made, folder / export.FILES[0], compress_to_fp16=False)
+    small = Export(
+        folder / export.FILES[0],
+        floats.names, floats.task, floats.imgsz, floats.stride, floats.end2end,
+    )  # fmt: skip
+    reached = judge(_boxes(engine, measure), _boxes(OpenVINOEngine(small), measure))
+    return {
+        "names": {str(index): text for index, text in floats.names.items()},
+        "task": floats.task,
+        "imgsz": floats.imgsz,
+        "stride": floats.stride,
+        "end2end": floats.end2end,
+        "int8": reached,
+    }
+
+
+def _boxes(engine: Any, paths: Sequence[Path]) -> list[Boxes]:
+    return [engine.predict([engine.prepare(_image(p), None)], LOWEST, IOU)[0] for p in paths]
+
+
+def _head(model: Any) -> str:
+    """A pattern of the names in the network's last part. What it computes are pixels and scores,
+    which eight bits are too coarse for."""
+    numbers = [
+        int(found[1])
+        for operation in model.get_ops()
+        if (found := re.match(r"__module\.model\.(\d+)[./]", operation.get_friendly_name()))
+    ]
+    if not numbers:
+        raise ExportError("the float export names no layers of a YOLO network")
+    return rf"__module\.model\.{max(numbers)}[./].*"
+
+
+def _decode(path: Path) -> Image | None:
+    try:
+        return media.decode(path.read_bytes())
+    except (OSError, media.MediaError):
+        return None
+
+
+def _image(path: Path) -> Image:
+    return media.decode(path.read_bytes())
+
+
+def _digest(paths: Sequence[Path]) -> str:
+    """Changes when other photographs are chosen, or one of them does."""
+
+    def lines() -> Iterator[str]:
+        for path in sorted(paths):
+            found = path.stat()
+            yield f"{path} {found.st_size} {found.st_mtime_ns}\n"
+
+    return hashlib.sha256("".join(lines()).encode()).hexdigest()
+
+
+def main(arguments: list[str]) -> int:
+    _, sha256, cache, imgsz, photos = arguments
+    os.nice(10)  # the model answers meanwhile
+    return export.report(lambda: make(Path(cache), sha256, int(imgsz) or None, Path(photos)))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
