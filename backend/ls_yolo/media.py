@@ -17,7 +17,7 @@ from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlencode, urlspli
 import cv2
 import numpy as np
 from PIL import Image as PillowImage
-from PIL import ImageOps
+from PIL import ImageOps, UnidentifiedImageError
 
 from ls_yolo.engines import Image
 
@@ -323,6 +323,11 @@ def _decode(data: bytes, header: _Header, flag: int) -> Image:
             upright = ImageOps.exif_transpose(picture)
             rgb = np.asarray(_flat(upright), dtype=np.uint8)
             return np.ascontiguousarray(rgb[:, :, ::-1])
+    # Ultralytics has Pillow look for a package of its own for what Pillow does not know.
+    except (UnidentifiedImageError, ImportError):
+        raise MediaError(
+            "not an image that can be decoded: neither OpenCV nor Pillow knows its format"
+        ) from None
     except Exception as error:  # Pillow's plugins raise many kinds
         raise MediaError(f"not an image that can be decoded: {error}") from None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import logging
 import threading
@@ -347,6 +348,20 @@ def test_a_body_that_is_too_large_is_413(make, monkeypatch, path, password):
     body = {"action": "x", "tasks": ["x" * 2000]}
     answer = client.post(path, json=body, headers=headers)
     assert answer.status_code == 413
+
+
+def test_a_body_of_unknown_length_that_is_too_large_is_413_too(make, monkeypatch):
+    monkeypatch.setattr(backend, "MAX_BODY", 1000)
+    client = make()
+    for size, status in ((999, 400), (1001, 413)):
+        answer = client.post(
+            "/predict",
+            input_stream=io.BytesIO(b" " * size),
+            content_type="application/json",
+            headers={"Transfer-Encoding": "chunked"},
+            environ_overrides={"wsgi.input_terminated": True},
+        )
+        assert answer.status_code == status
 
 
 # Webhooks

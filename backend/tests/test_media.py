@@ -477,6 +477,16 @@ def test_what_is_no_image_is_refused(data):
         media.decode(data)
 
 
+def test_what_is_no_image_is_said_to_be_so_though_another_package_might_have_known_it(monkeypatch):
+    def look(file):  # as ultralytics makes Pillow do it, where that package is not installed
+        raise ModuleNotFoundError("No module named 'pi_heif'")
+
+    for _ in range(2):
+        with pytest.raises(MediaError, match="neither OpenCV nor Pillow knows its format"):
+            media.decode(b"no image")
+        monkeypatch.setattr(media.PillowImage, "open", look)
+
+
 def test_an_empty_file_is_said_to_be_empty():
     with pytest.raises(MediaError, match="the file is empty"):
         media.decode(b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import secrets
@@ -76,6 +77,8 @@ class Stack:
 
     folder: Path
     env: dict[str, str]
+    overlay: str = "compose.test.yaml"
+    services: tuple[str, ...] = ("label-studio", "backend")
     compose: DockerCompose = field(init=False)
 
     def __post_init__(self) -> None:
@@ -83,15 +86,20 @@ class Stack:
         self.env_file.chmod(0o600)
         self.compose = DockerCompose(
             context=ROOT,
-            compose_file_name=["compose/compose.yaml", "tests/integration/compose.test.yaml"],
+            compose_file_name=["compose/compose.yaml", f"tests/integration/{self.overlay}"],
             env_file=[str(self.env_file)],
-            services=["label-studio", "backend"],
+            services=list(self.services),
             docker_command_path=shutil.which("docker"),
         )
 
     @property
     def env_file(self) -> Path:
         return self.folder / ".env"
+
+    @property
+    def name(self) -> str:
+        """That of the Compose project."""
+        return self.env["COMPOSE_PROJECT_NAME"]
 
     @property
     def datasets(self) -> Path:
@@ -131,14 +139,14 @@ class Stack:
         return done
 
     def up(self) -> None:
-        self.run("up", "--detach", "--wait", "label-studio", "backend")
+        self.run("up", "--detach", "--wait", *self.services)
 
     def container(self, service: str) -> Any:
         found = self.docker.containers.list(
             all=True,
             filters={
                 "label": [
-                    f"com.docker.compose.project={self.env['COMPOSE_PROJECT_NAME']}",
+                    f"com.docker.compose.project={self.name}",
                     f"com.docker.compose.service={service}",
                 ]
             },
@@ -244,9 +252,13 @@ def fetch_demo(folder: Path) -> None:
     shutil.copytree(ours["DATASETS_DIR"] / "demo", folder / "datasets" / "demo")
 
 
-@pytest.fixture(scope="session")
-def stack() -> Iterator[Stack]:
-    """The two services, up and healthy, with nothing in them yet."""
+@contextlib.contextmanager
+def new_stack(
+    overlay: str = "compose.test.yaml",
+    services: tuple[str, ...] = ("label-studio", "backend"),
+    **env: str,
+) -> Iterator[Stack]:
+    """The services, up and healthy, with nothing in them yet; ``env``: what to add to .env."""
     try:
         client = docker.from_env()
         client.ping()
@@ -279,16 +291,27 @@ def stack() -> Iterator[Stack]:
             "LABEL_STUDIO_API_KEY": secrets.token_hex(20),
             "BASIC_AUTH_USER": "label-studio",
             "BASIC_AUTH_PASS": secrets.token_hex(16),
+            **env,
         },
+        overlay,
+        services,
     )
     try:
-        stack.compose.start()
+        stack.up()
         yield stack
     finally:
         ARTIFACTS.mkdir(exist_ok=True)
-        (ARTIFACTS / "services.log").write_text(stack.run("logs", "--no-color", check=False).stdout)
+        log = ARTIFACTS / f"{Path(overlay).stem}.log"
+        log.write_text(stack.run("logs", "--no-color", check=False).stdout)
         stack.run("down", "--volumes", "--remove-orphans", check=False)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stack() -> Iterator[Stack]:
+    """The two services, up and healthy, with nothing in them yet."""
+    with new_stack() as made:
+        yield made
 
 
 @pytest.fixture(scope="session")
