@@ -1,262 +1,465 @@
 #!/usr/bin/env python3
-"""`make bench`: the backend against a bare loop over the same photographs, side by side in one run.
+"""`make bench`: the backend against loops of ultralytics, side by side in one run.
 
-    bench.py [--seconds N] [--cpus 0,1] [--json FILE] [--env NAME=VALUE]...
+    bench.py [speed] [batches] [requests] [swap]      speed if none is named; with a GPU batches too
 
-Starts the backend's image twice on the same two cores, once as the service and once for the bare
-loop (``YOLO(weights).predict(file)`` in one process, with what the engine of the service runs), and
-takes turns between the ways to ask, several rounds each, so that a busy machine slows all alike.
-Prints a table; ``--json`` keeps the figures of every round.
+speed     yolov8n on the processor: 8 clients, 8 tasks in a request, one of each, and a model.py
+          that loads its weights in each request, against `YOLO(openvino).predict(file)` in one
+          process.
+batches   16 clients with 8 tasks each, two models, against `YOLO.predict` on 32 decoded images at a
+          time: on a GPU where there is one, else (by name) on the processor.
+requests  memory, threads and open files after --requests requests against those after 1,000.
+swap      weights are replaced under load: no request may fail, and each answer must be of the
+          weights whose version it carries.
 
-The demo's weights and photographs must be there: `make up` or `make images` fetches them.
+Ways to ask take turns, several rounds each, so that a busy machine slows all alike. A table is
+printed; --json and --svg keep all figures and a picture of bars. The exit code is 1 if a target is
+missed. The demo's weights and photographs must be there: `make up` or `make images` fetches them.
 """
 
 from __future__ import annotations
 
 import argparse
-import base64
 import contextlib
 import http.client
-import itertools
 import json
+import os
+import platform
+import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / "scripts"))
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(ROOT / "scripts"), str(HERE)]
+
+import bars  # noqa: E402
+from containers import (  # noqa: E402
+    Backend,
+    BenchError,
+    Figures,
+    Place,
+    backend,
+    docker,
+    loop,
+    put,
+)
 
 import common  # noqa: E402
 
-CONFIG = (
-    '<View><Image name="image" value="$image"/><RectangleLabels name="l" toName="image">'
-    '<Label value="person"/><Label value="bus"/></RectangleLabels></View>'
-)
-PASSWORD = "bench"
+WEIGHTS = "yolov8n.pt"
+LARGER = "yolov8l.yaml"
+SETTLE = 300.0
+"""Seconds that an export may take."""
+EARLY = 1000
+"""Requests after which memory is first looked at."""
+QUIET = 3.0
+"""Seconds after which connections that were closed take no file any longer."""
 
-# Runs in a container of its own: prints "ready", then for each line "go SECONDS" how many images it
-# predicted in how many seconds.
-LOOP = """
-import glob, json, os, sys, time
-from pathlib import Path
-kind, paths = sys.argv[1], sys.argv[2:]
+# Makes a second model of the first: its scores are others, so that answers tell the two apart.
+OTHER = """
+import sys
 from ultralytics import YOLO
-weights = "/models/yolov8n.pt"
-if kind == "openvino":
-    import shutil
-    shutil.copy(weights, "/tmp/yolov8n.pt")
-    os.chdir("/tmp")
-    weights = YOLO("/tmp/yolov8n.pt").export(format="openvino", dynamic=True, verbose=False)
-model = YOLO(weights, task="detect")
-for path in paths * 2:
-    model.predict(path, verbose=False)
-print("ready", flush=True)
-for line in sys.stdin:
-    seconds, count, start = float(line), 0, time.perf_counter()
-    while time.perf_counter() - start < seconds:
-        model.predict(paths[count % len(paths)], verbose=False)
-        count += 1
-    print(json.dumps([count, time.perf_counter() - start]), flush=True)
+model = YOLO("/models/yolov8n.pt")
+for branch in model.model.model[-1].cv3:
+    branch[-1].bias.data += 1.0
+model.save("/out/other.pt")
+"""
+# A network in its size, of random weights: it costs the same, and nothing is fetched.
+RANDOM = """
+import sys
+from ultralytics import YOLO
+YOLO(sys.argv[1]).save("/out/larger.pt")
 """
 
-
-def docker(*arguments: str) -> list[str]:
-    return ["docker", *arguments]
+Way = Callable[[float], Figures]
 
 
-class Backend:
-    """The service on the port ``port`` of loopback."""
+@dataclass
+class Part:
+    """What a part of the report says. ``targets``: what must hold, and whether it does."""
 
-    def __init__(self, port: int, urls: list[str]) -> None:
-        self._port = port
-        self._urls = itertools.cycle(urls)
-        self._lock = threading.Lock()
-        both = base64.b64encode(f"bench:{PASSWORD}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {both}", "Content-Type": "application/json"}
+    title: str
+    ran: str = ""
+    figures: dict[str, Figures] = field(default_factory=dict)
+    rounds: list[dict[str, Figures]] = field(default_factory=list)
+    targets: dict[str, bool] = field(default_factory=dict)
+    theirs: tuple[str, ...] = ()
+    """The ways that are not the backend's."""
 
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=100)
 
-    def get(self, path: str) -> Any:
-        connection = self.connect()
-        connection.request("GET", path, headers=self._headers)
-        with contextlib.closing(connection):
-            answer = connection.getresponse()
-            return json.loads(answer.read()) if answer.status == 200 else None
-
-    def predict(self, connection: http.client.HTTPConnection, tasks: int) -> None:
-        with self._lock:
-            urls = [next(self._urls) for _ in range(tasks)]
-        body = {"tasks": [{"data": {"image": url}} for url in urls], "label_config": CONFIG}
-        connection.request("POST", "/predict", json.dumps(body), self._headers)
-        answer = connection.getresponse()
-        found = json.loads(answer.read())
-        if answer.status != 200 or any(result["score"] is None for result in found["results"]):
-            raise SystemExit(f"the backend answered {answer.status}: {str(found)[:500]}")
-
-    def run(self, clients: int, tasks: int, seconds: float) -> dict[str, float]:
-        """Images a second and milliseconds an answer, asked by so many clients at a time."""
-        until = time.perf_counter() + seconds
-
-        def client(_: int) -> list[float]:
-            took = []
-            with contextlib.closing(self.connect()) as connection:
-                while (start := time.perf_counter()) < until:
-                    self.predict(connection, tasks)
-                    took.append(time.perf_counter() - start)
-            return took
-
-        start = time.perf_counter()
-        with ThreadPoolExecutor(clients) as pool:
-            took = [t for found in pool.map(client, range(clients)) for t in found]
-        passed = time.perf_counter() - start
-        return {
-            "images_per_second": len(took) * tasks / passed,
-            "ms": statistics.fmean(took) * 1000,  # a mean, as the loop has
+def turns(ways: dict[str, Way], options: argparse.Namespace, part: Part) -> None:
+    """Runs ``ways`` in turn, so many rounds; ``part`` gets every round, and the medians."""
+    for number in range(options.rounds):
+        part.rounds.append({name: way(options.seconds) for name, way in ways.items()})
+        print(f"{part.title}: round {number + 1} of {options.rounds}", file=sys.stderr)
+    part.figures = {
+        name: {
+            unit: statistics.median(found[name][unit] for found in part.rounds) for unit in figures
         }
+        for name, figures in part.rounds[0].items()
+    }
 
 
-@contextlib.contextmanager
-def bare_loop(image: str, arguments: list[str], kind: str, paths: list[str]) -> Iterator[Any]:
-    """Yields what runs the loop for so many seconds."""
-    command = docker("run", "--rm", "-i", *arguments, image, "python3", "-c", LOOP, kind, *paths)
-    process = subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+def ratio(part: Part, one: str, other: str) -> float:
+    """How many times as fast ``one`` is as ``other``: the median of what the rounds say."""
+    return statistics.median(
+        found[one]["images_per_second"] / found[other]["images_per_second"] for found in part.rounds
     )
-    assert process.stdin is not None and process.stdout is not None
-    into, out = process.stdin, process.stdout
-
-    def run(seconds: float) -> dict[str, float]:
-        into.write(f"{seconds}\n")
-        into.flush()
-        count, passed = json.loads(out.readline())
-        return {"images_per_second": count / passed, "ms": passed / count * 1000}
-
-    try:
-        for line in out:
-            if line.strip() == "ready":
-                break
-        else:
-            raise SystemExit(f"the bare loop ({kind}) did not start in {image}")
-        yield run
-    finally:
-        into.close()
-        process.wait()
 
 
-@contextlib.contextmanager
-def backend(
-    image: str, arguments: list[str], environ: list[str], urls: list[str]
-) -> Iterator[Backend]:
-    variables = [
-        "LABEL_STUDIO_API_KEY=",
-        "BASIC_AUTH_USER=bench",
-        f"BASIC_AUTH_PASS={PASSWORD}",
-        "LOG_LEVEL=WARNING",
-        *environ,
+def speed(stage: Stage) -> Part:
+    options = stage.options
+    bare, each = "bare loop", "weights loaded in each request"
+    part = Part("yolov8n on the processor", theirs=(bare, each))
+    with (
+        backend(stage.place(), stage.environ, stage.urls) as service,
+        backend(
+            stage.place(), [*stage.environ, "MODEL_CLASS=torch_each:TorchEach"], stage.urls
+        ) as seed,
+        loop(stage.place(), options.loop, f"/models/{WEIGHTS}", "cpu", stage.paths) as run,
+    ):
+        ways: dict[str, Way] = {
+            bare: run,
+            "8 clients, 1 task": lambda seconds: service.run(8, 1, seconds),
+            "1 client, 8 tasks": lambda seconds: service.run(1, 8, seconds),
+            "1 client, 1 task": lambda seconds: service.run(1, 1, seconds),
+            each: lambda seconds: seed.run(8, 1, seconds),
+        }
+        service.settle(options.expect, SETTLE)
+        for way in ways.values():
+            way(1)
+        turns(ways, options, part)
+        part.ran = service.engine
+    extra = statistics.median(
+        found["1 client, 1 task"]["ms"] - found[bare]["ms"] for found in part.rounds
+    )
+    eight, together = (ratio(part, way, bare) for way in ("8 clients, 1 task", "1 client, 8 tasks"))
+    against = ratio(part, "8 clients, 1 task", each)
+    part.targets = {
+        f"8 clients: {eight:.2f} of the bare loop, at least 1.0": eight >= 1,
+        f"8 tasks in a request: {together:.2f} of the bare loop, at least 1.0": together >= 1,
+        f"1 client, 1 task: the bare loop's time and {extra:.1f} ms, at most 4": extra <= 4,
+        f"{against:.1f} times what loads its weights in each request, at least 2.5": against >= 2.5,
+    }
+    return part
+
+
+def batches(stage: Stage) -> Part:
+    options = stage.options
+    device = options.device or ("cuda" if has_gpu() else "cpu")
+    on_card = device != "cpu"
+    part = Part(f"{options.clients} clients, {options.tasks} tasks each, on {device}")
+    stage.make(RANDOM, "larger.pt", options.larger)
+    (stage.models / "models.yaml").write_text(
+        f"n: {{weights: {WEIGHTS}, conf: 0.25}}\nlarger: {{weights: larger.pt, conf: 0.25}}\n"
+    )
+    # The same engine as the loop's, so that what is compared is all around it.
+    settings = [*stage.environ, "ENGINE=torch", f"DEVICE={device}", "THREADS=32", "BATCH_SIZE=32"]
+    theirs, ratios = [], {}
+    place = stage.place(gpu=on_card)
+    with contextlib.ExitStack() as stack:
+        service = stack.enter_context(backend(place, settings, stage.urls))
+        ways: dict[str, Way] = {}
+        for name, weights in (("n", WEIGHTS), ("larger", "larger.pt")):
+            label = "yolov8n" if name == "n" else Path(options.larger).stem
+            run = stack.enter_context(
+                loop(place, "batches", f"/models/{weights}", device, stage.paths)
+            )
+            ways[f"{label}, predict of 32"] = run
+            ways[f"{label}, backend"] = lambda seconds, name=name: service.run(  # type: ignore[misc]
+                options.clients, options.tasks, seconds, name
+            )
+            theirs.append(f"{label}, predict of 32")
+        for way in ways.values():
+            way(1)
+        turns(ways, options, part)
+        part.ran = service.engine
+    part.theirs = tuple(theirs)
+    for name in theirs:
+        label = name.partition(",")[0]
+        ratios[label] = ratio(part, f"{label}, backend", name)
+    part.targets = {
+        f"{label}: {found:.2f} of predict on batches of 32, at least 0.9": found >= 0.9
+        for label, found in ratios.items()
+    }
+    return part
+
+
+def requests(stage: Stage) -> Part:
+    total = stage.options.requests
+    if total <= EARLY:
+        raise BenchError(f"--requests: found {total}, expected more than {EARLY}")
+    part = Part(f"{total} requests")
+    with backend(stage.place(), stage.environ, stage.urls) as service:
+        service.settle(stage.options.expect, SETTLE)
+        for name, count in ((f"after {EARLY}", EARLY), (f"after {total}", total - EARLY)):
+            ask_times(service, count)
+            time.sleep(QUIET)
+            part.figures[name] = service.look()
+            print(f"{name} requests: {part.figures[name]}", file=sys.stderr)
+        part.ran = service.engine
+    early, late = part.figures.values()
+    grown = late["megabytes"] / early["megabytes"] - 1
+    part.targets = {
+        f"memory: {100 * grown:+.1f} %, at most +3": grown <= 0.03,
+        f"threads: {late['threads']:g} after {early['threads']:g}": late["threads"]
+        <= early["threads"],
+        f"open files: {late['files']:g} after {early['files']:g}": late["files"] <= early["files"],
+    }
+    return part
+
+
+def ask_times(service: Backend, count: int) -> None:
+    """Asks ``count`` times for one image, 8 clients at a time."""
+    left, lock = iter(range(count)), threading.Lock()
+
+    def client(connection: http.client.HTTPConnection) -> None:
+        while True:
+            with lock:
+                if next(left, None) is None:
+                    return
+            service.ask(connection, service.urls_of(1))
+
+    service.clients(8, client)
+
+
+def swap(stage: Stage) -> Part:
+    """Replaces the weights under load; see the top of the file."""
+    times = stage.options.swaps
+    part = Part(f"weights replaced {times} times under load")
+    stage.make(OTHER, "other.pt")
+    kinds = [(stage.models / file).read_bytes() for file in (WEIGHTS, "other.pt")]
+    target = stage.models / "swapped.pt"
+    put(target, kinds[0])
+    (stage.models / "models.yaml").write_text("swapped: {weights: swapped.pt, conf: 0.25}\n")
+    settings = [*stage.environ, "MODEL_POLL_SECONDS=0.5"]
+    answers: list[tuple[str, str, list[float]]] = []
+    with backend(stage.place(), settings, stage.urls) as service:
+        known: dict[str, dict[str, list[float]]] = {}
+        for content in kinds:  # what each answers when nothing else goes on, its export made
+            before = version(service)
+            put(target, content)
+            if content is not kinds[0]:
+                wait_for(lambda before=before: version(service) != before)  # type: ignore[misc]
+            service.settle(stage.options.expect, SETTLE)
+            with contextlib.closing(service.connect()) as connection:
+                known[version(service)] = {
+                    url: scores(service.ask(connection, [url])[0]) for url in service.urls
+                }
+        done = threading.Event()
+
+        def client(connection: http.client.HTTPConnection) -> None:
+            while not done.is_set():
+                (url,) = service.urls_of(1)
+                (answer,) = service.ask(connection, [url])
+                answers.append((url, answer["model_version"], scores(answer)))
+
+        def change() -> None:
+            try:
+                for number in range(times):
+                    before = version(service)
+                    put(target, kinds[number % 2])
+                    wait_for(lambda before=before: version(service) != before)  # type: ignore[misc]
+                    time.sleep(1)
+            finally:
+                done.set()
+
+        changing = threading.Thread(target=change)
+        changing.start()
+        service.clients(8, client)
+        changing.join()
+        part.ran = service.engine
+    wrong = [answer for answer in answers if not of_its_version(*answer, known)]
+    seen = {name: sum(found == name for _, found, _ in answers) for name in known}
+    part.figures = {name: {"answers": count} for name, count in seen.items()}
+    part.targets = {
+        # One that fails ends the run with what the backend said.
+        f"{len(answers)} requests, none failed": True,
+        f"answers of both weights: {list(seen.values())}": min(seen.values()) > 0,
+        f"{len(wrong)} answers whose boxes and version disagree": not wrong,
+    }
+    return part
+
+
+def scores(answer: dict[str, Any]) -> list[float]:
+    return sorted((region["score"] for region in answer["result"]), reverse=True)
+
+
+def of_its_version(
+    url: str, name: str, found: Sequence[float], known: dict[str, dict[str, list[float]]]
+) -> bool:
+    """Whether ``found`` are the scores that the version ``name`` gives, and nobody else's. After a
+    swap torch may answer first, whose scores are up to 0.02 away."""
+
+    def away(wanted: Sequence[float]) -> float:
+        if len(wanted) != len(found):
+            return 1.0
+        return max((abs(a - b) for a, b in zip(wanted, found, strict=True)), default=0.0)
+
+    others = [of[url] for other, of in known.items() if other != name]
+    return (
+        name in known
+        and away(known[name][url]) < 0.03
+        and all(away(other) > 0.03 for other in others)
+    )
+
+
+def version(service: Backend) -> str:
+    found = service.get("/versions") or {}
+    return str((found.get("versions") or [""])[0])
+
+
+def wait_for(holds: Callable[[], bool], seconds: float = 120) -> None:
+    until = time.monotonic() + seconds
+    while not holds():
+        if time.monotonic() > until:
+            raise BenchError("new weights were not taken")
+        time.sleep(0.1)
+
+
+class Stage:
+    """The folders that containers get: a copy of the demo's model, which may be changed."""
+
+    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
+        self.options = options
+        self.models = folder / "models"
+        self.models.mkdir()
+        self.models.chmod(0o755)
+        shutil.copyfile(options.models / WEIGHTS, self.models / WEIGHTS)
+        shutil.copyfile(HERE / "torch_each.py", self.models / "torch_each.py")
+        (self.models / "models.yaml").write_text(f"coco: {{weights: {WEIGHTS}, conf: 0.25}}\n")
+        photos = sorted((options.datasets / "demo").glob("*.jpg"))
+        self.paths = [f"/datasets/demo/{photo.name}" for photo in photos]
+        self.urls = [f"/data/local-files/?d=demo/{photo.name}" for photo in photos]
+        self.environ = [f"MODEL_POLL_SECONDS={0 if 'swap' not in options.parts else 2}"]
+        self.environ += options.env
+
+    def place(self, gpu: bool = False) -> Place:
+        options = self.options
+        arguments = [
+            *("-v", f"{options.datasets.resolve()}:/datasets:ro"),
+            *("-v", f"{self.models}:/models:ro"),
+            *("--pids-limit", "512"),
+            *([] if gpu else [f"--cpuset-cpus={options.cpus}"]),
+            *(["--device", "nvidia.com/gpu=all"] if gpu else []),
+        ]
+        if options.source:
+            arguments += ["-v", f"{options.source.resolve()}:/app/ls_yolo:ro"]
+        return Place(options.image, arguments)
+
+    def make(self, code: str, name: str, *words: str) -> None:
+        """Puts the weights ``name`` that ``code`` makes in the models folder."""
+        with tempfile.TemporaryDirectory(dir=self.models.parent) as out:
+            Path(out).chmod(0o777)
+            docker("run", "--rm", "-v", f"{self.models}:/models:ro", "-v", f"{out}:/out",
+                   self.options.image, "python3", "-c", code, *words)  # fmt: skip
+            put(self.models / name, (Path(out) / name).read_bytes())
+
+
+def has_gpu() -> bool:
+    """Whether containers can get an NVIDIA card here, by its CDI name."""
+    if not shutil.which("nvidia-smi"):
+        return False
+    return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
+
+
+def table(part: Part) -> str:
+    lines = [f"{part.title}: {part.ran}"] if part.ran else [part.title]
+    units = list(next(iter(part.figures.values()), {}))
+    lines.append(f"  {'':32}" + "".join(f"{unit.replace('_', ' '):>20}" for unit in units))
+    for name, figures in part.figures.items():
+        lines.append(f"  {name:32}" + "".join(f"{figures[unit]:20.1f}" for unit in units))
+    lines += [f"  {'reached' if ok else 'MISSED ':8} {text}" for text, ok in part.targets.items()]
+    return "\n".join(lines)
+
+
+def picture(parts: Sequence[Part]) -> str | None:
+    """The bars of what was measured in images a second."""
+    found = [
+        bars.Bar(name, figures["images_per_second"], name not in part.theirs)
+        for part in parts
+        for name, figures in part.figures.items()
+        if "images_per_second" in figures
     ]
-    command = docker("run", "-d", "-p", "127.0.0.1::9090", *arguments)
-    command += [part for variable in variables for part in ("-e", variable)]
-    name = subprocess.check_output([*command, image], text=True).strip()
-    try:
-        port = subprocess.check_output(docker("port", name, "9090/tcp"), text=True)
-        service = Backend(int(port.split()[0].rpartition(":")[2]), urls)
-        state = docker("inspect", "-f", "{{.State.Running}}", name)
-        for _ in range(600):
-            with contextlib.suppress(OSError, http.client.HTTPException):
-                if service.get("/readyz"):
-                    break
-            if subprocess.check_output(state, text=True).strip() != "true":
-                break
-            time.sleep(0.5)
-        if not service.get("/readyz"):
-            raise OSError("/readyz is no")
-        yield service
-    except (OSError, http.client.HTTPException, subprocess.CalledProcessError) as error:
-        subprocess.run(docker("logs", "--tail", "30", name), check=False)
-        raise SystemExit(f"the backend does not answer: {error}") from error
-    finally:
-        subprocess.run(docker("rm", "-f", name), check=False, stdout=subprocess.DEVNULL)
+    titles = [p.title for p in parts if p.rounds]
+    return bars.svg("; ".join(titles), "images a second", found) if found else None
 
 
-def engine(service: Backend) -> str:
-    """What runs the model by now, as /metrics or /readyz tells it; empty: neither does."""
-    found = service.get("/readyz") or {}
-    return ", ".join(str(row.get("engine", "")) for row in found.get("models", []))
+def processor() -> str:
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+PARTS = {"speed": speed, "batches": batches, "requests": requests, "swap": swap}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="make bench", description=__doc__.split("\n")[0])
+    parser = argparse.ArgumentParser(
+        prog="make bench ARGS=...",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join(PARTS))
     parser.add_argument("--seconds", type=float, default=4, help="of each way, each round")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--swaps", type=int, default=10)
+    parser.add_argument("--clients", type=int, default=16, help="of batches")
+    parser.add_argument("--tasks", type=int, default=8, help="of batches")
+    parser.add_argument("--device", default="", help="of batches: cuda, or cpu to try it without")
+    parser.add_argument("--larger", default=LARGER, help="of batches: a network of ultralytics")
     parser.add_argument("--cpus", default="0,1", help="cores of the service and of the loop")
     parser.add_argument("--image", default=f"ls-yolo/backend:{common.project_version()}")
     parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--datasets", type=Path, default=ROOT / "datasets")
     parser.add_argument("--source", type=Path, help="a folder with ls_yolo, instead of the image's")
     parser.add_argument("--loop", default="openvino", choices=("openvino", "torch"))
-    parser.add_argument("--settle", type=float, default=60, help="seconds to wait for an export")
+    parser.add_argument("--expect", default="openvino", help="the engine that must answer")
     parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE")
-    parser.add_argument("--json", type=Path)
+    parser.add_argument("--json", type=Path, default=ROOT / "artifacts" / "bench.json")
+    parser.add_argument("--svg", type=Path, default=ROOT / "artifacts" / "bench.svg")
     options = parser.parse_args()
-    photos = sorted((options.datasets / "demo").glob("*.jpg"))
-    if not photos or not (options.models / "yolov8n.pt").is_file():
-        parser.error("no demo photographs or no yolov8n.pt: python3 scripts/demo.py fetches them")
-    arguments = [
-        f"--cpuset-cpus={options.cpus}",
-        *("-v", f"{options.datasets.resolve()}:/datasets:ro"),
-        *("-v", f"{options.models.resolve()}:/models:ro"),
-    ]
-    if options.source:
-        arguments += ["-v", f"{options.source.resolve()}:/app/ls_yolo:ro"]
-    paths = [f"/datasets/demo/{photo.name}" for photo in photos]
-    urls = [f"/data/local-files/?d=demo/{photo.name}" for photo in photos]
-    with (
-        backend(options.image, arguments, options.env, urls) as service,
-        bare_loop(options.image, arguments, options.loop, paths) as loop,
-    ):
-        ways: dict[str, Callable[[float], dict[str, float]]] = {
-            "bare loop": loop,
-            "8 clients, 1 task": lambda seconds: service.run(8, 1, seconds),
-            "1 client, 8 tasks": lambda seconds: service.run(1, 8, seconds),
-            "1 client, 1 task": lambda seconds: service.run(1, 1, seconds),
-        }
-        until = time.monotonic() + options.settle
-        while time.monotonic() < until and "torch" in engine(service):
-            time.sleep(1)  # torch answers until the export is there
-        for way in list(ways.values())[1:]:
-            way(2)
-        rounds: list[dict[str, dict[str, float]]] = []
-        for number in range(options.rounds):
-            rounds.append({name: way(options.seconds) for name, way in ways.items()})
-            print(f"round {number + 1} of {options.rounds}", file=sys.stderr)
-        ran = engine(service)
-    figures = {
-        name: {
-            unit: statistics.median(found[name][unit] for found in rounds)
-            for unit in ("images_per_second", "ms")
-        }
-        for name in ways
+    if unknown := [part for part in options.parts if part not in PARTS]:
+        parser.error(f"found {unknown[0]!r}, expected {', '.join(PARTS)}")
+    options.parts = options.parts or ["speed", *(["batches"] if has_gpu() else [])]
+    photos = list((options.datasets / "demo").glob("*.jpg"))
+    if not photos or not (options.models / WEIGHTS).is_file():
+        parser.error(f"no demo photographs or no {WEIGHTS}: python3 scripts/demo.py fetches them")
+    found: list[Part] = []
+    for name in options.parts:
+        with tempfile.TemporaryDirectory(prefix="ls-yolo-bench-") as folder:
+            Path(folder).chmod(0o755)
+            found.append(PARTS[name](Stage(options, Path(folder))))
+        print(table(found[-1]), flush=True)
+    report = {
+        "image": options.image,
+        "processor": processor(),
+        "cpus": options.cpus,
+        "load_before": os.getloadavg(),
+        "parts": [asdict(part) for part in found],
     }
-    bare = figures["bare loop"]["images_per_second"]
-    print(
-        f"{options.image}, {ran or 'engine not told'}, cores {options.cpus}, {len(photos)} photos"
-    )
-    print(f"{'':20}{'images/s':>10}{'of bare':>9}{'ms an answer':>14}")
-    for name, found in figures.items():
-        rate = found["images_per_second"]
-        print(f"{name:20}{rate:10.1f}{rate / bare:9.2f}{found['ms']:14.1f}")
-    if options.json:
-        report = {"engine": ran, "cpus": options.cpus, "figures": figures, "rounds": rounds}
-        options.json.write_text(json.dumps(report, indent=2) + "\n")
-    return 0
+    options.json.parent.mkdir(parents=True, exist_ok=True)
+    options.json.write_text(json.dumps(report, indent=2) + "\n")
+    if drawn := picture(found):
+        options.svg.parent.mkdir(parents=True, exist_ok=True)
+        options.svg.write_text(drawn)
+    return 0 if all(ok for part in found for ok in part.targets.values()) else 1
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    try:
+        sys.exit(main())
+    except BenchError as error:
+        sys.exit(f"bench: {error}")
