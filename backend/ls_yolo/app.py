@@ -27,6 +27,7 @@ from ls_yolo.choices import Choices
 from ls_yolo.config import ConfigError
 from ls_yolo.engines import EngineError
 from ls_yolo.labels import LabelConfigError
+from ls_yolo.plot import Plotter
 from ls_yolo.predictor import ClientGone, Plan, PredictionError, Predictor
 from ls_yolo.registry import (
     ModelUnavailable,
@@ -122,6 +123,7 @@ def create_app() -> Flask:
         values["DECODE_THREADS"],
         Web(values["ALLOW_HTTP_IMAGES"], hosts),
         values["DECODE_REDUCED"],
+        Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None,
     )
     return build(
         predictor,

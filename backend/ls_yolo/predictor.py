@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ls_yolo import labels, media, metrics, selection
+from ls_yolo import labels, media, metrics, plot, selection
 from ls_yolo.batching import QueueFull, Released
 from ls_yolo.controls import CONTROLS, Region
 from ls_yolo.engines import Boxes, Image, Prepared
@@ -61,7 +61,8 @@ class Predictor:
     """Predicts tasks with the models of a registry.
 
     ``threads``: images decoded at a time. ``web`` fetches http(s) addresses; None: they are
-    refused. ``reduced``: large JPEGs are decoded near the size that the models need.
+    refused. ``reduced``: large JPEGs are decoded near the size that the models need. ``plotter``
+    saves what was predicted as pictures.
     """
 
     def __init__(
@@ -73,7 +74,9 @@ class Predictor:
         threads: int = 4,
         web: media.WebFetcher | None = None,
         reduced: bool = True,
+        plotter: plot.Plotter | None = None,
     ) -> None:
+        self._plotter = plotter
         self._web = web
         self._reduced = reduced
         self._threads = threads
@@ -187,7 +190,10 @@ class Predictor:
                     run = contextvars.copy_context().run
                     under_way.append(self._pool.submit(run, self._start, next_task, runs))
                 try:
-                    regions = _regions(_wait(under_way[0], gone), plan, gone)
+                    started = _wait(under_way[0], gone)
+                    regions = _regions(started, plan, gone)
+                    self._plot(task, started, regions, plan)
+                    del started  # with its images, where they are kept
                     answers.append(_prediction(regions, plan.version))
                     continue
                 except (ClientGone, QueueFull, Released):
@@ -211,6 +217,20 @@ class Predictor:
             raise PredictionError(f"no task could be predicted: {why}; the backend's log says more")
         return answers
 
+    def _plot(
+        self,
+        task: Mapping[str, Any],
+        started: _Started,
+        regions: Sequence[Region],
+        plan: Plan,
+    ) -> None:
+        if self._plotter is None:
+            return
+        names = {drawing.control.key: drawing.control.to_name for drawing in plan.drawings}
+        for key, image in started.images.items():
+            shown = [region for region in regions if region["to_name"] == names[key]]
+            self._plotter.save(task.get("id"), image, shown)
+
     @staticmethod
     def _failed(task: Mapping[str, Any], error: Exception, why: str, trace: bool = False) -> str:
         metrics.count_error(error)
@@ -219,6 +239,7 @@ class Predictor:
 
     def _start(self, task: Mapping[str, Any], runs: Sequence[_Run]) -> _Started:
         """Reads, decodes and queues a task's images; for the threads beside the models."""
+        started = _Started()
         ready: list[tuple[_Run, Prepared]] = []
         for key, of_key in itertools.groupby(runs, key=lambda run: run.key):
             with metrics.stage("fetch"):
@@ -229,11 +250,12 @@ class Predictor:
                     coming.enter_context(run.model.owner.expecting())
                 with metrics.stage("decode"):
                     image, size = self._decode(data, wanted)
+                    if self._plotter is not None:
+                        started.images[key] = image
                     ready += [
                         (run, run.model.owner.prepare(image, run.model.entry.imgsz, size))
                         for run in wanted
                     ]
-        started = _Started()
         try:
             for run, prepared in ready:
                 started.sizes[run.key] = (prepared.width, prepared.height)
@@ -275,10 +297,12 @@ class _Run:
 
 @dataclass
 class _Started:
-    """A task whose images are queued: width and height by key, boxes by key and model version."""
+    """A task whose images are queued: width and height by key, boxes by key and model version, and
+    the images by key where they are kept for pictures."""
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     boxes: dict[tuple[str, str], Future[Boxes]] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
 
     def cancel(self) -> None:
         for future in self.boxes.values():

@@ -521,6 +521,16 @@ SETTINGS: tuple[Setting, ...] = (
         maximum=64,
     ),
     Setting(
+        "DEBUG_PLOT",
+        "str",
+        "",
+        "Folder in the backend's container, such as /data/plots, where a picture of each "
+        "prediction is saved with its boxes; the newest 500 stay. Empty: none.",
+        ("backend",),
+        pattern=r"(/.*)?",
+        expected="a path that begins with a slash",
+    ),
+    Setting(
         "LOG_LEVEL",
         "str",
         "INFO",

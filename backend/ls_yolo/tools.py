@@ -206,44 +206,14 @@ def _target(folder: Path, path: Path, taken: set[str]) -> Path:
 
 
 def _save(image: Any, boxes: Sequence[Mapping[str, Any]], target: Path) -> str:
-    import cv2
+    from ls_yolo import plot
 
-    picture = image.copy()
-    width = max(1, round(max(picture.shape[:2]) / 400))
-    scale = max(0.4, max(picture.shape[:2]) / 1600)
-    for row in boxes:
-        left, top, right, bottom = (round(edge) for edge in row["box"])
-        colour = _colour(row["label"])
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, width)
-        # OpenCV draws no other letters than these.
-        text = row["label"].encode("ascii", "replace").decode() + f" {row['score']:.2f}"
-        (size, height), under = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
-        bottom_of_text = max(top, height + under)
-        cv2.rectangle(
-            picture,
-            (left, bottom_of_text - height - under),
-            (left + size, bottom_of_text),
-            colour,
-            cv2.FILLED,
-        )
-        place = (left, bottom_of_text - under // 2)
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), width)
-    good, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
-    assert good
+    data = plot.drawn(image, [(row["label"], row["score"], row["box"]) for row in boxes])
     try:
-        target.write_bytes(data.tobytes())
+        target.write_bytes(data)
     except OSError as error:
         raise ToolError(f"{target}: cannot be written: {error.strerror}") from None
     return str(target)
-
-
-def _colour(label: str) -> tuple[int, int, int]:
-    """A light colour (blue, green, red) that is the same for a label in every picture."""
-    import colorsys
-    import zlib
-
-    red, green, blue = colorsys.hsv_to_rgb(zlib.crc32(label.encode()) % 360 / 360, 0.6, 1.0)
-    return round(255 * blue), round(255 * green), round(255 * red)
 
 
 # ls-yolo models

@@ -51,12 +51,15 @@ def make(make_registry, write_weights, datasets):
         studio=None,
         web=None,
         reduced=True,
+        plotter=None,
         **options,
     ):
         write_weights("a.pt", {0: "person", 1: "car"}, **BOXES, **options.pop("weights", {}))
         write_weights("b.pt", {0: "head"}, boxes=[[0, 0, 50, 50, 0.8, 0]])
         models = make_registry(text, **options)
-        return Predictor(models, datasets, studio, "http://ls:8080", web=web, reduced=reduced)
+        return Predictor(
+            models, datasets, studio, "http://ls:8080", web=web, reduced=reduced, plotter=plotter
+        )
 
     return make
 
@@ -458,3 +461,29 @@ def test_a_model_that_was_replaced_since_the_plan_is_said_to_be(predictor, write
     predictor.registry.get("a").owner.release()
     with pytest.raises(Released):
         predictor.predict([{"data": {"image": write_image()}}], plan)
+
+
+# Pictures of what was predicted
+
+
+class Pictures:
+    """Keeps what it is to save."""
+
+    def __init__(self):
+        self.saved = []
+
+    def save(self, task, image, regions):
+        names = [region["value"]["rectanglelabels"][0] for region in regions]
+        self.saved.append((task, image.shape[1::-1], names))
+
+
+def test_each_prediction_is_handed_on_as_a_picture_with_its_own_boxes(make, write_image):
+    pictures = Pictures()
+    tasks = [
+        {"id": 7, "data": {"image": write_image("a.png", 200, 100)}},
+        {"id": 8, "data": {"image": "/data/local-files/?d=demo/missing.png"}},
+        {"id": 9, "data": {"image": write_image("b.png", 50, 60)}},
+    ]
+    predict(make(plotter=pictures), tasks)
+    assert [(task, size) for task, size, _ in pictures.saved] == [(7, (200, 100)), (9, (50, 60))]
+    assert "person" in pictures.saved[0][2]
