@@ -114,14 +114,13 @@ def create_app() -> Flask:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
     url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
     studio = Studio(url, key) if url and key else None
-    hosts = [host for host in values["HTTP_IMAGE_HOSTS"].split(",") if host.strip()]
     predictor = Predictor(
         models,
         Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
         studio,
         url,
         values["DECODE_THREADS"],
-        Web(values["ALLOW_HTTP_IMAGES"], hosts),
+        Web.read(values),
         values["DECODE_REDUCED"],
         Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None,
     )
@@ -160,6 +159,10 @@ def shell(user: str, password: str) -> Flask:
         answer.status_code = 401
         answer.headers["WWW-Authenticate"] = 'Basic realm="ls-yolo"'
         return answer
+
+    @app.get("/openapi.json")
+    def description() -> Any:
+        return jsonify(openapi.DOCUMENT)
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> tuple[Response, int]:
@@ -288,10 +291,6 @@ def build(
         if _action() == "START_TRAINING":
             return jsonify(error="training is not offered by this backend"), 501
         return jsonify(status="ignored")
-
-    @app.get("/openapi.json")
-    def description() -> Any:
-        return jsonify(openapi.DOCUMENT)
 
     app.register_blueprint(routes)
     app.register_blueprint(routes, url_prefix="/m/<models>", name="chosen")

@@ -70,7 +70,7 @@ class Backend:
         """
         return self._post(f"{self.address(models)}/{path}", body, 100)
 
-    def _post(self, url: str, body: dict[str, Any], timeout: float, missing: Any = None) -> Any:
+    def _post(self, url: str, body: dict[str, Any], timeout: float) -> Any:
         auth = (self.user, self.password) if self.password else None
         try:
             answer = httpx.post(url, json=body, auth=auth, timeout=timeout)
@@ -78,8 +78,6 @@ class Backend:
             raise ApplyError(
                 f"{url}: {type(error).__name__}: {error}; is the backend running?"
             ) from None
-        if answer.status_code == 404 and missing is not None:
-            return missing
         try:
             content = answer.json()
         except ValueError:
@@ -92,17 +90,16 @@ class Backend:
     def reload(self, timeout: float = 600) -> dict[str, str]:
         """Has the backend take models.yaml and weights as they are now.
 
-        Returns what is wrong with each model that could not be taken, by name. One that loads its
-        models itself (MODEL_CLASS) has nothing to take.
+        Returns what is wrong with each model that could not be taken, by name.
 
         Raises:
             ApplyError: the backend is not reached or refuses, models.yaml cannot be used, or a file
                 is still being copied.
         """
-        content = self._post(f"{self.url.rstrip('/')}/reload", {}, timeout, missing={})
+        content = self._post(f"{self.url.rstrip('/')}/reload", {}, timeout)
         if content.get("error"):
             raise ApplyError(f"{content['error']}; the backend's models are still those before")
-        return {row["name"]: row["error"] for row in content.get("models", []) if row["error"]}
+        return {row["name"]: row["error"] for row in content["models"] if row["error"]}
 
 
 def wait(url: str, timeout: float, say: Say) -> None:

@@ -13,6 +13,7 @@ import copy
 import functools
 import importlib
 import inspect
+import io
 import json
 import logging
 import math
@@ -27,7 +28,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import numpy as np
 import requests
@@ -35,17 +35,19 @@ from flask import Blueprint, Flask, jsonify, request
 from label_studio_sdk._extensions.label_studio_tools.core.label_config import parse_config
 from label_studio_sdk._extensions.label_studio_tools.core.utils import io as sdk_io
 from label_studio_sdk.label_interface.interface import LabelInterface
+from requests.adapters import BaseAdapter, HTTPAdapter
 from werkzeug.exceptions import BadRequest
 
 from ls_yolo import app as http
-from ls_yolo import metrics, selection
+from ls_yolo import metrics, selection, weights
 from ls_yolo.batching import QueueFull
 from ls_yolo.choices import Remembered
 from ls_yolo.config import nearest
 from ls_yolo.labels import LabelConfigError
-from ls_yolo.media import MediaError
+from ls_yolo.media import MAX_BYTES, MediaError
 from ls_yolo.predictor import ClientGone, PredictionError
 from ls_yolo.studio import Studio
+from ls_yolo.web import Web
 
 log = logging.getLogger(__name__)
 
@@ -233,16 +235,21 @@ def shared(cls: Any) -> Any:
 
 
 class _Session(requests.Session):
-    """What the SDK's ``get_local_path`` fetches with. It exchanges and refreshes a token for Label
-    Studio, where the SDK would send a Personal Access Token as it is, and waits for nobody long."""
+    """What the SDK's ``get_local_path`` fetches with. Label Studio gets a token that is exchanged
+    and refreshed, where the SDK would send a Personal Access Token as it is; all other addresses
+    are fetched by ``web``, within its limits. Nobody is waited for long."""
 
-    def __init__(self, studio: Studio | None) -> None:
+    def __init__(self, studio: Studio | None, web: Web) -> None:
         super().__init__()
         self._studio = studio
+        for scheme in ("http://", "https://"):
+            self.mount(scheme, _ByWeb(web))
+        if studio:
+            self.mount(studio.url + "/", HTTPAdapter())
 
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", FETCH_TIMEOUT)
-        if self._studio and _origin(str(url)) == _origin(self._studio.url):
+        if self._studio and str(url).startswith(self._studio.url + "/"):
             headers = self._studio.client._client_wrapper.get_headers()
             kwargs["headers"] = {
                 **(kwargs.get("headers") or {}),
@@ -251,28 +258,48 @@ class _Session(requests.Session):
         return super().request(method, url, *args, **kwargs)
 
 
-def _origin(url: str) -> tuple[str, str]:
-    parts = urlsplit(url)
-    return parts.scheme, parts.netloc
+class _ByWeb(BaseAdapter):
+    """Answers with what ``web`` fetches. Raises `MediaError` where it may not, or cannot."""
+
+    def __init__(self, web: Web) -> None:
+        super().__init__()
+        self._web = web
+
+    def send(self, request: Any, *args: Any, **kwargs: Any) -> requests.Response:
+        answer = requests.Response()
+        answer.status_code, answer.request, answer.url = 200, request, request.url
+        answer.raw = io.BytesIO(self._web.fetch(request.url, MAX_BYTES))
+        return answer
+
+    def close(self) -> None:
+        """There is nothing to close."""
 
 
 class Own:
     """One instance of the user's class, and what calls it, one call at a time.
 
-    ``files`` is the folder of the local files. ``studio`` is None without a token.
+    ``files`` is the folder of the local files. ``studio`` is None without a token. ``web`` fetches
+    what ``get_local_path`` is asked for at other addresses.
 
     Raises:
         ModelClassError: the class cannot be found or made.
     """
 
     def __init__(
-        self, spec: str, root: Path, files: Path, studio: Studio | None, wait: float = WAIT
+        self,
+        spec: str,
+        root: Path,
+        files: Path,
+        studio: Studio | None,
+        web: Web,
+        wait: float = WAIT,
     ) -> None:
         self._class = find(spec, root)
         self.name = self._class.__name__
         self._root = root
         self._files = files
         self._studio = studio
+        self._web = web
         self._wait = wait
         self._lock = threading.Lock()
         self._instance: Any = None
@@ -392,6 +419,7 @@ class Own:
             except QueueFull:
                 raise
             except (FileNotFoundError, MediaError) as error:
+                metrics.count_error(error)
                 why = f"no file: {error}"
                 log.warning("task %s: empty prediction: %s", task.get("id", "?"), why)
             except Exception as error:
@@ -554,7 +582,7 @@ class Own:
         """What ``get_local_path`` of the SDK may use: our folder of files, our token."""
         files: Any = sdk_io.local_files_resolver
         session: Any = sdk_io.http_session
-        with _Session(self._studio) as ours, files(self._local_file), session(ours):
+        with _Session(self._studio, self._web) as ours, files(self._local_file), session(ours):
             yield
         _prune(Path(cast(Any, sdk_io.get_cache_dir)()))
 
@@ -643,12 +671,14 @@ def create(values: Mapping[str, Any]) -> Flask:
     """
     url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
     studio = Studio(url, key) if url and key else None
+    weights.safe()  # the class is trusted, what it loads is not
     try:
         own = Own(
             values["MODEL_CLASS"],
             Path(values["MODEL_ROOT"]),
             Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
             studio,
+            Web.read(values),
         )
     except ModelClassError as error:
         print(error, file=sys.stderr, flush=True)
@@ -694,15 +724,21 @@ def build(
     def livez(models: str | None = None) -> Any:
         return jsonify(status="alive")
 
+    def status() -> dict[str, Any]:
+        row = {"name": own.name, "state": "ready", "version": own.initial, "error": ""}
+        return {"models": [row], "error": ""}
+
     @routes.get("/readyz")
     def readyz(models: str | None = None) -> Any:
         answer: dict[str, Any] = {"status": "ready", "loaded": 1, "failed": 0}
         if not password or http._authorized(user, password):
-            answer["models"] = [
-                {"name": own.name, "state": "ready", "version": own.initial, "error": ""}
-            ]
-            answer["error"] = ""
+            answer |= status()
         return jsonify(answer)
+
+    @routes.post("/reload")
+    def reload(models: str | None = None) -> Any:
+        # A changed class is taken by a new start, which `make up` makes.
+        return jsonify(status())
 
     @routes.post("/setup")
     def setup(models: str | None = None) -> Any:

@@ -42,6 +42,8 @@ ERRORS = {
     "408": _error("The body did not arrive in time."),
     "413": _error("The body is too large."),
     "415": _error("The body is not JSON."),
+    "429": _error("Too much waits already.")
+    | {"headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}},
     "503": _error("A model is not loaded, or Label Studio cannot be asked."),
 }
 
@@ -131,8 +133,20 @@ PATHS: dict[str, Any] = {
         "post": _operation(
             "predict",
             "Predictions for tasks",
-            _json(_object({"results": _list(PREDICTION)}), "One a task, in order."),
-            "400 401 404 408 413 503",
+            _json(
+                _object(
+                    {
+                        "results": _list(
+                            {
+                                "anyOf": [PREDICTION, _list(PREDICTION)],
+                                "description": "A list only with MODEL_CLASS",
+                            }
+                        )
+                    }
+                ),
+                "One a task, in order.",
+            ),
+            "400 401 404 408 413 429 503",
             requestBody=_body(
                 _object(
                     {
@@ -160,7 +174,7 @@ PATHS: dict[str, Any] = {
             "webhook",
             "What happens in Label Studio",
             _json(_object({"status": {"const": "ignored"}}), "Nothing was to be done."),
-            "401 408 413",
+            "400 401 408 413 429",
             requestBody=_body(_object({}, action=TEXT)),
         )
     },
@@ -173,7 +187,10 @@ PATHS: dict[str, Any] = {
         "post": _operation(
             "reload",
             "Takes changed models now",
-            _json({"type": "object"}, "What was found."),
+            _json(
+                _object({"error": TEXT, "models": _list({"type": "object"})}),
+                "What was found; with MODEL_CLASS, which takes changes at a start, what is there.",
+            ),
             "401",
         )
     },
@@ -187,11 +204,13 @@ PATHS: dict[str, Any] = {
     },
 }
 PATHS["/readyz"]["get"]["responses"]["503"] = _json(STATUS, "None can.")
-PATHS["/webhook"]["post"]["responses"]["501"] = _error("Training is not offered.")
-_predict = PATHS["/predict"]["post"]["responses"]
-_predict["429"] = _error("Too much waits already.") | {
-    "headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}
+PATHS["/webhook"]["post"]["responses"] |= {
+    "201": _json(
+        _object({"status": {"const": "ok"}, "result": TEXT}), "With MODEL_CLASS: fit() runs."
+    ),
+    "501": _error("Training is not offered."),
 }
+_predict = PATHS["/predict"]["post"]["responses"]
 _predict["500"] = _error("No task could be predicted, and not for the tasks' own fault.")
 _MODELS = {
     "name": "models",

@@ -7,7 +7,7 @@ import ipaddress
 import socket
 import ssl
 import time
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
 from urllib.parse import urljoin
@@ -78,6 +78,12 @@ class Web:
         self._resolve = resolve
         self._read_seconds = read_seconds
         self._total_seconds = total_seconds
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Web:
+        """As the settings say."""
+        hosts = [host for host in values["HTTP_IMAGE_HOSTS"].split(",") if host.strip()]
+        return cls(values["ALLOW_HTTP_IMAGES"], hosts)
 
     @cached_property
     def _tls(self) -> ssl.SSLContext:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import gc
 import json
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -166,3 +168,24 @@ def write_image(datasets: Path) -> Callable[..., str]:
         return f"/data/local-files/?d={name}"
 
     return write
+
+
+@pytest.fixture
+def loopback() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], ThreadingHTTPServer]]:
+    """Starts a server on 127.0.0.1 that answers as a handler does."""
+    running = []
+
+    def serve(handler: type[BaseHTTPRequestHandler]) -> ThreadingHTTPServer:
+        quiet = type("Quiet", (handler,), {"log_message": lambda *arguments: None})
+        server = ThreadingHTTPServer(("127.0.0.1", 0), quiet)
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        running.append((server, thread))
+        return server
+
+    yield serve
+    for server, thread in running:
+        server.shutdown()
+        thread.join()
+        server.server_close()

@@ -6,10 +6,11 @@ import base64
 import itertools
 import json
 import os
+import re
 import sys
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_yolo import custom
+from ls_yolo import custom, settings
 from ls_yolo.choices import Remembered
 from ls_yolo.custom import ModelClassError, Own
 from ls_yolo.studio import Studio
+from ls_yolo.web import Web
 
 CONFIG = """<View><Image name="image" value="$image"/>
 <RectangleLabels name="label" toName="image"><Label value="person"/></RectangleLabels></View>"""
@@ -97,12 +99,12 @@ def alone(monkeypatch, tmp_path):
 def own(tmp_path):
     """Makes an `Own` of the text of a model.py: ``own(text, name="NewModel")``."""
 
-    def make(text, name="NewModel", studio=None, wait=30.0, module=None):
+    def make(text, name="NewModel", studio=None, wait=30.0, module=None, web=None):
         module = module or f"model_{next(numbers)}"
         folder = tmp_path / "models"
         folder.mkdir(exist_ok=True)
         (folder / f"{module}.py").write_text(text)
-        return Own(f"{module}:{name}", folder, tmp_path / "datasets", studio, wait)
+        return Own(f"{module}:{name}", folder, tmp_path / "datasets", studio, web or Web(), wait)
 
     return make
 
@@ -464,7 +466,7 @@ def test_a_file_that_is_missing_or_outside_fails_its_task_alone(serve, tasks, tm
 
 
 @pytest.fixture
-def label_studio():
+def label_studio(loopback):
     """A Label Studio with one upload that takes the access token and no other."""
 
     def token(kind, left):
@@ -474,9 +476,6 @@ def label_studio():
     refresh, access = token("refresh", 9999), token("access", 300)
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
         def answer(self, status, body):
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
@@ -490,15 +489,15 @@ def label_studio():
 
         def do_GET(self):
             good = self.headers["Authorization"] == f"Bearer {access}"
-            self.answer(200 if good else 401, b"8")
+            elsewhere = re.search(r"/at-([0-9]+)\.txt$", self.path)
+            if good and elsewhere:
+                self.send_response(302)
+                self.send_header("Location", f"http://localhost:{elsewhere[1]}/")
+                self.end_headers()
+            else:
+                self.answer(200 if good else 401, b"8")
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}", refresh
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return f"http://127.0.0.1:{loopback(Handler).server_port}", refresh
 
 
 def test_an_upload_is_fetched_with_a_personal_access_token(serve, monkeypatch, label_studio):
@@ -510,6 +509,59 @@ def test_an_upload_is_fetched_with_a_personal_access_token(serve, monkeypatch, l
     set_up(client, extra_params={"0": "wheelhouse-person"})
     (found,) = ask(client, [{"id": 1, "data": {"image": "/data/upload/1/a.txt"}}])
     assert xs(found) == [8]
+
+
+class Pictures(BaseHTTPRequestHandler):
+    """What is no Label Studio: it says whether it was given a token."""
+
+    def do_GET(self):
+        body = b"9" if "Authorization" in self.headers else b"8"
+        self.send_response(200)
+        self.send_header("Content-Length", "1")
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_addresses_of_private_networks_are_not_fetched_for_a_class_either(serve, loopback):
+    url = f"http://127.0.0.1:{loopback(Pictures).server_port}/a.txt"
+    task = {"id": 1, "data": {"image": url}}
+    client, _ = serve(MANY_MODELS)
+    set_up(client, extra_params={"0": "wheelhouse-person"})
+    (found,) = ask(client, [task])
+    assert found["result"] == []
+    assert "no public address" in found["error"]
+    client, _ = serve(MANY_MODELS, web=Web(hosts=["127.0.0.1"]))
+    set_up(client, extra_params={"0": "wheelhouse-person"})
+    (found,) = ask(client, [task])
+    assert xs(found) == [8]
+
+
+def test_label_studio_may_send_a_class_elsewhere_without_the_token(
+    serve, monkeypatch, loopback, label_studio
+):
+    url, key = label_studio
+    monkeypatch.setenv("LABEL_STUDIO_URL", url)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", key)
+    upload = f"/data/upload/1/at-{loopback(Pictures).server_port}.txt"
+    client, _ = serve(MANY_MODELS, studio=Studio(url, key), web=Web(hosts=["localhost"]))
+    set_up(client, extra_params={"0": "wheelhouse-person"})
+    (found,) = ask(client, [{"id": 1, "data": {"image": upload}}])
+    assert xs(found) == [8]
+
+
+@pytest.mark.parametrize(("allowed", "flag"), [("", "1"), ("true", "0")])
+def test_weights_that_a_class_loads_are_untrusted_unless_that_is_allowed(
+    tmp_path, monkeypatch, allowed, flag
+):
+    """What ultralytics looks at when it is imported, which a model.py does in its first lines."""
+    monkeypatch.setenv("ULTRALYTICS_SAFE_LOAD", "")
+    monkeypatch.setenv("ALLOW_UNSAFE_WEIGHTS", allowed)
+    module = f"model_{next(numbers)}"
+    seen = "import os\nseen = os.environ['ULTRALYTICS_SAFE_LOAD']\n"
+    (tmp_path / f"{module}.py").write_text(seen + predictor("return []"))
+    environ = {"MODEL_CLASS": f"{module}:NewModel", "MODEL_ROOT": str(tmp_path)}
+    custom.create(settings.read("backend", environ))
+    assert sys.modules[module].seen == flag
 
 
 def test_what_was_fetched_is_kept_within_bounds(tmp_path):
@@ -673,7 +725,7 @@ def test_what_cannot_be_served_is_said_with_its_cure(tmp_path, spec, text, messa
     if text:
         (tmp_path / f"{module}.py").write_text(text)
     with pytest.raises(ModelClassError, match=message):
-        Own(f"{module}:{spec.partition(':')[2]}", tmp_path, tmp_path, None)
+        Own(f"{module}:{spec.partition(':')[2]}", tmp_path, tmp_path, None, Web())
 
 
 def test_a_class_that_reads_the_labels_when_it_is_made_is_made_with_the_first_request(

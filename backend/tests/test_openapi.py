@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 
 import pytest
 import schemathesis
@@ -15,9 +16,10 @@ from schemathesis.specs.openapi.checks import (
 )
 
 from ls_yolo import app as backend
-from ls_yolo import openapi
-from ls_yolo.choices import Choices
+from ls_yolo import custom, openapi
+from ls_yolo.choices import Choices, Remembered
 from ls_yolo.predictor import Predictor
+from ls_yolo.web import Web
 
 CHECKS = [
     not_a_server_error,
@@ -27,11 +29,41 @@ CHECKS = [
 ]
 
 
+MODEL_PY = """
+from label_studio_ml.model import LabelStudioMLBase
+
+class Described(LabelStudioMLBase):
+    def predict(self, tasks, context=None, **kwargs):
+        return [[{"result": []}] * 2 for _ in tasks]
+
+    def fit(self, event, data, **kwargs):
+        pass
+"""
+
+
 @pytest.fixture
-def app(make_registry, write_weights, datasets):
+def own(tmp_path, monkeypatch):
+    """The application that serves a class of the user's own."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", sys.path[:])
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path / "kept"))
+    monkeypatch.delitem(sys.modules, "described", raising=False)
+    (tmp_path / "described.py").write_text(MODEL_PY)
+    made = custom.Own("described:Described", tmp_path, tmp_path, None, Web(False))
+    return custom.build(made, Remembered(None, custom.parameters), "", "")
+
+
+@pytest.fixture
+def usual(make_registry, write_weights, datasets):
+    """The application that serves models.yaml."""
     write_weights("p.pt", {0: "person"}, boxes=[[20, 10, 120, 60, 0.9, 0]])
     predictor = Predictor(make_registry("person: {weights: p.pt}"), datasets, None, "http://ls")
     return backend.build(predictor, Choices(None), "", "")
+
+
+@pytest.fixture(params=["usual", "own"])
+def app(request):
+    return request.getfixturevalue(request.param)
 
 
 @pytest.fixture

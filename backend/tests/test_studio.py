@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote
 
 import jwt
@@ -29,7 +28,7 @@ class LabelStudio:
     ``good`` is the Authorization that it takes; ``answer``, where set, is its answer to everything.
     """
 
-    def __init__(self):
+    def __init__(self, loopback):
         self.good = {"Token legacy"}
         self.files = {"/data/upload/1/a.jpg": b"jpeg"}
         self.connections = []
@@ -39,9 +38,6 @@ class LabelStudio:
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args):
-                pass
-
             def reply(self, status, body, **headers):
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(body)))
@@ -72,23 +68,13 @@ class LabelStudio:
                 outer.good = {f"Bearer {access}"}
                 self.reply(200, json.dumps({"access": access}).encode())
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-
-    def close(self):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+        self.url = f"http://127.0.0.1:{loopback(Handler).server_port}"
 
 
 @pytest.fixture
-def label_studio(monkeypatch):
+def label_studio(monkeypatch, loopback):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    server = LabelStudio()
-    yield server
-    server.close()
+    return LabelStudio(loopback)
 
 
 def test_an_upload_is_fetched_with_an_api_token(label_studio):

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from types import SimpleNamespace
 
 import cv2
@@ -55,13 +54,10 @@ def coco(models_dir, engine_calls, write_weights, monkeypatch):
 
 
 @pytest.fixture
-def backend(monkeypatch):
+def backend(monkeypatch, loopback):
     """A running backend that says ``ROWS`` to who knows the password."""
 
     class Handler(BaseHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
         def do_GET(self):
             body = {"status": "ready", "loaded": 2, "failed": 0}
             if self.headers["Authorization"] == "Basic dXNlcjpzZWNyZXQ=":
@@ -72,14 +68,7 @@ def backend(monkeypatch):
             self.end_headers()
             self.wfile.write(data)
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    monkeypatch.setenv("BACKEND_URL", f"http://127.0.0.1:{server.server_port}")
-    yield server
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    monkeypatch.setenv("BACKEND_URL", f"http://127.0.0.1:{loopback(Handler).server_port}")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import ssl
 import subprocess
 import threading
 import time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from hypothesis import given
@@ -27,15 +27,12 @@ class Server:
     ``asked``: method, path and headers of each request.
     """
 
-    def __init__(self):
+    def __init__(self, loopback):
         self.asked = []
         self.pages = {"a.jpg": (200, {}, [b"jpeg"], 0)}
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
-            def log_message(self, *args):
-                pass
-
             def do_GET(self):
                 outer.asked.append((self.command, self.path, dict(self.headers)))
                 status, headers, pieces, pause = outer.pages.get(
@@ -52,24 +49,14 @@ class Server:
                 except OSError:
                     pass  # the client had enough
 
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.server.daemon_threads = True
+        self.server = loopback(Handler)
         self.port = self.server.server_port
         self.url = f"http://{HOST}:{self.port}"
-        self.thread = threading.Thread(target=self.server.serve_forever, args=(0.01,))
-        self.thread.start()
-
-    def close(self):
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
 
 
 @pytest.fixture
-def server():
-    server = Server()
-    yield server
-    server.close()
+def server(loopback):
+    return Server(loopback)
 
 
 def web(names=None, hosts=(HOST,), **more):
