@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import common
+import cuda
 from engine import Engine, find_engine, images_built
 
 OK, WARNING, INSTALLABLE, STOP = "ok", "warning", "missing", "stop"
@@ -532,6 +533,7 @@ def all_checks(ports: bool = True) -> list[Check]:
         check_memory(memory_gb(Path("/proc/meminfo").read_text()), float(minimums["memory_gb"])),
         *(check_ports(values, engine) if ports else []),
         check_gpu(found_gpus),
+        *(Check(*fault[:3], WARNING, fault[3]) for fault in cuda.faults(cuda.cards(), minimums)),
         *check_settings(to_look_at(values, common.settings(), given)),
         *check_names(written, common.settings()),
         *check_folders(values),

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import requests
 
+from common import minimums
 from conftest import DEMO, IMAGES, MODELS, ROOT, Stack, ask_inside, label_config
 
 pytestmark = pytest.mark.docker
@@ -69,6 +70,19 @@ def test_an_image_does_not_trust_the_private_authorities_of_the_host_that_built_
             ["grep", "-srlF", line, "/etc/ssl", "/usr/local", "/usr/share/ca-certificates"]
         )
         assert found.output.decode() == "", file
+
+
+def test_torch_is_compiled_for_the_cards_that_the_minimums_promise(stack: Stack) -> None:
+    script = "import torch; print(torch.version.cuda, torch._C._cuda_getArchFlags())"
+    output = stack.container("backend").exec_run(["python", "-c", script]).output.decode().split()
+    if output[0] == "None":
+        return  # torch for the CPU alone
+    lowest = min(int(arch.removeprefix("sm_")) for arch in output[1:])
+    needed = minimums()
+    assert (output[0], f"{lowest // 10}.{lowest % 10}") == (
+        needed["cuda"],
+        needed["gpu_capability"],
+    )
 
 
 @pytest.mark.parametrize("service", SERVICES)
