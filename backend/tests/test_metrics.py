@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import types
+from pathlib import Path
+from typing import get_args
 
 import pytest
 from flask import Flask, jsonify
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from ls_yolo import metrics
-from ls_yolo.media import MediaError
+from ls_yolo.media import Kind, MediaError
+
+PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
 
 def value(name, **labels):
@@ -166,7 +172,9 @@ def test_whatever_is_swapped_the_last_version_counts(swaps):
         metrics.forget_model(model)
 
 
-def test_gpu_memory_is_told_where_torch_uses_one(monkeypatch):
+@pytest.fixture
+def card(monkeypatch):
+    """A GPU that torch uses."""
     cuda = types.SimpleNamespace(
         is_initialized=lambda: True,
         device_count=lambda: 1,
@@ -175,6 +183,9 @@ def test_gpu_memory_is_told_where_torch_uses_one(monkeypatch):
         memory_reserved=lambda index: 2,
     )
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
+
+
+def test_gpu_memory_is_told_where_torch_uses_one(card):
     found = {
         kind: value("ls_yolo_gpu_memory_bytes", device="cuda:0", kind=kind)
         for kind in ("allocated", "reserved", "free", "total")
@@ -189,3 +200,27 @@ def test_gpu_memory_is_told_where_torch_uses_one(monkeypatch):
 def test_without_a_gpu_nothing_is_told_of_one(monkeypatch, torch):
     monkeypatch.setitem(sys.modules, "torch", torch)
     assert "ls_yolo_gpu_memory_bytes" not in {family.name for family in metrics.REGISTRY.collect()}
+
+
+def test_the_page_on_metrics_has_each_with_its_labels_and_its_kind(card):
+    own = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
+    made = {metric._name: metric._labelnames for metric in own}
+    there = []
+    for family in metrics.REGISTRY.collect():
+        if family.name.startswith("ls_yolo_"):
+            labels = ",".join(made.get(family.name) or family.samples[0].labels)
+            total = "_total" if family.type == "counter" else ""
+            there.append((f"{family.name}{total}{{{labels}}}", family.type))
+    rows = re.findall(r"^\| `(ls_yolo_\w+{[\w,]+})` \| (\w+) \|", PAGE, re.M)
+    assert sorted(rows) == sorted(there)
+
+
+def test_the_page_on_metrics_asks_for_nothing_that_is_not_there(card):
+    names = {family.name for family in metrics.REGISTRY.collect()}
+    asked = set(re.findall(r"\b(?:ls_yolo|process)_[a-z_]+[a-z]", PAGE))
+    known = {name + end for name in names for end in ("", "_total", "_bucket", "_sum", "_count")}
+    assert asked <= known
+    kinds = {f"media_{kind}" for kind in get_args(Kind)}
+    assert set(re.findall(r"\bmedia_[a-z_]+", PAGE)) == kinds
+    stages = re.search(r"stage_seconds\{stage\}.*", PAGE)[0]
+    assert all(f"`{stage}`" in stages for stage in get_args(metrics.Stage))
