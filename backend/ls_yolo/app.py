@@ -9,7 +9,7 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +51,8 @@ RELOAD_WITHIN = 60.0
 """Seconds that a request to reload waits for files that are still being written."""
 RETRY_AFTER = "1"
 """Seconds after which a client that was turned away may try again."""
+PROJECTS_TOLD = 1000
+"""Of how many projects it is kept what was said of their labels."""
 OPEN = frozenset({"health", "livez", "readyz"})
 """What is answered without authentication."""
 
@@ -129,9 +131,31 @@ def create_app() -> Flask:
         Choices(studio),
         values["BASIC_AUTH_USER"],
         values["BASIC_AUTH_PASS"],
-        # So that a thread is always free for what is answered at once, 429 included.
-        max(1, values["THREADS"] - 2),
+        Places(values["THREADS"]),
     )
+
+
+class Places:
+    """How many requests for predictions are worked for at a time: all but two of ``threads``, so
+    that one is always free for what is answered at once, 429 included."""
+
+    def __init__(self, threads: int) -> None:
+        self._most = max(1, threads - 2)
+        self._free = threading.BoundedSemaphore(self._most)
+
+    @contextlib.contextmanager
+    def taken(self) -> Iterator[None]:
+        """Takes a place, meanwhile.
+
+        Raises:
+            QueueFull: none is free.
+        """
+        if not self._free.acquire(blocking=False):
+            raise QueueFull(f"{self._most} requests for predictions run already; try again shortly")
+        try:
+            yield
+        finally:
+            self._free.release()
 
 
 def shell(user: str, password: str) -> Flask:
@@ -188,11 +212,10 @@ def shell(user: str, password: str) -> Flask:
 
 
 def build(
-    predictor: Predictor, choices: Choices, user: str, password: str, limit: int = 14
+    predictor: Predictor, choices: Choices, user: str, password: str, places: Places
 ) -> Flask:
-    """The application around its parts. An empty ``password``: no authentication. ``limit``: how
-    many requests for predictions are worked for at a time; more are turned away."""
-    places = threading.BoundedSemaphore(limit)
+    """The application around its parts. An empty ``password``: no authentication."""
+    told = _Told()
     app = shell(user, password)
     routes = Blueprint("backend", __name__)
 
@@ -246,22 +269,14 @@ def build(
             version = join_versions(predictor.registry.version(name) for name in names)
             return jsonify(model_version=version)
         found = plan(config, models, extra)
-        for control, reasons in found.unmapped.items():
-            for label, reason in reasons.items():
-                log.warning(
-                    "project %s: label %r of %r: %s", _project(body), label, control, reason
-                )
+        told.tell(_project(body), found.unmapped)
         return jsonify(model_version=found.version, unmapped=found.unmapped)
 
     @routes.post("/predict")
     def predict(models: str | None = None) -> Any:
         # Before the body is read: who sends it slowly takes a place, but never the last thread.
-        if not places.acquire(blocking=False):
-            raise QueueFull(f"{limit} requests for predictions run already; try again shortly")
-        try:
+        with places.taken():
             return _predict(models)
-        finally:
-            places.release()
 
     def _predict(models: str | None) -> Any:
         body = _body()
@@ -295,6 +310,24 @@ def build(
     app.register_blueprint(routes)
     app.register_blueprint(routes, url_prefix="/m/<models>", name="chosen")
     return app
+
+
+class _Told:
+    """What the log has of each project's labels: Label Studio asks again and again."""
+
+    def __init__(self) -> None:
+        self._last: dict[int | None, Mapping[str, Mapping[str, str]]] = {}
+
+    def tell(self, project: int | None, unmapped: Mapping[str, Mapping[str, str]]) -> None:
+        """Logs the labels that no class stands for, unless they were those the last time."""
+        if self._last.get(project, {}) == unmapped:
+            return
+        if len(self._last) >= PROJECTS_TOLD:
+            self._last.clear()
+        self._last[project] = unmapped
+        for control, reasons in unmapped.items():
+            for label, reason in reasons.items():
+                log.warning("project %s: label %r of %r: %s", project, label, control, reason)
 
 
 def _authorized(user: str, password: str) -> bool:

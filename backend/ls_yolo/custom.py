@@ -39,7 +39,7 @@ from requests.adapters import BaseAdapter, HTTPAdapter
 from werkzeug.exceptions import BadRequest
 
 from ls_yolo import app as http
-from ls_yolo import metrics, selection, weights
+from ls_yolo import logs, metrics, selection, weights
 from ls_yolo.batching import QueueFull
 from ls_yolo.choices import Remembered
 from ls_yolo.config import nearest
@@ -687,8 +687,7 @@ def create(values: Mapping[str, Any]) -> Flask:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the model")
     user, password = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
     said = Remembered(studio, parameters)
-    # So that a thread is always free for what is answered at once, 429 included.
-    return build(own, said, user, password, max(1, values["THREADS"] - 2))
+    return build(own, said, user, password, http.Places(values["THREADS"]))
 
 
 def build(
@@ -696,12 +695,11 @@ def build(
     said: Remembered[dict[str, Any]],
     user: str,
     password: str,
-    limit: int = 14,
+    places: http.Places,
 ) -> Flask:
     """The application around its parts; see `ls_yolo.app.build`. Names in the URL, ``/m/a+b``,
     count as ``extra_params`` ``{"0": "a", "1": "b"}``."""
     app = http.shell(user, password)
-    places = threading.BoundedSemaphore(limit)
     routes = Blueprint("backend", __name__)
 
     def call(body: Mapping[str, Any], config: Any, models: str | None) -> Call:
@@ -748,20 +746,17 @@ def build(
     @routes.post("/predict")
     def predict(models: str | None = None) -> Any:
         # Before the body is read: who sends it slowly takes a place, but never the last thread.
-        if not places.acquire(blocking=False):
-            raise QueueFull(f"{limit} requests for predictions run already; try again shortly")
-        try:
+        with places.taken():
             body = http._body()
             tasks, params = body.get("tasks"), body.get("params") or {}
             if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
                 raise BadRequest("tasks: expected a list of tasks, each a JSON object")
             if not isinstance(params, dict):
                 raise BadRequest("params: expected a JSON object")
+            logs.note(tasks=len(tasks))
             gone = http._gone(request.environ.get("gunicorn.socket"))
             asked = call(body, http._text(body, "label_config"), models)
             return jsonify(results=own.predict(tasks, asked, params, gone))
-        finally:
-            places.release()
 
     @routes.get("/versions")
     def versions(models: str | None = None) -> Any:

@@ -193,22 +193,6 @@ def read(path: Path, root: Path, threshold: float) -> dict[str, Entry]:
     return found
 
 
-def check(source: Source) -> None:
-    """Returns if the weights of at least one model are there.
-
-    Raises:
-        config.ConfigError: models.yaml cannot be used, or no weights are; one line a fault.
-    """
-    faults = []
-    for spec in source.specs().values():
-        try:
-            spec.entry()
-            return
-        except config.ConfigError as error:
-            faults.append(str(error))
-    raise config.ConfigError("\n".join(faults))
-
-
 def hash_file(path: Path) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:

@@ -42,15 +42,15 @@ logconfig_dict = {
 
 
 def on_starting(server: Any) -> None:
-    """Stops at a fault in models.yaml, saying where it is, before anything is loaded."""
+    """Stops at a fault in models.yaml, saying where it is. What is wrong with weights the worker
+    says, which reads them anyway."""
     if _values["MODEL_CLASS"]:
         return  # models.yaml is not asked
     from ls_yolo import config, entries
 
     try:
-        entries.check(
-            entries.Source(Path(_values["MODELS_CONFIG"]), Path(_values["MODEL_ROOT"]), 0.5)
-        )
+        root, threshold = Path(_values["MODEL_ROOT"]), _values["MODEL_SCORE_THRESHOLD"]
+        entries.Source(Path(_values["MODELS_CONFIG"]), root, threshold).specs()
     except config.ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(78)  # EX_CONFIG: starting again does not help

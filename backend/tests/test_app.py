@@ -71,7 +71,7 @@ def make(models, datasets, label_studio):
     def make(user="", password="", lifetime=30.0):
         predictor = Predictor(models, datasets, None, "http://label-studio:8080")
         return backend.build(
-            predictor, Choices(label_studio, lifetime), user, password
+            predictor, Choices(label_studio, lifetime), user, password, backend.Places(16)
         ).test_client()
 
     return make
@@ -243,7 +243,16 @@ def test_setup_without_a_configuration_answers_with_the_version(client):
 def test_setup_tells_the_labels_that_no_class_stands_for(client, caplog):
     answer = setup(client)
     assert answer.json["unmapped"] == {"label": {"head": "no class is called 'head'"}}
-    assert "label 'head' of 'label'" in caplog.text
+    assert "project 3: label 'head' of 'label'" in caplog.text
+
+
+def test_the_log_has_the_labels_of_a_project_once_until_they_change(client, caplog):
+    other = CONFIG.replace('"head"', '"hand"')
+    for config, lines in ((CONFIG, 1), (CONFIG, 1), (other, 2), (CONFIG, 3)):
+        setup(client, schema=config)
+        assert caplog.text.count("no class is called") == lines
+    setup(client, project="4.0")
+    assert caplog.text.count("no class is called") == 4
 
 
 def test_setup_does_no_model_work(client, engine_calls):

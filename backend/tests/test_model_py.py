@@ -20,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_yolo import custom, settings
+from ls_yolo.app import Places
 from ls_yolo.choices import Remembered
 from ls_yolo.custom import ModelClassError, Own
 from ls_yolo.studio import Studio
@@ -116,7 +117,7 @@ def serve(own):
     def make(text, password="", connections=None, **more):
         mine = own(text, **more)
         said = Remembered(connections, custom.parameters)
-        return custom.build(mine, said, "user", password).test_client(), mine
+        return custom.build(mine, said, "user", password, Places(16)).test_client(), mine
 
     return make
 
@@ -674,7 +675,7 @@ def test_requests_beyond_the_limit_are_turned_away_at_once(own, tasks):
             head="import threading\ngo = threading.Event()\n",
         )
     )
-    app = custom.build(mine, Remembered(None, custom.parameters), "", "", limit=1)
+    app = custom.build(mine, Remembered(None, custom.parameters), "", "", Places(3))
     wanted = tasks(1)
     first = threading.Thread(target=lambda: ask(app.test_client(), wanted))
     first.start()

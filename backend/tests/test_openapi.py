@@ -50,7 +50,7 @@ def own(tmp_path, monkeypatch):
     monkeypatch.delitem(sys.modules, "described", raising=False)
     (tmp_path / "described.py").write_text(MODEL_PY)
     made = custom.Own("described:Described", tmp_path, tmp_path, None, Web(False))
-    return custom.build(made, Remembered(None, custom.parameters), "", "")
+    return custom.build(made, Remembered(None, custom.parameters), "", "", backend.Places(16))
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def usual(make_registry, write_weights, datasets):
     """The application that serves models.yaml."""
     write_weights("p.pt", {0: "person"}, boxes=[[20, 10, 120, 60, 0.9, 0]])
     predictor = Predictor(make_registry("person: {weights: p.pt}"), datasets, None, "http://ls")
-    return backend.build(predictor, Choices(None), "", "")
+    return backend.build(predictor, Choices(None), "", "", backend.Places(16))
 
 
 @pytest.fixture(params=["usual", "own"])

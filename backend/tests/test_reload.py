@@ -242,7 +242,13 @@ def test_swaps_under_load_fail_no_request_and_every_answer_is_of_its_version(
         text = json.dumps({"names": {0: "person"}, **content(left)})
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         lefts[dataclasses.replace(entry, sha256=sha256).version] = left
-    app = backend.build(Predictor(models, datasets, None, "http://ls:8080"), Choices(None), "", "")
+    app = backend.build(
+        Predictor(models, datasets, None, "http://ls:8080"),
+        Choices(None),
+        "",
+        "",
+        backend.Places(16),
+    )
     body = {
         "tasks": [{"id": i, "data": {"image": write_image()}} for i in range(3)],
         "label_config": CONFIG,
@@ -684,7 +690,9 @@ def client(models_dir, make_registry, write_weights, datasets):
     (models_dir / "b.pt").write_text("{")
     found = make_registry("a: {weights: a.pt}\nb: {weights: b.pt}", poll=POLL)
     predictor = Predictor(found, datasets, None, "http://ls:8080")
-    return backend.build(predictor, Choices(None), "user", "password").test_client()
+    return backend.build(
+        predictor, Choices(None), "user", "password", backend.Places(16)
+    ).test_client()
 
 
 AUTH = {"auth": ("user", "password")}
