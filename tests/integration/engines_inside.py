@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import time
@@ -19,7 +20,7 @@ from ultralytics import YOLO
 from ultralytics.data.augment import LetterBox
 
 from ls_yolo import engines
-from ls_yolo.engines import Boxes, Engine, export, letterbox, suppress
+from ls_yolo.engines import Boxes, Engine, Precision, export, int8, letterbox, suppress
 from ls_yolo.engines.switch import Switching
 from ls_yolo.engines.torch import TorchEngine
 
@@ -82,12 +83,16 @@ def direct(images: dict[str, Any]) -> dict[str, list[Any]]:
     return answers
 
 
-def load(cache: str) -> tuple[Engine, dict[str, Any]]:
+def load(
+    cache: str, precision: Precision = "auto", photos: Path | None = None
+) -> tuple[Engine, dict[str, Any]]:
     """An engine as the backend loads it, and how that went."""
     lines = Lines()
     logging.getLogger().addHandler(lines)
     begin = time.monotonic()
-    engine = engines.load(WEIGHTS, "cpu", export.hash_file(WEIGHTS), Path(cache), "auto", None)
+    engine = engines.load(
+        WEIGHTS, "cpu", export.hash_file(WEIGHTS), Path(cache), "auto", None, precision, photos
+    )
     told: dict[str, Any] = {"first": engine.description, "names": len(engine.names)}
     engine.warm_up()
     if isinstance(engine, Switching):
@@ -98,6 +103,36 @@ def load(cache: str) -> tuple[Engine, dict[str, Any]]:
     logging.getLogger().removeHandler(lines)
     told["log"] = lines.lines
     return engine, told
+
+
+def photographs(folder: Path, images: dict[str, Any]) -> Path:
+    """A folder of 120 photographs: parts of ``images``, some of them mirrored, some darker."""
+    random = np.random.default_rng(0)
+    folder.mkdir()
+    for number in range(120):
+        image = list(images.values())[number % len(images)]
+        height, width = (round(side * random.uniform(0.8, 1)) for side in image.shape[:2])
+        part = image[:height, -width:][:, :: 1 if number % 2 else -1]
+        darker = (part * random.uniform(0.6, 1)).astype(np.uint8)
+        assert cv2.imwrite(str(folder / f"{number}.jpg"), darker)
+    return folder
+
+
+def eight_bits(images: dict[str, Any]) -> dict[str, Any]:
+    """Models in eight bits: one that is taken, one that is refused, one of too few photographs."""
+    answer: dict[str, Any] = {}
+    _, answer["too few"] = load("/tmp/cache", "int8", Path("/images"))
+    one, other = (photographs(Path(f"/tmp/{name}"), images) for name in ("one", "other"))
+    _, answer["made"] = load("/tmp/cache", "int8", one)
+    # What becomes of the first is the processor's business; the second is to end in the other way.
+    taken = "int8 (" in answer["made"]["then"]
+    int8.LOSS = 0.0 if taken else 1.0
+    with contextlib.suppress(int8.Refused):
+        int8.make(Path("/tmp/cache/openvino"), export.hash_file(WEIGHTS), None, other)
+    engine, answer["taken"] = load("/tmp/cache", "int8", one if taken else other)
+    answer["boxes"] = predict(engine, images)
+    _, answer["refused"] = load("/tmp/cache", "int8", other if taken else one)
+    return answer
 
 
 def shapes() -> list[Any]:
@@ -149,6 +184,9 @@ def main() -> None:
     model.write_bytes(model.read_bytes()[: 1 << 20])
     _, answer["damaged cache"] = load("/tmp/cache")
     _, answer["after the repair"] = load("/tmp/cache")
+    answer["eight bits"] = eight_bits(images)
+    engine, answer["in full"] = load("/tmp/cache", "f32")
+    answer["openvino, f32"] = predict(engine, images)
     _, answer["full disk"] = load("/small")
     answer["left on the full disk"] = [path.name for path in Path("/small/openvino").iterdir()]
     _, answer["read-only"] = load("/fixed")

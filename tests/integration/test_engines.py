@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 PAIRS = [
     ("torch", "direct"),
     ("openvino", "torch"),
+    ("openvino, f32", "torch"),
     ("openvino, 32 together", "openvino"),
     ("torch, 32 together", "torch"),
 ]
@@ -76,6 +77,47 @@ def test_engines_agree(inside: Any, one: str, other: str) -> None:
                 assert found is not None, (name, first, row)
                 assert overlap(row[2], found[2]) >= 0.95, (name, first, row, found)
                 assert abs(row[1] - found[1]) <= 0.02, (name, first, row, found)
+
+
+def test_in_full_precision_scores_are_those_of_torch_to_the_third_digit(inside: Any) -> None:
+    assert ", f32, " in inside["in full"]["then"]
+    for name, wanted in inside["torch"].items():
+        for row in wanted:
+            found = best(row, inside["openvino, f32"][name])
+            assert found is not None
+            assert abs(row[1] - found[1]) <= 0.001, (name, row, found)
+
+
+def test_a_model_in_eight_bits_takes_over_and_is_found_at_the_next_start(inside: Any) -> None:
+    taken = inside["eight bits"]["taken"]
+    assert ", int8 (mAP " in taken["first"]
+    assert taken["log"] == []
+    seen = inside["eight bits"]["boxes"]
+    for name, rows in inside["openvino"].items():
+        for row in rows:
+            if row[1] < 0.5:
+                continue
+            found = best(row, seen[name])
+            assert found is not None, (name, row)
+            assert overlap(row[2], found[2]) >= 0.8, (name, row, found)
+
+
+def test_a_model_in_eight_bits_that_loses_more_than_a_point_is_refused_once(inside: Any) -> None:
+    refused = inside["eight bits"]["refused"]
+    assert refused["first"].startswith("openvino")
+    assert "int8 (" not in refused["then"]
+    assert "; no int8: the mean average precision falls by" in refused["then"]
+    (line,) = refused["log"]
+    assert "PRECISION=auto" in line
+    assert refused["boxes"] >= 4
+
+
+def test_too_few_photographs_are_no_model_in_eight_bits(inside: Any) -> None:
+    few = inside["eight bits"]["too few"]
+    assert few["first"].startswith("openvino")
+    (line,) = few["log"]
+    assert "5 photographs that can be read, and at least 100 are needed" in line
+    assert "CALIBRATION_IMAGES" in line
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
