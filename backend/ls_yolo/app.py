@@ -47,6 +47,8 @@ WORKER_BOOT_ERROR = 3
 """What gunicorn takes a worker's exit with this code for: it cannot start at all."""
 MAX_BODY = 64 * 1024 * 1024
 """The largest request body, in bytes: 250 tasks with their annotations are far below it."""
+MAX_BUTTON = 1024 * 1024
+"""The largest body, in bytes, that is looked into before its sender has said the password."""
 RELOAD_WITHIN = 60.0
 """Seconds that a request to reload waits for files that are still being written."""
 RETRY_AFTER = "1"
@@ -174,8 +176,9 @@ def shell(user: str, password: str) -> Flask:
         if name in OPEN or not password or _authorized(user, password):
             return None
         # Label Studio sends no authentication with the webhooks of tasks and annotations, which ask
-        # for nothing here; an error would only fill its log. The body is not even read.
-        if name == "webhook" and "Authorization" not in request.headers:
+        # for nothing here; an error would only fill its log. With a button's it does, whose body is
+        # small: from strangers no other is read.
+        if name == "webhook" and "Authorization" not in request.headers and not _trains():
             return jsonify(status="ignored")
         answer = jsonify(
             error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env"
@@ -373,6 +376,12 @@ def _body() -> dict[str, Any]:
 def _action() -> str:
     body = _json()
     return str(body.get("action", "")) if isinstance(body, dict) else ""
+
+
+def _trains() -> bool:
+    """Whether the request, unless it is large, is what the button that starts training sends."""
+    small = (request.content_length or MAX_BODY) <= MAX_BUTTON
+    return small and _action() == "START_TRAINING"
 
 
 def _text(body: dict[str, Any], key: str) -> str:

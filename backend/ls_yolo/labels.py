@@ -132,20 +132,18 @@ def plain(name: str) -> str:
 def match(control: Control, names: Iterable[str]) -> Mapped:
     """Maps class ``names`` to the labels of ``control``.
 
-    A class maps to the label of the same name; else to one that lists it in ``predicted_values``;
-    else to one that is the same without case and separators.
+    A class maps to the label of the same name; else to one that is the same without case and
+    separators; else to one that lists it in ``predicted_values``, compared in the same two ways.
     """
     exact = {label.value: label.value for label in control.labels}
+    loose = {plain(label.value): label.value for label in reversed(control.labels)}
     listed = {name: label.value for label in control.labels for name in label.predicted_values}
-    loose = {
-        plain(name): label.value
-        for label in reversed(control.labels)
-        for name in (*label.predicted_values, label.value)
-    }
+    listed_loose = {plain(name): listed[name] for name in reversed(listed)}
     found: dict[str, str] = {}
     names = list(dict.fromkeys(names))
     for name in names:
-        label = exact.get(name) or listed.get(name) or loose.get(plain(name))
+        same = plain(name)
+        label = exact.get(name) or loose.get(same) or listed.get(name) or listed_loose.get(same)
         if label is not None:
             found[name] = label
     used = set(found.values())

@@ -144,11 +144,13 @@ def test_case_and_separators_do_not_matter(name):
     assert labels.match(control("Person"), [name]).labels == {name: "Person"}
 
 
-def test_an_exact_name_comes_before_predicted_values_and_those_before_a_loose_one():
+def test_an_exact_name_comes_before_a_loose_one_and_that_before_predicted_values():
     both = control(("adult", "person"), "person")
     assert labels.match(both, ["person"]).labels == {"person": "person"}
     listed = control("Person", ("adult", "person"))
-    assert labels.match(listed, ["person"]).labels == {"person": "adult"}
+    assert labels.match(listed, ["person"]).labels == {"person": "Person"}
+    twice = control(("child", "PERSON"), ("adult", "person"))
+    assert labels.match(twice, ["person"]).labels == {"person": "adult"}
     loose = control(("adult", "PERSON"))
     assert labels.match(loose, ["person"]).labels == {"person": "adult"}
 

@@ -612,8 +612,10 @@ def test_a_fit_that_fails_is_logged_and_the_next_one_runs(serve, caplog):
 def test_only_who_says_the_password_has_fit_called(serve):
     client, mine = serve(MANY_MODELS, password="secret")
     body = {"action": "START_TRAINING", "project": {"id": 1}}
-    # As Label Studio's webhooks of annotations come.
-    assert client.post("/webhook", json=body).json == {"status": "ignored"}
+    assert client.post("/webhook", json=body).status_code == 401
+    # As Label Studio's own webhooks of annotations come.
+    created = body | {"action": "ANNOTATION_CREATED"}
+    assert client.post("/webhook", json=created).json == {"status": "ignored"}
     assert mine._events.empty() and mine._trainer is None
     assert client.post("/webhook", json=body, headers=AUTH).status_code == 201
     mine.finish()
