@@ -78,6 +78,7 @@ for pid in filter(str.isdigit, os.listdir("/proc")):
 print(*max(found))
 """
 
+ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 USAGE = "cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || cat /sys/fs/cgroup/cpu.stat"
 
 
@@ -108,11 +109,11 @@ def cpu_seconds(name: str) -> float:
 
 
 class Backend:
-    """The service in the container ``name``, on the port ``port`` of loopback."""
+    """The service in the container ``name``, at ``address``."""
 
-    def __init__(self, name: str, port: int, urls: Sequence[str]) -> None:
+    def __init__(self, name: str, address: str, urls: Sequence[str]) -> None:
         self.name = name
-        self._port = port
+        self._address = address
         self.urls = list(urls)
         self._next = itertools.cycle(urls)
         self._lock = threading.Lock()
@@ -120,7 +121,7 @@ class Backend:
         self._headers = {"Authorization": f"Basic {both}", "Content-Type": "application/json"}
 
     def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=100)
+        return http.client.HTTPConnection(self._address, 9090, timeout=100)
 
     def get(self, path: str) -> Any:
         """The JSON at ``path``; None where the status is not 200."""
@@ -249,10 +250,11 @@ def backend(place: Place, environ: Sequence[str], urls: Sequence[str]) -> Iterat
         *environ,
     ]
     arguments = [part for variable in variables for part in ("-e", variable)]
-    name = docker("run", "-d", "-p", "127.0.0.1::9090", *place.arguments, *arguments, place.image)
+    name = docker("run", "-d", *place.arguments, *arguments, place.image)
     try:
-        port = docker("port", name, "9090/tcp").split()[0].rpartition(":")[2]
-        service = Backend(name, int(port), urls)
+        # As Label Studio reaches it, which no proxy of a published port is in the way of.
+        address = docker("inspect", "-f", ADDRESS, name)
+        service = Backend(name, address, urls)
         until = time.monotonic() + 300
         while not _ready(service):
             running = docker("inspect", "-f", "{{.State.Running}}", name) == "true"
