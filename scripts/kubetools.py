@@ -79,6 +79,10 @@ class Module:
     def address(self) -> str:
         return f"{self.path}/@v/{self.version}.zip"
 
+    @property
+    def archive(self) -> Path:
+        return CACHE / f"{self.path.replace('/', '-')}-{self.version}.zip"
+
 
 MODULES = (
     Module(
@@ -98,6 +102,13 @@ MODULES = (
             "gateway.networking.k8s.io_gateways.yaml",
             "gateway.networking.k8s.io_httproutes.yaml",
         ),
+    ),
+    Module(
+        "github.com/kedacore/keda/v2",
+        "v2.21.0",
+        "74b59fe16144250748b716d6dc8789dee52d26164daab732145bed60456013a4",
+        "config/crd/bases",
+        ("keda.sh_scaledobjects.yaml", "keda.sh_triggerauthentications.yaml"),
     ),
 )
 
@@ -197,13 +208,12 @@ def kinds(folder: Path = KINDS) -> None:
     proxy = go_proxy(os.environ.get("GOPROXY", ""))
     bundle = common.values()["CA_BUNDLE"]
     for module in MODULES:
-        archive = CACHE / f"{module.path.rpartition('/')[2]}-{module.version}.zip"
-        if archive.is_file() and sha256_of(archive) == module.sha256:
+        if module.archive.is_file() and sha256_of(module.archive) == module.sha256:
             continue
         url = f"{proxy}/{module.address}"
         say(f"fetching {module.path} {module.version} from {without_password(proxy)}")
         try:
-            download(url, archive, module.sha256, bundle)
+            download(url, module.archive, module.sha256, bundle)
         except (OSError, ValueError) as error:
             raise Failure(
                 f"{without_password(url)} cannot be had: {error}. Set GOPROXY to a Go module proxy "
@@ -211,8 +221,7 @@ def kinds(folder: Path = KINDS) -> None:
             ) from error
     folder.mkdir(parents=True, exist_ok=True)
     for module in MODULES:
-        archive = CACHE / f"{module.path.rpartition('/')[2]}-{module.version}.zip"
-        with zipfile.ZipFile(archive) as content:
+        with zipfile.ZipFile(module.archive) as content:
             for file in module.files:
                 inside = f"{module.path}@{module.version}/{module.folder}/{file}"
                 (folder / file).write_bytes(content.read(inside))
