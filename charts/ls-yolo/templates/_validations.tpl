@@ -1,0 +1,2 @@
+{{- define "ls-yolo.validations" -}}
+{{- end }}
