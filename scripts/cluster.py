@@ -137,7 +137,7 @@ def bring_images(images: Iterable[str]) -> dict[str, str]:
         say(f"bringing {name} to the cluster's nodes")
         common.run([common.docker(), "tag", image, name])
         try:
-            common.run([*command, name])
+            common.run([*command, name], cwd=common.ROOT)
         finally:
             # Only this name of it: the image stays under its own.
             common.output([common.docker(), "rmi", name])
