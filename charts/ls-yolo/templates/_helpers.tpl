@@ -30,9 +30,9 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
-{{/* Metadata of an object; "annotations" and "suffix" are optional. */}}
+{{/* Metadata of an object; "name", "labels" and "annotations" are optional. */}}
 {{- define "ls-yolo.metadata" -}}
-name: {{ include "ls-yolo.fullname" . }}{{ with .suffix }}-{{ . }}{{ end }}
+name: {{ .name | default (include "ls-yolo.fullname" .) }}
 namespace: {{ .root.Release.Namespace }}
 labels:
   {{- include "ls-yolo.labels" . | nindent 2 }}
@@ -173,4 +173,37 @@ http://{{ include "ls-yolo.fullname" (dict "root" .root "component" "backend") }
 {{- if and $m.enabled $address -}}
 k8s.v1.cni.cncf.io/networks: {{ list (dict "name" (include "ls-yolo.fullname" (dict "root" .root)) "ips" (list $address)) | toJson | quote }}
 {{- end }}
+{{- end }}
+
+{{/* The database in a word that another one does not have: what an upgrade is held against. */}}
+{{- define "ls-yolo.databaseWhere" -}}
+{{- $database := include "ls-yolo.database" . }}
+{{- $e := .root.Values.postgres.external }}
+{{- eq $database "external" | ternary (printf "postgres at %s:%v/%s" $e.host (int $e.port) $e.database) (eq $database "bundled" | ternary "postgres of this release" "sqlite") }}
+{{- end }}
+
+{{- define "ls-yolo.postgresMajor" -}}
+{{- .root.Values.postgres.image.tag | toString | regexFind "^[0-9]+" }}
+{{- end }}
+
+{{- define "ls-yolo.podDisruptionBudget" -}}
+{{- if .budget.enabled }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "ls-yolo.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: {{ .budget.maxUnavailable }}
+  selector:
+    matchLabels:
+      {{- include "ls-yolo.selectorLabels" . | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{/* A Job cannot be changed: another one for each revision, and for each change where nothing counts revisions. A hook
+is deleted before it is made anew. */}}
+{{- define "ls-yolo.setupName" -}}
+{{- $v := .root.Values }}
+{{- include "ls-yolo.fullname" . }}
+{{- if eq $v.setup.mode "job" }}-{{ .root.Release.Revision }}-{{ list $v.setup $v.projects $v.models $v.datasets $v.backend | toJson | sha256sum | trunc 8 }}{{ end }}
 {{- end }}

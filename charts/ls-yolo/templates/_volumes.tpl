@@ -91,8 +91,14 @@ affinity:
 {{- define "ls-yolo.datasetsClaim" -}}
 {{- $d := .root.Values.datasets }}
 {{- if eq $d.type "claim" }}{{ include "ls-yolo.claimName" (dict "root" .root "component" "datasets" "claim" $d.claim) }}
-{{- else }}{{ include "ls-yolo.fullname" (dict "root" .root "component" (printf "datasets-%s" ($d.type | lower))) }}
+{{- else }}{{ include "ls-yolo.fullname" (dict "root" .root "component" (include "ls-yolo.datasetsComponent" .)) }}
 {{- end }}
+{{- end }}
+
+{{/* Neither the source of a volume nor the volume of a claim can be changed: another source, another name of both. */}}
+{{- define "ls-yolo.datasetsComponent" -}}
+{{- $d := .root.Values.datasets }}
+{{- if eq $d.type "claim" }}datasets{{ else }}datasets-{{ list (index $d $d.type) $d.readOnly | toJson | sha256sum | trunc 8 }}{{ end }}
 {{- end }}
 
 {{- define "ls-yolo.datasetsMount" -}}
