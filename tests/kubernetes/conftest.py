@@ -106,7 +106,7 @@ def make(
             own.write_text(yaml.safe_dump(merged(_overlay(images), values or {})))
             stack.callback(own.unlink)
             chosen = [CI / f"{file}-values.yaml" for file in files]
-            made = Release(where, [*chosen, HERE / "here-values.yaml", own])
+            made = Release(where, [*chosen, HERE / "values" / "here.yaml", own])
             stack.callback(made.close)
             stack.callback(_keep_story, made)
             return made

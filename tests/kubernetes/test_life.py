@@ -43,8 +43,7 @@ class TestLife:
         before["secret"] = release.secret()
 
     def test_helm_test_makes_a_prediction(self, release):
-        done = release.test()
-        assert "Succeeded" in done.stdout
+        assert "Succeeded" in release.test().stdout
 
     def test_an_upgrade_with_another_value_keeps_all(self, release, before):
         task = next(iter(before["stored"]))

@@ -96,8 +96,10 @@ class Release:
             )  # fmt: skip
 
     def test(self, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs ``helm test`` and shows what it said."""
-        return self.helm("test", NAME, "--logs", "--timeout", "5m", check=check)
+        """Runs ``helm test``, and sees to it that there was one."""
+        done = self.helm("test", NAME, "--logs", "--timeout", "5m", check=check)
+        assert "TEST SUITE: None" not in done.stdout, "the chart has no test"
+        return done
 
     def rollback(self) -> None:
         self.helm("rollback", NAME, "--wait", "--timeout", WITHIN)
