@@ -121,12 +121,14 @@ http://{{ include "ls-yolo.fullname" (dict "root" .root "component" "label-studi
 http://{{ include "ls-yolo.fullname" (dict "root" .root "component" "backend") }}:{{ .root.Values.backend.service.port }}
 {{- end }}
 
-{{/* What the clients of both services (backend, setup, test) are told: where they are, and the passwords. */}}
+{{/* What the backend, setup and the test are told: where Label Studio is, and the passwords. */}}
 {{- define "ls-yolo.clientEnv" -}}
 - name: LABEL_STUDIO_URL
   value: {{ include "ls-yolo.labelStudioUrl" . }}
+{{- if ne .component "backend" }}
 - name: BACKEND_URL
   value: {{ include "ls-yolo.backendUrl" . }}
+{{- end }}
 - name: LOCAL_FILES_DOCUMENT_ROOT
   value: /datasets
 {{- include "ls-yolo.env" (dict "BASIC_AUTH_USER" .root.Values.backend.env.BASIC_AUTH_USER) }}
