@@ -1,4 +1,7 @@
-"""The chart, compose.yaml and the list of settings agree: names, defaults, who reads what."""
+"""The chart and the list of settings agree: names, defaults, who reads what.
+
+test_compose.py says the same of compose.yaml.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,6 @@ import pytest
 import yaml
 
 import chart_docs
-import common
 import renders
 from ls_yolo.settings import BY_NAME, SETTINGS
 
@@ -33,11 +35,6 @@ def containers():
     return found
 
 
-def compose_environment(service):
-    document = yaml.safe_load((common.ROOT / "compose" / "compose.yaml").read_text())
-    return document["services"][service]["environment"]
-
-
 @pytest.mark.parametrize(("service", "key"), KEYS.items())
 def test_an_env_has_only_settings_that_the_service_reads(values, service, key):
     for name in values[key]["env"]:
@@ -56,13 +53,6 @@ def test_a_service_gets_its_settings_and_no_others(values, containers, service):
     wanted = {setting.name for setting in SETTINGS if service in setting.readers}
     given = {name for name in containers[service] if name in BY_NAME}
     assert given | set(values[KEYS[service]]["env"]) == wanted
-
-
-@pytest.mark.parametrize("service", SERVICES)
-def test_the_chart_passes_on_what_compose_does(values, containers, service):
-    compose = {name for name in compose_environment(service) if name in BY_NAME}
-    ours = {name for name in containers[service]} | set(values[KEYS[service]]["env"])
-    assert compose <= ours
 
 
 @pytest.mark.parametrize("service", SERVICES)
