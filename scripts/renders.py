@@ -9,6 +9,7 @@ renders.py --check   changes nothing; exit code 1 and the cure if a file is not 
 from __future__ import annotations
 
 import argparse
+import base64
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ RENDERED = CHART / "rendered"
 HELM = str(TOOLS / "bin" / "helm")
 # Not the cluster's that happens to be there: what is rendered must be the same everywhere.
 KUBERNETES = "1.36.0"
+STAND_IN = base64.b64encode(b"generated").decode()
 # Values of Secrets: generated, so others each time.
 _GENERATED = re.compile(
     r"(?m)^(  (?:LABEL_STUDIO_PASSWORD|LABEL_STUDIO_API_KEY|BASIC_AUTH_PASS|SECRET_KEY|"
@@ -33,7 +35,7 @@ _GENERATED = re.compile(
 
 def render(files: Sequence[Path], *words: str, helm: str = HELM) -> str:
     """What the chart makes of files of values, as the release ``ls-yolo`` in a namespace of that
-    name. What is generated is replaced by the word ``generated``.
+    name. In place of what is generated stands the word ``generated``, in base64 as in any Secret.
 
     Raises:
         Failure: the chart refuses; with its own words.
@@ -50,7 +52,7 @@ def render(files: Sequence[Path], *words: str, helm: str = HELM) -> str:
         ) from error
     if done.returncode:
         raise Failure(done.stderr.strip())
-    return _GENERATED.sub(r"\1generated", done.stdout)
+    return _GENERATED.sub(rf"\1{STAND_IN}", done.stdout)
 
 
 def wanted() -> dict[Path, str]:

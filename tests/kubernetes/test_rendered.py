@@ -1,4 +1,4 @@
-"""What the chart makes, held against the schemas of Kubernetes and two scanners, without a cluster."""
+"""What the chart makes, against the schemas of Kubernetes and two scanners; without a cluster."""
 
 from __future__ import annotations
 
