@@ -4,6 +4,7 @@ claims. Knows nothing of which cluster it is, except that images of a kind clust
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
@@ -14,7 +15,7 @@ import subprocess
 import tarfile
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import common
 from common import Failure, say
@@ -67,6 +68,13 @@ def apply(*objects: Mapping[str, Any]) -> None:
     """Makes objects, or changes them into these."""
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List",
                                                   "items": list(objects)}))  # fmt: skip
+
+
+def make_namespace(name: str) -> None:
+    """Makes a namespace that enforces restricted pod security; one that is there stays as it is."""
+    if name not in {found["metadata"]["name"] for found in get("namespaces")["items"]}:
+        apply({"apiVersion": "v1", "kind": "Namespace",
+               "metadata": {"name": name, "labels": RESTRICTED}})  # fmt: skip
 
 
 def context() -> str:
@@ -157,14 +165,29 @@ def claim(namespace: str, name: str, size: str, mode: str = "ReadWriteOnce") -> 
     }
 
 
+def node_of(namespace: str, claims: Iterable[str]) -> str:
+    """The node of a pod that has one of the claims; only there can another pod mount them all."""
+    names = set(claims)
+    for pod in get("pods", "-n", namespace)["items"]:
+        used = {
+            (volume.get("persistentVolumeClaim") or {}).get("claimName")
+            for volume in pod["spec"].get("volumes", [])
+        }
+        if pod["status"]["phase"] == "Running" and used & names:
+            return str(pod["spec"]["nodeName"])
+    return ""
+
+
 def filler(namespace: str, name: str, image: str, claims: Iterable[str]) -> dict[str, Any]:
     """A pod that does nothing, with each claim mounted at ``/<its name>``."""
     mounts = list(claims)
+    node = node_of(namespace, mounts)
     return {
         "apiVersion": "v1",
         "kind": "Pod",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {
+            **({"nodeName": node} if node else {}),
             "restartPolicy": "Never",
             "automountServiceAccountToken": False,
             "terminationGracePeriodSeconds": 0,
@@ -190,16 +213,20 @@ def filler(namespace: str, name: str, image: str, claims: Iterable[str]) -> dict
     }  # fmt: skip
 
 
-def archive(files: Mapping[str, Path | bytes]) -> bytes:
-    """A tar of files by the path that they get; everyone may read them."""
-    packed = io.BytesIO()
-    with tarfile.open(fileobj=packed, mode="w") as tar:
+def send(files: Mapping[str, Path | bytes], pipe: IO[bytes]) -> None:
+    """Writes a tar of files, by the path that they get; everyone may read them."""
+    with tarfile.open(fileobj=pipe, mode="w|") as tar:
         for name, source in files.items():
-            data = source.read_bytes() if isinstance(source, Path) else source
             entry = tarfile.TarInfo(name)
-            entry.size, entry.mode, entry.mtime = len(data), 0o644, 0
-            tar.addfile(entry, io.BytesIO(data))
-    return packed.getvalue()
+            entry.mode = 0o644
+            if isinstance(source, bytes):
+                entry.size = len(source)
+                tar.addfile(entry, io.BytesIO(source))
+            else:
+                found = source.stat()
+                entry.size, entry.mtime = found.st_size, int(found.st_mtime)
+                with source.open("rb") as file:
+                    tar.addfile(entry, file)
 
 
 def fill(namespace: str, image: str, files: Mapping[str, Path | bytes]) -> None:
@@ -212,10 +239,19 @@ def fill(namespace: str, image: str, files: Mapping[str, Path | bytes]) -> None:
     apply(filler(namespace, pod, image, sorted({name.partition("/")[0] for name in files})))
     try:
         kubectl("wait", "-n", namespace, f"pod/{pod}", "--for=condition=Ready", "--timeout=180s")
-        kubectl(
-            "exec", "-i", "-n", namespace, pod, "--",
-            "tar", "-x", "--no-same-owner", "--no-overwrite-dir", "-C", "/",
-            stdin=archive(files),
-        )  # fmt: skip
+        unpack = ["tar", "-x", "--no-same-owner", "--no-overwrite-dir", "-C", "/"]
+        with subprocess.Popen(
+            [KUBECTL, "exec", "-i", "-n", namespace, pod, "--", *unpack],
+            stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdin is not None and process.stderr is not None
+            # A pod that refuses ends the pipe; what it says tells more than that.
+            with contextlib.suppress(BrokenPipeError):
+                send(files, process.stdin)
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.close()
+            said = process.stderr.read().decode().strip()
+        if process.returncode:
+            raise Failure(f"files cannot be copied into the claims of {namespace}: {said}")
     finally:
         kubectl("delete", "pod", pod, "-n", namespace, "--ignore-not-found", "--wait=false")

@@ -242,13 +242,7 @@ def _ready(pod: dict[str, Any]) -> bool:
 @contextlib.contextmanager
 def namespace(name: str) -> Iterator[str]:
     """A namespace that takes only what Pod security calls restricted; removed in the end."""
-    cluster.apply(
-        {
-            "apiVersion": "v1",
-            "kind": "Namespace",
-            "metadata": {"name": name, "labels": cluster.RESTRICTED},
-        }
-    )
+    cluster.make_namespace(name)
     try:
         until(
             lambda: json.loads(cluster.kubectl("get", "sa", "-n", name, "-o", "json"))["items"],
