@@ -324,6 +324,16 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- end }}
 {{- end }}
 {{- end }}
+{{- /* What an uninstall has not finished deleting would take this release's claim with it. */}}
+{{- $mine := list "label-studio" "backend" "postgres" "datasets" (include "ls-yolo.datasetsComponent" (dict "root" .)) }}
+{{- range $component := uniq $mine }}
+{{- $claim := include "ls-yolo.fullname" (dict "root" $ "component" $component) }}
+{{- with lookup "v1" "PersistentVolumeClaim" $ns $claim }}
+{{- if .metadata.deletionTimestamp }}
+{{- $f = append $f (printf "the claim %s is being deleted, and goes when no pod uses it any longer. Wait until it is gone: kubectl -n %s wait --for=delete pvc/%s --timeout=5m" $claim $ns $claim) }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- $c := dict "root" . "component" "label-studio" }}
 {{- $name := include "ls-yolo.fullname" $c }}
 {{- $deployment := lookup "apps/v1" "Deployment" $ns $name }}
