@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from release import CHART
+from release import CHART, HELM3
 
 pytestmark = pytest.mark.kubernetes
 
@@ -30,7 +30,7 @@ def test_every_file_of_values_is_installed_by_some_test():
     assert used == there
 
 
-def test_external_postgres(make, images):
+def test_external_postgres_by_helm_3(make, images):
     image = next(name for name in images.values() if "/postgres:" in name)
     labels = {"app": "database"}
     release = make(
@@ -65,6 +65,7 @@ def test_external_postgres(make, images):
             },
         ],
     )  # fmt: skip
+    release.helm_program = HELM3
     release.install()
     release.test()
     stored = release.counted()

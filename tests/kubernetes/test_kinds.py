@@ -18,7 +18,7 @@ import yaml
 import cluster
 import kubetools
 import renders
-from release import HELM, NAME, Release, lacking, namespace
+from release import HELM, HELM3, NAME, Release, lacking, namespace
 
 pytestmark = pytest.mark.kubernetes
 VALUES = Path(__file__).parent / "values"
@@ -94,10 +94,9 @@ def test_a_misspelt_field_of_another_projects_kind_is_refused(where, kinds):
                         stdin=text)  # fmt: skip
 
 
-@pytest.mark.parametrize("helm", ["helm", "helm3"])
+@pytest.mark.parametrize("helm", [HELM, HELM3], ids=["helm", "helm3"])
 def test_helm_3_and_4_see_the_same_cluster(where, kinds, helm):
-    release = Release(where, [VALUES / "optional.yaml"],
-                      helm_program=str(Path(HELM).with_name(helm)))  # fmt: skip
+    release = Release(where, [VALUES / "optional.yaml"], helm_program=helm)
     done = release.helm("install", NAME, str(release.chart), "--dry-run=server",
                         "-f", str(VALUES / "optional.yaml"))  # fmt: skip
     assert "kind: ServiceMonitor" in done.stdout

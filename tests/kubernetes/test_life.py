@@ -10,6 +10,21 @@ from release import COMPONENT, until
 
 pytestmark = pytest.mark.kubernetes
 TITLE = "ls-yolo demo"
+# Values that an upgrade must not take, and what the chart says to each.
+REFUSED = {
+    "cpu": [
+        ({"postgres": {"enabled": True}}, "the database would be postgres of this release"),
+        ({"labelStudio": {"persistence": {"enabled": False}}}, "/data of Label Studio would be"),
+        ({"labelStudio": {"persistence": {"size": "1Gi"}}}, "A claim cannot shrink"),
+        ({"datasets": {"claim": {"accessModes": ["ReadWriteMany"]}}}, "cannot be changed"),
+        ({"fullnameOverride": "other"}, "Label Studio would begin empty"),
+    ],
+    "postgres": [
+        ({"postgres": {"enabled": False}, "labelStudio": {"replicas": 1}}, "would be sqlite"),
+        ({"postgres": {"image": {"tag": "16"}}}, "of Postgres 17, which it cannot read"),
+        ({"postgres": {"persistence": {"storageClass": "other"}}}, "cannot be changed"),
+    ],
+}
 
 
 def threads(release):
@@ -44,6 +59,15 @@ class TestLife:
 
     def test_helm_test_makes_a_prediction(self, release):
         assert "Succeeded" in release.test().stdout
+
+    def test_an_upgrade_that_would_lose_data_is_refused_and_changes_nothing(
+        self, release, before, kind
+    ):
+        for values, words in REFUSED[kind]:
+            done = release.install(values=values, check=False)
+            assert done.returncode != 0, values
+            assert words in done.stderr, values
+        self.all_is_there(release, before)
 
     def test_an_upgrade_with_another_value_keeps_all(self, release, before):
         task = next(iter(before["stored"]))

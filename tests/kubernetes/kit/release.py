@@ -26,6 +26,7 @@ from kubetools import TOOLS
 
 CHART = common.ROOT / "charts" / "ls-yolo"
 HELM = str(TOOLS / "bin" / "helm")
+HELM3 = str(TOOLS / "bin" / "helm3")
 NAME = "ls-yolo"
 COMPONENT = "app.kubernetes.io/component"
 INSTANCE = "app.kubernetes.io/instance"
