@@ -14,7 +14,7 @@ PYTHON_FILES := scripts tests backend label-studio
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup prepare images preflight down destroy logs status password \
-	test test-lint test-unit test-integration test-tools bench format lock
+	test test-lint test-unit test-integration test-kubernetes test-tools helm-install bench format lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ preflight: ## Look at this host: what was found, what is needed; changes nothing
 images: ## Build the two images; installs a missing engine first
 	@$(PYTHON) scripts/up.py prepare
 
+helm-install: ## The same in the Kubernetes cluster of kubectl's context (NAMESPACE=ls-yolo)
+	@$(PYTHON) scripts/helm_install.py
+
 status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all
 
@@ -49,10 +52,11 @@ down: ## Stop and remove the containers; all data stays
 destroy: ## Remove containers and their data; asks first (FORCE=1 does not)
 	@$(PYTHON) scripts/destroy.py
 
-test: test-lint test-unit test-integration ## Everything below, in order of cost
+test: test-lint test-unit test-integration test-kubernetes ## Everything below, in order of cost
 
-test-tools: # Makes .venv from requirements-dev.lock
+test-tools: # Makes .venv from requirements-dev.lock, and brings helm and kubectl
 	@$(PYTHON) scripts/testtools.py
+	@$(PYTHON) scripts/kubetools.py
 
 test-lint: test-tools ## ruff, mypy, hadolint, shellcheck, Compose's own check, the table of settings
 	$(RUN) ruff check $(PYTHON_FILES)
@@ -73,6 +77,13 @@ test-integration: ## Both services, booted and checked end to end; builds the im
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/testtools.py browser
 	$(PYTEST) backend/tests/test_service.py tests/integration
+
+test-kubernetes: BUDGET = 20m
+test-kubernetes: test-tools ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
+	@$(PYTHON) scripts/up.py prepare
+	@$(PYTHON) scripts/build.py postgres
+	@$(PYTHON) scripts/kubetools.py tests
+	$(PYTEST) tests/kubernetes
 
 bench: test-tools ## The backend against a bare loop on the demo photographs (ARGS=--help)
 	@$(PYTHON) scripts/up.py prepare

@@ -56,6 +56,7 @@ LOCKS = (
     Lock("label-studio/build.in"),
     Lock("label-studio/requirements.in", overrides="overrides.txt"),
     Lock("requirements-dev.in", universal=True),
+    Lock("tests/kubernetes/scanners.in", universal=True),
 )
 
 

@@ -1,0 +1,211 @@
+{{/* Helpers take (dict "root" $ "component" "backend"). Components: label-studio, backend, setup, postgres, test. */}}
+
+{{- define "ls-yolo.name" -}}
+{{- .root.Values.nameOverride | default .root.Chart.Name | trunc 40 | trimSuffix "-" }}
+{{- end }}
+
+{{/* Name of what is made for a component; of the release's own things without one. */}}
+{{- define "ls-yolo.fullname" -}}
+{{- $name := include "ls-yolo.name" . }}
+{{- $base := .root.Values.fullnameOverride | default (contains $name .root.Release.Name | ternary .root.Release.Name (printf "%s-%s" .root.Release.Name $name)) | trunc 40 | trimSuffix "-" }}
+{{- if .component }}{{ printf "%s-%s" $base .component }}{{ else }}{{ $base }}{{ end }}
+{{- end }}
+
+{{- define "ls-yolo.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "ls-yolo.name" . }}
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+{{- with .component }}
+app.kubernetes.io/component: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "ls-yolo.labels" -}}
+{{ include "ls-yolo.selectorLabels" . }}
+app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: ls-yolo
+app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace "+" "_" }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* Metadata of an object; "name", "labels" and "annotations" are optional. */}}
+{{- define "ls-yolo.metadata" -}}
+name: {{ .name | default (include "ls-yolo.fullname" .) }}
+namespace: {{ .root.Release.Namespace }}
+labels:
+  {{- include "ls-yolo.labels" . | nindent 2 }}
+  {{- with .labels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with merge (dict) (.annotations | default dict) .root.Values.commonAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The values of a component: labelStudio for label-studio. */}}
+{{- define "ls-yolo.image" -}}
+{{- $image := (index .root.Values (eq .component "label-studio" | ternary "labelStudio" (eq .component "postgres" | ternary "postgres" "backend"))).image }}
+{{- $registry := .root.Values.global.imageRegistry | default $image.registry }}
+{{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .root.Chart.AppVersion }}{{ end }}
+{{- end }}
+
+{{- define "ls-yolo.imagePullSecrets" -}}
+{{- with .root.Values.global.imagePullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "ls-yolo.serviceAccountName" -}}
+{{- $studio := eq .component "label-studio" }}
+{{- $account := (index .root.Values ($studio | ternary "labelStudio" "backend")).serviceAccount }}
+{{- $account.name | default ($account.create | ternary (include "ls-yolo.fullname" (dict "root" .root "component" ($studio | ternary "label-studio" "backend"))) "default") }}
+{{- end }}
+
+{{/* What restricted pod security asks of every container. */}}
+{{- define "ls-yolo.containerSecurityContext" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+capabilities: {drop: [ALL]}
+{{- end }}
+
+{{/* A number of values.yaml as text: 1000000 and not 1e+06. */}}
+{{- define "ls-yolo.text" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ int64 . }}{{ else }}{{ . }}{{ end }}
+{{- end }}
+
+{{/* Settings by name; those that are empty keep the image's default. BASIC_AUTH_USER may be meant to be empty. */}}
+{{- define "ls-yolo.env" -}}
+{{- range $name, $value := . }}
+{{- $text := include "ls-yolo.text" $value }}
+{{- if or $text (eq $name "BASIC_AUTH_USER") }}
+- name: {{ $name }}
+  value: {{ $text | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* A proxy that the operator sets would stand between the services too. */}}
+{{- define "ls-yolo.direct" -}}
+{{- $hosts := list (include "ls-yolo.fullname" (dict "root" .root "component" "label-studio")) (include "ls-yolo.fullname" (dict "root" .root "component" "backend")) (include "ls-yolo.fullname" (dict "root" .root "component" "postgres")) "localhost" "127.0.0.1" "kubernetes.default.svc" }}
+- name: NO_PROXY
+  value: {{ join "," $hosts }}
+- name: no_proxy
+  value: {{ join "," $hosts }}
+{{- end }}
+
+{{- define "ls-yolo.secretName" -}}
+{{- .root.Values.secrets.existingSecret | default (include "ls-yolo.fullname" (dict "root" .root)) }}
+{{- end }}
+
+{{/* Environment variables out of the release's Secret: (dict "root" $ "keys" (list ...)). */}}
+{{- define "ls-yolo.secretEnv" -}}
+{{- $secret := include "ls-yolo.secretName" . }}
+{{- range .keys }}
+- name: {{ . }}
+  valueFrom: {secretKeyRef: {name: {{ $secret }}, key: {{ . }}}}
+{{- end }}
+{{- end }}
+
+{{- define "ls-yolo.labelStudioUrl" -}}
+http://{{ include "ls-yolo.fullname" (dict "root" .root "component" "label-studio") }}:{{ .root.Values.labelStudio.service.port }}
+{{- end }}
+
+{{- define "ls-yolo.backendUrl" -}}
+http://{{ include "ls-yolo.fullname" (dict "root" .root "component" "backend") }}:{{ .root.Values.backend.service.port }}
+{{- end }}
+
+{{/* What the backend, setup and the test are told: where Label Studio is, and the passwords. */}}
+{{- define "ls-yolo.clientEnv" -}}
+- name: LABEL_STUDIO_URL
+  value: {{ include "ls-yolo.labelStudioUrl" . }}
+{{- if ne .component "backend" }}
+- name: BACKEND_URL
+  value: {{ include "ls-yolo.backendUrl" . }}
+{{- end }}
+- name: LOCAL_FILES_DOCUMENT_ROOT
+  value: /datasets
+{{- include "ls-yolo.env" (dict "BASIC_AUTH_USER" .root.Values.backend.env.BASIC_AUTH_USER) }}
+{{- include "ls-yolo.secretEnv" (dict "root" .root "keys" (list "LABEL_STUDIO_API_KEY" "BASIC_AUTH_PASS")) }}
+{{- include "ls-yolo.direct" . }}
+{{- end }}
+
+{{/* The address that people open: what is set, else that of Ingress or HTTPRoute. */}}
+{{- define "ls-yolo.publicUrl" -}}
+{{- $v := .root.Values }}
+{{- if $v.labelStudio.env.LABEL_STUDIO_HOST }}{{ $v.labelStudio.env.LABEL_STUDIO_HOST }}
+{{- else if $v.ingress.enabled }}{{ $v.ingress.tls.enabled | ternary "https" "http" }}://{{ $v.ingress.host }}
+{{- else if $v.gateway.enabled }}{{ $v.gateway.tls | ternary "https" "http" }}://{{ $v.gateway.host }}
+{{- end }}
+{{- end }}
+
+{{/* sqlite, bundled or external. */}}
+{{- define "ls-yolo.database" -}}
+{{- if .root.Values.postgres.enabled }}bundled{{ else if .root.Values.postgres.external.host }}external{{ else }}sqlite{{ end }}
+{{- end }}
+
+{{/* The models as the text of models.yaml. */}}
+{{- define "ls-yolo.modelsConfig" -}}
+{{- $config := .root.Values.models.config }}
+{{- kindIs "string" $config | ternary $config (toYaml $config) }}
+{{- end }}
+
+{{/* Projects: those of values.yaml, and the demo's. A JSON object of file name to text. */}}
+{{- define "ls-yolo.projects" -}}
+{{- $found := dict }}
+{{- if .root.Values.setup.demo }}
+{{- $_ := set $found "demo.yaml" (.root.Files.Get "files/demo.yaml") }}
+{{- end }}
+{{- range $name, $content := .root.Values.projects }}
+{{- $_ := set $found $name (kindIs "string" $content | ternary $content (toYaml $content)) }}
+{{- end }}
+{{- toJson $found }}
+{{- end }}
+
+{{/* The annotation that asks Multus for a component's own address. */}}
+{{- define "ls-yolo.networks" -}}
+{{- $m := .root.Values.multus }}
+{{- $address := eq .component "label-studio" | ternary $m.labelStudioAddress $m.backendAddress }}
+{{- if and $m.enabled $address -}}
+k8s.v1.cni.cncf.io/networks: {{ list (dict "name" (include "ls-yolo.fullname" (dict "root" .root)) "ips" (list $address)) | toJson | quote }}
+{{- end }}
+{{- end }}
+
+{{/* The database in a word that another one does not have: what an upgrade is held against. */}}
+{{- define "ls-yolo.databaseWhere" -}}
+{{- $database := include "ls-yolo.database" . }}
+{{- $e := .root.Values.postgres.external }}
+{{- eq $database "external" | ternary (printf "postgres at %s:%v/%s" $e.host (int $e.port) $e.database) (eq $database "bundled" | ternary "postgres of this release" "sqlite") }}
+{{- end }}
+
+{{- define "ls-yolo.postgresMajor" -}}
+{{- .root.Values.postgres.image.tag | toString | regexFind "^[0-9]+" }}
+{{- end }}
+
+{{- define "ls-yolo.podDisruptionBudget" -}}
+{{- if .budget.enabled }}
+apiVersion: policy/v1
+kind: PodDisruptionBudget
+metadata:
+  {{- include "ls-yolo.metadata" . | nindent 2 }}
+spec:
+  maxUnavailable: {{ .budget.maxUnavailable }}
+  selector:
+    matchLabels:
+      {{- include "ls-yolo.selectorLabels" . | nindent 6 }}
+{{- end }}
+{{- end }}
+
+{{/* A Job cannot be changed: another one for each revision, and for each change where nothing counts revisions. A hook
+is deleted before it is made anew. */}}
+{{- define "ls-yolo.setupName" -}}
+{{- $v := .root.Values }}
+{{- include "ls-yolo.fullname" . }}
+{{- if eq $v.setup.mode "job" }}-{{ .root.Release.Revision }}-{{ list $v.setup $v.projects $v.models $v.datasets $v.backend | toJson | sha256sum | trunc 8 }}{{ end }}
+{{- end }}

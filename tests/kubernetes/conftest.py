@@ -1,0 +1,147 @@
+"""A cluster with the images on its nodes, and releases of the chart in namespaces of their own."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+import cluster
+import common
+from release import CHART, Release, lacking, namespace
+
+HERE = Path(__file__).parent
+CI = CHART / "ci"
+POSTGRES = "ls-yolo/postgres"
+ARTIFACTS = common.ROOT / "artifacts"
+
+
+@pytest.fixture(scope="session")
+def reached() -> Iterator[str]:
+    """The name of a cluster: that of KUBECONFIG, else one that kind makes and that goes again.
+
+    The cluster that ~/.kube/config happens to name is somebody's work: it is not taken unasked.
+    """
+    if os.environ.get("KUBECONFIG"):
+        yield cluster.context()
+    elif shutil.which("kind"):
+        name = f"ls-yolo-{secrets.token_hex(3)}"
+        config = common.ROOT / ".cache" / "kubernetes" / f"{name}.kubeconfig"
+        make = ["kind", "create", "cluster", "--name", name, "--wait", "3m"]
+        try:
+            subprocess.run([*make, "--kubeconfig", str(config)], check=True)
+            os.environ["KUBECONFIG"] = str(config)
+            yield cluster.context()
+        finally:
+            os.environ.pop("KUBECONFIG", None)
+            subprocess.run(["kind", "delete", "cluster", "--name", name], check=False)
+            config.unlink(missing_ok=True)
+    else:
+        lacking(f"no cluster is named. {cluster.NO_CLUSTER}")
+
+
+@pytest.fixture(scope="session")
+def images(reached: str) -> dict[str, str]:
+    """The two images, and that of Postgres, by the names that they have on the nodes."""
+    wanted = [*common.images().values(), postgres_image()]
+    try:
+        return cluster.bring_images(wanted)
+    except common.Failure as failure:
+        lacking(str(failure))
+
+
+@pytest.fixture(scope="session")
+def demo_files() -> dict[str, Path]:
+    """The demo's weights and photographs by name: of `make up`, else fetched now."""
+    ours = {name: common.ROOT / name.removesuffix("_DIR").lower()
+            for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")}  # fmt: skip
+    subprocess.run(
+        [sys.executable, "scripts/demo.py"], cwd=common.ROOT, check=True,
+        env={**os.environ, **{key: str(path) for key, path in ours.items()}},
+    )  # fmt: skip
+    found = {path.name: path for path in (ours["DATASETS_DIR"] / "demo").iterdir()}
+    return {**found, "yolov8n.pt": ours["MODELS_DIR"] / "yolov8n.pt"}
+
+
+Make = Callable[..., Release]
+Files = Mapping[str, Path | bytes]
+
+
+@pytest.fixture(scope="class")
+def make(
+    request: pytest.FixtureRequest, images: Mapping[str, str], demo_files: Mapping[str, Path]
+) -> Iterator[Make]:
+    """Makes a namespace and a release in it, not installed yet: ``make(["cpu"], values)``.
+
+    The namespace has the claim ``weights``, and what ``objects`` and ``claims`` (files of a claim,
+    by name) say. All of it is gone after the test, or after the last test of a class.
+    """
+    with ExitStack() as stack:
+
+        def release(
+            files: Sequence[str],
+            values: Mapping[str, Any] | None = None,
+            claims: Mapping[str, Files] | None = None,
+            objects: Sequence[Mapping[str, Any]] = (),
+        ) -> Release:
+            where = stack.enter_context(namespace(f"t-{files[0]}-{secrets.token_hex(2)}"))
+            wanted = {"weights": {"yolov8n.pt": demo_files["yolov8n.pt"]}, **(claims or {})}
+            cluster.apply(
+                *(cluster.claim(where, name, "1Gi") for name in wanted),
+                *({**o, "metadata": {**o["metadata"], "namespace": where}} for o in objects),
+            )
+            content = {f"{claim}/{file}": data for claim, found in wanted.items()
+                       for file, data in found.items()}  # fmt: skip
+            cluster.fill(where, images[common.images()["backend"]], content)
+            own = common.ROOT / ".cache" / "kubernetes" / f"{where}.yaml"
+            own.write_text(yaml.safe_dump(merged(_overlay(images), values or {})))
+            stack.callback(own.unlink)
+            chosen = [CI / f"{file}-values.yaml" for file in files]
+            made = Release(where, [*chosen, HERE / "values" / "here.yaml", own])
+            stack.callback(made.close)
+            stack.callback(_keep_story, made)
+            return made
+
+        yield release
+
+
+def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Values as Helm merges them: ``other`` counts more, mappings are merged."""
+    both = {**one, **other}
+    for key in one.keys() & other.keys():
+        if isinstance(one[key], Mapping) and isinstance(other[key], Mapping):
+            both[key] = merged(one[key], other[key])
+    return both
+
+
+def postgres_image() -> str:
+    return f"{POSTGRES}:17"
+
+
+def _overlay(images: Mapping[str, str]) -> dict[str, Any]:
+    """Values that name the images as the nodes know them."""
+    ours = common.images()
+    named = {
+        "labelStudio": images[ours["label-studio"]],
+        "backend": images[ours["backend"]],
+        "postgres": images[postgres_image()],
+    }
+    return {
+        part: {"image": dict(zip(("repository", "tag"), name.rsplit(":", 1), strict=True))}
+        for part, name in named.items()
+    }
+
+
+def _keep_story(made: Release) -> None:
+    """What pods and events say, kept for whoever looks for the cause of a failure."""
+    ARTIFACTS.mkdir(exist_ok=True)
+    (ARTIFACTS / f"kubernetes-{made.namespace.rpartition('-')[0]}.log").write_text(made.story())

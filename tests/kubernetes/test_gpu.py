@@ -1,0 +1,53 @@
+"""GPUs: a pod gets one, or waits for one and `helm test` says so.
+
+Scheduling is what is tested: ENGINE and DEVICE are left at auto, so a node that offers GPUs and has
+none behind the offer answers by its processor.
+"""
+
+from __future__ import annotations
+
+import pytest
+
+import cluster
+from release import lacking, until
+
+pytestmark = pytest.mark.kubernetes
+RESOURCE = "nvidia.com/gpu"
+
+
+def test_pods_get_a_gpu_each_and_one_too_many_waits_and_is_named(make):
+    gpus = sum(
+        int(node["status"]["allocatable"].get(RESOURCE, 0))
+        for node in cluster.get("nodes")["items"]
+    )
+    if not gpus:
+        lacking(f"no node offers {RESOURCE}; `kube up --gpus 2` or a device plugin gives some")
+    runtimes = [item["metadata"]["name"] for item in cluster.get("runtimeclasses")["items"]]
+    if "nvidia" not in runtimes:
+        lacking("the cluster has no RuntimeClass nvidia; the GPU Operator makes it")
+    release = make(["gpu"], {"backend": {"replicas": gpus}})
+    release.install()
+    release.test()
+    release.counted()
+    for pod in release.ready("backend"):
+        assert pod["spec"]["runtimeClassName"] == "nvidia"
+        assert pod["spec"]["containers"][0]["resources"]["limits"][RESOURCE] == "1"
+
+    release.helm(
+        "upgrade", "ls-yolo", str(release.chart), "--reuse-values", "--no-hooks",
+        "--set", f"backend.replicas={gpus + 1}",
+    )  # fmt: skip
+    (waiting,) = until(
+        lambda: [
+            pod for pod in release.pods("backend")
+            if any(c.get("reason") == "Unschedulable" for c in pod["status"].get("conditions", []))
+        ],
+        60, "a pod that waits",
+    )  # fmt: skip
+    assert len(release.ready("backend")) == gpus, "the others go on"
+    done = release.test(check=False)
+    assert done.returncode != 0
+    said = done.stdout + done.stderr
+    assert waiting["metadata"]["name"] in said
+    assert f"Insufficient {RESOURCE}" in said
+    assert "backend.replicas" in said, "the cure"

@@ -1,0 +1,226 @@
+"""The chart refuses what cannot work: all faults at once, each with what was set and what to do.
+
+What only a cluster knows is tried in tests/kubernetes.
+"""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+import renders
+from common import Failure
+
+SQLITE = "with SQLite"
+
+
+def refusal(tmp_path, values):
+    """What the chart says to these values, fault by fault; empty if it takes them."""
+    file = tmp_path / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    try:
+        renders.render([file])
+    except Failure as failure:
+        found = re.findall(r"(?m)^  - (.+)$", str(failure))
+        return found or [str(failure)]
+    return []
+
+
+def nested(path, value):
+    """``nested("a.b", 1)`` is ``{"a": {"b": 1}}``."""
+    for name in reversed(path.split(".")):
+        value = {name: value}
+    return value
+
+
+def joined(*pairs):
+    whole = {}
+    for path, value in pairs:
+        place = whole
+        *folders, last = path.split(".")
+        for name in folders:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return whole
+
+
+# What is set, and words that the one fault must have: what was found and the cure.
+FAULTS = {
+    "two databases": (
+        [("postgres.enabled", True), ("postgres.external.host", "db"),
+         ("postgres.external.existingSecret", "db")],
+        ["postgres.external.host=db", "Unset one"],
+    ),
+    "a database without a password": (
+        [("postgres.external.host", "db")],
+        ["postgres.external.existingSecret", "POSTGRES_PASSWORD"],
+    ),
+    "two writers of one SQLite file": (
+        [("labelStudio.replicas", 2)], ["labelStudio.replicas=2", SQLITE, "postgres.enabled=true"],
+    ),
+    "a rolling update of SQLite": (
+        [("labelStudio.strategy", "RollingUpdate")], ["RollingUpdate", SQLITE, "Leave it empty"],
+    ),
+    "uploads in one pod of two": (
+        [("labelStudio.replicas", 2), ("labelStudio.persistence.enabled", False),
+         ("postgres.enabled", True)],
+        ["labelStudio.persistence", "labelStudio.s3", "Switch one of them on"],
+    ),
+    "a claim for one pod, and two pods": (
+        [("labelStudio.replicas", 2), ("postgres.enabled", True),
+         ("labelStudio.persistence.accessModes", ["ReadWriteOncePod"])],
+        ["ReadWriteOncePod", "ReadWriteMany"],
+    ),
+    "S3 without a bucket": (
+        [("labelStudio.s3.enabled", True), ("labelStudio.s3.existingSecret", "s3")],
+        ["labelStudio.s3.bucket", "Name the bucket"],
+    ),
+    "S3 without a key": (
+        [("labelStudio.s3.enabled", True), ("labelStudio.s3.bucket", "b")],
+        ["labelStudio.s3.existingSecret", "access-key-id and secret-access-key"],
+    ),
+    "an ingress without a host": ([("ingress.enabled", True)], ["ingress.host"]),
+    "a route without a host": (
+        [("gateway.enabled", True), ("gateway.parentRefs", [{"name": "g"}])], ["gateway.host"],
+    ),
+    "a route without a gateway": (
+        [("gateway.enabled", True), ("gateway.host", "a.example")],
+        ["gateway.parentRefs", "Name one"],
+    ),
+    "two addresses": (
+        [("gateway.enabled", True), ("gateway.host", "a.example"),
+         ("gateway.parentRefs", [{"name": "g"}]),
+         ("ingress.enabled", True), ("ingress.host", "b.example")],
+        ["ingress.host=b.example", "gateway.host=a.example", "LABEL_STUDIO_HOST"],
+    ),
+    "an address of its own without an interface": (
+        [("multus.enabled", True), ("multus.backendAddress", "192.0.2.9/24")],
+        ["multus.master", "eth1"],
+    ),
+    "an address of its own for nobody": (
+        [("multus.enabled", True), ("multus.master", "eth1")],
+        ["multus.labelStudioAddress or multus.backendAddress"],
+    ),
+    "an address for two pods": (
+        [("multus.enabled", True), ("multus.master", "eth1"),
+         ("multus.backendAddress", "192.0.2.9/24"), ("backend.replicas", 2)],
+        ["multus.backendAddress=192.0.2.9/24", "backend.replicas=1"],
+    ),
+    "two scalers": (
+        [("backend.autoscaling.hpa.enabled", True), ("backend.autoscaling.keda.enabled", True),
+         ("backend.autoscaling.keda.prometheusAddress", "http://p:9090")],
+        ["Switch one off"],
+    ),
+    "fewest more than most": (
+        [("backend.autoscaling.hpa.enabled", True), ("backend.autoscaling.hpa.minReplicas", 5)],
+        ["minReplicas=5", "maxReplicas=3"],
+    ),
+    "a per cent of nothing": (
+        [("backend.autoscaling.hpa.enabled", True), ("backend.resources.requests", {"cpu": None})],
+        ["backend.resources.requests.cpu"],
+    ),
+    "KEDA without Prometheus": (
+        [("backend.autoscaling.keda.enabled", True)],
+        ["prometheusAddress", "http://prometheus.monitoring.svc:9090"],
+    ),
+    "no name of a resource": (
+        [("backend.gpu.enabled", True), ("backend.gpu.resourceName", "gpu")],
+        ["backend.gpu.resourceName=gpu", "nvidia.com/gpu"],
+    ),
+    "a resource that no plugin gives": (
+        [("backend.gpu.enabled", True), ("backend.gpu.resourceName", "nvidia.com/gpus")],
+        ["nvidia.com/gpus", "nvidia.com/mig-1g.5gb"],
+    ),
+    "several shares of a card": (
+        [("backend.gpu.enabled", True), ("backend.gpu.resourceName", "nvidia.com/gpu.shared"),
+         ("backend.gpu.count", 2)],
+        ["backend.gpu.count=2", "Set 1"],
+    ),
+    "a GPU past backend.gpu": (
+        [("backend.resources.limits", {"nvidia.com/gpu": 1})],
+        ["nvidia.com/gpu", "backend.gpu.enabled"],
+    ),
+    "weights of no claim": (
+        [("models.type", "claim")], ["models.claim.existingClaim", "copy them in"],
+    ),
+    "weights of no image": ([("models.type", "image")], ["models.image.reference"]),
+    "models that are no YAML": ([("models.config", "coco: ["), ("setup.demo", False)],
+                                ["models.config is not YAML"]),
+    "no models": ([("models.config", ""), ("setup.demo", False)], ["models.config is empty"]),
+    "a model without weights": (
+        [("models.config", "a: {conf: 0.3}"), ("setup.demo", False)],
+        ["model a without weights", "a: {weights: <file>.pt}"],
+    ),
+    "weights that nobody fetches": (
+        [("models.config", "a: {weights: a.pt}"), ("setup.demo", False)],
+        ["weights a.pt", "models.download.files"],
+    ),
+    "a folder without a name": ([("datasets.type", "hostPath")], ["datasets.hostPath.path"]),
+    "half an NFS share": (
+        [("datasets.type", "nfs"), ("datasets.nfs.server", "nas")],
+        ["datasets.nfs.server", "nas", "datasets.nfs.path"],
+    ),
+    "images of no bucket": (
+        [("datasets.type", "s3"), ("datasets.s3.existingSecret", "s"), ("setup.demo", False)],
+        ["datasets.s3.bucket"],
+    ),
+    "images without a key": (
+        [("datasets.type", "s3"), ("datasets.s3.bucket", "b"), ("setup.demo", False)],
+        ["datasets.s3.existingSecret", "datasets.s3.auth=driver"],
+    ),
+    "the demo on a read-only share": (
+        [("datasets.type", "claim"), ("datasets.readOnly", True)],
+        ["setup.demo=true", "read-only", "setup.demo=false"],
+    ),
+    "the demo without its model": (
+        [("models.config", "a: {weights: yolov8n.pt}")], ["coco", "has: a", "setup.demo=false"],
+    ),
+    "the demo with a class of one's own": (
+        [("backend.env.MODEL_CLASS", "model:Mine")], ["model:Mine", "setup.demo=false"],
+    ),
+    "a project that nobody reads": (
+        [("projects", {"yard.txt": "title: x"})], ["yard.txt", ".yaml"],
+    ),
+    "a project that nobody makes": (
+        [("projects", {"yard.yaml": "title: x"}), ("setup.enabled", False)], ["setup.enabled=true"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_is_named_with_its_cure(name, tmp_path):
+    pairs, words = FAULTS[name]
+    (fault,) = refusal(tmp_path, joined(*pairs))
+    assert [word for word in words if word not in fault] == []
+
+
+def test_all_faults_are_named_at_once(tmp_path):
+    values = joined(
+        ("labelStudio.replicas", 2), ("ingress.enabled", True), ("models.type", "claim"),
+        ("datasets.type", "hostPath"), ("multus.enabled", True),
+    )  # fmt: skip
+    assert len(refusal(tmp_path, values)) == 6
+
+
+# What the schema refuses before a template is asked.
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        ("labelStudio.replica", 2),
+        ("backend.env.MODEL_SCORE_TRESHOLD", "0.3"),
+        ("backend.gpu.enabled", "yes"),
+        ("models.type", "hub"),
+        ("labelStudio.image.digest", "sha256:short"),
+        ("backend.service.port", 99999),
+        ("datasets.hostPath.path", "relative"),
+    ],
+)
+def test_a_misspelt_or_mistyped_value_is_refused_by_its_name(path, value, tmp_path):
+    (said,) = refusal(tmp_path, nested(path, value))
+    assert path.rpartition(".")[2] in said
+
+
+def test_the_defaults_are_taken(tmp_path):
+    assert refusal(tmp_path, {}) == []

@@ -1,0 +1,159 @@
+"""What is asked of a cluster, worked out without one."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+
+import pytest
+
+import cluster
+import common
+import helm_install
+from common import Failure
+
+NAMED = {"ls-yolo/a:1": "ls-yolo/a:1-0123456789ab"}
+
+
+@pytest.fixture
+def node(monkeypatch):
+    """A cluster of two nodes; what each has is set by the test."""
+    images = [set(), set()]
+    monkeypatch.setattr(
+        cluster, "get",
+        lambda *words: {"items": [{"status": {"images": [{"names": sorted(found)}]}}
+                                  for found in images]},
+    )  # fmt: skip
+    monkeypatch.setattr(cluster, "context", lambda: "somewhere")
+    monkeypatch.setattr(cluster, "content_tag", NAMED.__getitem__)
+    monkeypatch.setattr(common, "docker", lambda: "docker")
+    monkeypatch.setattr(common, "output", lambda *more: "")
+    monkeypatch.delenv("KUBE_LOAD", raising=False)
+    return images
+
+
+def test_an_image_that_every_node_has_is_not_brought_again(node, monkeypatch):
+    monkeypatch.setattr(common, "run", lambda *more, **others: pytest.fail("brought"))
+    for found in node:
+        found.add("docker.io/ls-yolo/a:1-0123456789ab")
+    assert cluster.bring_images(NAMED) == NAMED
+
+
+def test_an_image_that_one_node_lacks_is_brought_under_the_tag_of_its_content(node, monkeypatch):
+    ran = []
+    monkeypatch.setattr(common, "run", lambda command, **others: ran.append(command))
+    monkeypatch.setenv("KUBE_LOAD", "minikube image load")
+    node[0].add("ls-yolo/a:1-0123456789ab")
+    assert cluster.bring_images(NAMED) == NAMED
+    assert ran == [
+        ["docker", "tag", "ls-yolo/a:1", "ls-yolo/a:1-0123456789ab"],
+        ["minikube", "image", "load", "ls-yolo/a:1-0123456789ab"],
+    ]
+
+
+def test_without_a_way_to_bring_images_the_cure_is_named(node):
+    with pytest.raises(Failure, match="KUBE_LOAD"):
+        cluster.bring_images(NAMED)
+
+
+def test_images_of_a_kind_cluster_go_there_by_kind(monkeypatch):
+    monkeypatch.delenv("KUBE_LOAD", raising=False)
+    monkeypatch.setattr(cluster.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert cluster.loader("kind-work") == ["kind", "load", "docker-image", "--name", "work"]
+    assert cluster.loader("somewhere") == []
+
+
+def test_no_cluster_is_an_error_with_a_cure(monkeypatch):
+    def refused(*words, **more):
+        raise Failure("connection refused")
+
+    monkeypatch.setattr(cluster, "kubectl", refused)
+    with pytest.raises(Failure, match=r"connection refused.*KUBECONFIG"):
+        cluster.context()
+
+
+def test_kubectl_fails_with_its_own_words(monkeypatch):
+    done = subprocess.CompletedProcess([], 1, b"", b"pods is forbidden\n")
+    monkeypatch.setattr(cluster.subprocess, "run", lambda *more, **others: done)
+    with pytest.raises(Failure, match="kubectl get pods: pods is forbidden"):
+        cluster.kubectl("get", "pods")
+
+
+def test_files_arrive_under_their_claims_and_everyone_may_read_them(tmp_path):
+    (tmp_path / "a").write_bytes(b"weights")
+    (tmp_path / "a").chmod(0o600)
+    pipe = io.BytesIO()
+    cluster.send({"models/a.pt": tmp_path / "a", "datasets/yard/b": b"image"}, pipe)
+    pipe.seek(0)
+    with tarfile.open(fileobj=pipe) as tar:
+        found = {entry.name: (entry.mode, tar.extractfile(entry).read()) for entry in tar}
+    assert found == {"models/a.pt": (0o644, b"weights"), "datasets/yard/b": (0o644, b"image")}
+
+
+def test_the_pod_that_fills_claims_is_restricted(monkeypatch):
+    monkeypatch.setattr(cluster, "node_of", lambda *more: "")
+    pod = cluster.filler("here", "fill", "image", ["models", "datasets"])["spec"]
+    assert pod["securityContext"]["runAsNonRoot"] is True
+    assert pod["automountServiceAccountToken"] is False
+    (container,) = pod["containers"]
+    assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
+    assert [m["mountPath"] for m in container["volumeMounts"]] == ["/models", "/datasets"]
+
+
+def test_claims_are_filled_on_the_node_that_has_them(monkeypatch):
+    def pod(claim, node, phase="Running"):
+        volumes = [{"emptyDir": {}}, {"persistentVolumeClaim": {"claimName": claim}}]
+        return {"spec": {"nodeName": node, "volumes": volumes}, "status": {"phase": phase}}
+
+    pods = [pod("other", "a"), pod("models", "b", "Succeeded"), pod("models", "c")]
+    monkeypatch.setattr(cluster, "get", lambda *words: {"items": pods})
+    assert cluster.node_of("here", ["models"]) == "c"
+    assert cluster.node_of("here", ["datasets"]) == ""
+
+
+# make helm-install
+
+
+@pytest.fixture
+def folders(tmp_path):
+    found = {name: tmp_path / name for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")}
+    for folder in found.values():
+        folder.mkdir()
+    (found["MODELS_DIR"] / "models.yaml").write_text("a: {weights: a.pt}")
+    (found["PROJECTS_DIR"] / "yard.yaml").write_text("title: Yard")
+    (found["PROJECTS_DIR"] / "notes.txt").write_text("no project")
+    return found
+
+
+IMAGES = {tag: f"{tag}-0123456789ab" for tag in common.images().values()}
+
+
+def test_the_chart_gets_the_models_and_projects_of_this_host(folders):
+    values = helm_install.values(folders, IMAGES)
+    assert values["models"]["config"] == "a: {weights: a.pt}"
+    assert values["projects"] == {"yard.yaml": "title: Yard"}
+    assert values["backend"]["image"]["repository"] == "ls-yolo/backend"
+    assert values["backend"]["image"]["tag"].endswith("-0123456789ab")
+
+
+def test_without_a_models_yaml_nothing_is_installed(folders):
+    (folders["MODELS_DIR"] / "models.yaml").unlink()
+    with pytest.raises(Failure, match=r"models\.yaml.*docs/models\.md"):
+        helm_install.values(folders, IMAGES)
+
+
+def test_hidden_files_and_readmes_stay_here(folders):
+    (folders["DATASETS_DIR"] / ".cache").mkdir()
+    (folders["DATASETS_DIR"] / "yard").mkdir()
+    for name in ("README.md", ".cache/x", "yard/a.jpg", "yard/.hidden"):
+        (folders["DATASETS_DIR"] / name).write_text("x")
+    assert set(helm_install.files_of(folders["DATASETS_DIR"])) == {"yard/a.jpg"}
+
+
+@pytest.mark.parametrize(("size", "claim"), [(0, "1Gi"), (2**28, "1Gi"), (2**28 + 1, "2Gi"),
+                                             (3 * 2**30, "12Gi")])  # fmt: skip
+def test_claims_have_room_for_more(tmp_path, size, claim):
+    with (tmp_path / "a").open("wb") as file:
+        file.truncate(size)
+    assert helm_install.size_of({"a": tmp_path / "a"}) == claim

@@ -1,0 +1,115 @@
+"""Helm, kubectl and kinds of other projects come whole and with the right hash, or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+import tarfile
+import zipfile
+
+import pytest
+
+import kubetools
+from common import Failure
+from demo import Wheel
+
+
+def zipped(**members: bytes) -> bytes:
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        for name, content in members.items():
+            archive.writestr(name.replace("__", "/"), content)
+    return data.getvalue()
+
+
+def wheel(**members: bytes) -> bytes:
+    """A wheel as the packages are: a zip in a tar in a zip."""
+    layer, package = zipped(**members), io.BytesIO()
+    with tarfile.open(fileobj=package, mode="w:gz") as archive:
+        entry = tarfile.TarInfo("package/lib/layer.zip")
+        entry.size = len(layer)
+        archive.addfile(entry, io.BytesIO(layer))
+    data = io.BytesIO()
+    with zipfile.ZipFile(data, "w") as archive:
+        archive.writestr("some/where/layer@1.jsii.tgz", package.getvalue())
+    return data.getvalue()
+
+
+def program(content: bytes, version: str = "1.0") -> kubetools.Program:
+    digest = hashlib.sha256(content).hexdigest()
+    return kubetools.Program("tool", version, Wheel("p", "p.whl", ""), "tool/tool", digest)
+
+
+def test_a_program_is_found_in_its_wheel():
+    assert kubetools.from_wheel(wheel(tool__tool=b"machine code"), "tool/tool") == b"machine code"
+
+
+def test_a_program_is_put_under_its_version_and_its_name_leads_there(tmp_path):
+    kubetools.place(program(b"old"), b"old", tmp_path)
+    kubetools.place(program(b"new", "2.0"), b"new", tmp_path)
+    assert (tmp_path / "tool").read_bytes() == b"new"
+    assert (tmp_path / "tool-1.0").read_bytes() == b"old"
+    assert (tmp_path / "tool").stat().st_mode & stat.S_IXOTH
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_another_hash_is_refused_and_nothing_is_left(tmp_path):
+    with pytest.raises(Failure, match=r"found sha256 .* expected"):
+        kubetools.place(program(b"right"), b"wrong", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_not_fetched_again(tmp_path, monkeypatch):
+    monkeypatch.setattr(kubetools, "PROGRAMS", (program(b"x"),))
+    monkeypatch.setattr(kubetools, "locate", lambda *more: pytest.fail("asked the index"))
+    (tmp_path / "tool-1.0").write_bytes(b"x")
+    kubetools.programs(tmp_path)
+    assert (tmp_path / "tool").read_bytes() == b"x"
+
+
+def test_an_index_that_gives_nothing_is_named_without_its_password(tmp_path, monkeypatch):
+    def nothing(*more):
+        raise OSError("refused")
+
+    monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret@mirror.example/simple")
+    monkeypatch.setattr(kubetools, "locate", nothing)
+    with pytest.raises(Failure, match=r"mirror\.example/simple: refused.*PIP_INDEX_URL") as caught:
+        kubetools.programs(tmp_path)
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("setting", "proxy"),
+    [
+        ("", "https://proxy.golang.org"),
+        ("off", "https://proxy.golang.org"),
+        ("direct", "https://proxy.golang.org"),
+        ("https://goproxy.cn,direct", "https://goproxy.cn"),
+        ("direct|https://a.example/", "https://a.example"),
+    ],
+)
+def test_the_go_proxy_is_the_first_that_goproxy_names(setting, proxy):
+    assert kubetools.go_proxy(setting) == proxy
+
+
+def test_kinds_are_taken_out_of_their_module(tmp_path, monkeypatch):
+    content = zipped(**{"example.com__kinds@v1.0.0__crd__a.yaml": b"kind: A"})
+    module = kubetools.Module(
+        "example.com/kinds", "v1.0.0", hashlib.sha256(content).hexdigest(), "crd", ("a.yaml",)
+    )
+    asked = []
+
+    def download(url, path, sha256, bundle):
+        asked.append(url)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+    monkeypatch.setattr(kubetools, "MODULES", (module,))
+    monkeypatch.setattr(kubetools, "CACHE", tmp_path)
+    monkeypatch.setattr(kubetools, "download", download)
+    monkeypatch.setenv("GOPROXY", "https://goproxy.cn")
+    for _ in range(2):
+        kubetools.kinds(tmp_path / "kinds")
+    assert (tmp_path / "kinds" / "a.yaml").read_text() == "kind: A"
+    assert asked == ["https://goproxy.cn/example.com/kinds/@v/v1.0.0.zip"], "the second time none"
