@@ -26,8 +26,7 @@ from common import Failure, say
 from install_engine import Host, debian_mirror
 from preflight import nearest
 
-SUITE = "trixie"
-BASE = f"debian:{SUITE}-slim"
+BASE = "debian:trixie-slim"
 # A registry that answers names the image within seconds; one that does not may never say so.
 FIRST_ANSWER = 30
 WHOLE_PULL = 900
@@ -91,26 +90,35 @@ path-exclude /usr/share/lintian/*
 path-exclude /usr/share/locale/*
 path-exclude /usr/share/man/*
 """
-# Debian's own address, whatever mirror made the image: a private one must not stay in it.
-SOURCES = f"""\
+
+
+def sources(suite: str) -> str:
+    """apt's sources in the image: Debian's own address, whatever mirror made it.
+
+    A private one must not stay in it.
+    """
+    return f"""\
 Types: deb
 URIs: {common.DEBIAN_MIRROR}
-Suites: {SUITE} {SUITE}-updates
+Suites: {suite} {suite}-updates
 Components: main
 Signed-By: {DEBIAN_KEYRING}
 
 Types: deb
 URIs: {common.DEBIAN_MIRROR}-security
-Suites: {SUITE}-security
+Suites: {suite}-security
 Components: main
 Signed-By: {DEBIAN_KEYRING}
 """
-# Run as root by sh, with the folder as $1 and the mirror as $2. set -e stops at the first failure.
+
+
+# Run as root by sh, with the folder as $1, the mirror as $2 and the suite as $6. set -e stops at the
+# first failure.
 # The mirror's login, if it has one, is in the file $5: on a command line others could read it.
 DEBOOTSTRAP = """\
 set -eu
 [ ! -s "$5" ] || export WGETRC="$5"
-debootstrap --variant=minbase --keyring="$3" trixie "$1" "$2" "$4" >"$1.log" 2>&1 || {
+debootstrap --variant=minbase --keyring="$3" "$6" "$1" "$2" "$4" >"$1.log" 2>&1 || {
 	tail -n 15 "$1.log" >&2
 	exit 1
 }
@@ -126,7 +134,8 @@ rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/log/* "$1"/etc/apt
 
 
 def bootstrap(image: str) -> None:
-    """Makes ``image`` from Debian's packages, as the official one is made."""
+    """Makes ``image``, ``debian:<suite>-slim``, from Debian's packages, as the official one is."""
+    suite = image.removeprefix("debian:").removesuffix("-slim")
     elsewhere = f"bring it from another machine: docker save {image} | docker load"
     mirror, user, password = common.split_login(debian_mirror())
     say(f"{image}: made here with debootstrap from {mirror} instead (half a minute, as root)")
@@ -145,7 +154,7 @@ def bootstrap(image: str) -> None:
         host.apt("update", check=False)
         host.apt("install", "-y", "--no-install-recommends", *missing)
     scripts = Path("/usr/share/debootstrap/scripts")
-    script = next((str(scripts / name) for name in (SUITE, "sid") if (scripts / name).exists()), "")
+    script = next((str(scripts / name) for name in (suite, "sid") if (scripts / name).exists()), "")
 
     for left in left_behind(Path("/var/tmp")):
         remove_root(left / "root", host.root)
@@ -158,7 +167,7 @@ def bootstrap(image: str) -> None:
         try:
             shell = [
                 "sh", "-c", DEBOOTSTRAP, "sh",
-                str(folder), mirror, str(DEBIAN_KEYRING), script, str(login),
+                str(folder), mirror, str(DEBIAN_KEYRING), script, str(login), suite,
             ]  # fmt: skip
             if subprocess.run([*host.root, *shell]).returncode:
                 raise Failure(
@@ -167,7 +176,7 @@ def bootstrap(image: str) -> None:
                 )
             for name, text in (
                 ("etc/dpkg/dpkg.cfg.d/docker", SLIM_PATTERNS),
-                ("etc/apt/sources.list.d/debian.sources", SOURCES),
+                ("etc/apt/sources.list.d/debian.sources", sources(suite)),
             ):
                 subprocess.run(
                     [*host.root, "tee", str(folder / name)],

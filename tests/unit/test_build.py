@@ -121,8 +121,9 @@ def test_what_a_killed_run_left_is_found(tmp_path):
 
 
 def test_the_base_image_names_no_mirror():
-    assert "http://deb.debian.org/debian" in build.SOURCES
-    assert build.SOURCES.count("URIs:") == build.SOURCES.count("deb.debian.org")
+    text = build.sources("bookworm")
+    assert "http://deb.debian.org/debian\nSuites: bookworm bookworm-updates\n" in text
+    assert text.count("URIs:") == text.count("deb.debian.org")
 
 
 def test_the_login_of_a_mirror_is_on_no_command_line(tmp_path):
@@ -134,7 +135,7 @@ def test_the_login_of_a_mirror_is_on_no_command_line(tmp_path):
         f'#!/bin/sh\necho "$*" >{tmp_path}/words\ncat "$WGETRC" >{tmp_path}/login-seen\nexit 1\n'
     )
     program.chmod(0o755)
-    words = [tmp_path / "root", url, "keyring", "script", tmp_path / "login"]
+    words = [tmp_path / "root", url, "keyring", "script", tmp_path / "login", "trixie"]
     subprocess.run(
         ["sh", "-c", build.DEBOOTSTRAP, "sh", *map(str, words)],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
