@@ -1,0 +1,162 @@
+"""One host for each release, one network segment, and the images brought to a host's engine once.
+
+A host is built from bare to torn down through the files below, in this order: each test finds what
+those before it left, as building it anew for each would take minutes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import common
+from conftest import ARTIFACTS, lacking
+from tests.host.machines import Machine, Neighbour, Outcome, Segment, docker, image, run
+
+ORDER = ("test_fresh_host", "test_network", "test_gpu", "test_upkeep", "test_older_debian")
+# The segment's addresses. Label Studio's and the backend's are the product's own defaults.
+HOST, SHIM, FRIEND, STRANGER = (f"192.168.103.{last}" for last in (140, 131, 150, 160))
+LABEL_STUDIO, BACKEND = "192.168.103.130", "192.168.103.129"
+BUNDLE = "/mnt/images.tar"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    ours = [item for item in items if here in item.path.parents]
+    ours.sort(key=lambda item: ORDER.index(item.path.stem))
+    rest = [item for item in items if here not in item.path.parents]
+    items[:] = [*rest, *ours]
+
+
+def need_machines() -> None:
+    """Skips what this machine cannot do."""
+    if not shutil.which("ssh"):
+        lacking("found no ssh; `make test-host` installs it on Debian")
+    version = common.output([shutil.which("docker") or "docker", "version", "-f", "{{.Server.Os}}"])
+    if not version:
+        lacking("no Docker engine answers; `make test-host` starts one")
+    for tag in common.images().values():
+        if not common.output(["docker", "image", "inspect", "-f", "{{.Id}}", tag]):
+            lacking(f"{tag} is not built; `make images` builds it")
+    probe = ["docker", "run", "--rm", "--privileged", image("trixie"), "mount", "-t", "tmpfs", "x"]
+    if common.output([*probe, "/mnt"], 60) is None:
+        lacking("this engine runs no privileged containers, which hosts with systemd need")
+
+
+@pytest.fixture(scope="session")
+def segment() -> Iterator[Segment]:
+    need_machines()
+    segment = Segment()
+    if route := segment.taken():
+        lacking(f"the tests' network {segment.subnet} is in use here: {route}")
+    segment.create()
+    yield segment
+    segment.remove()
+
+
+@pytest.fixture(scope="session")
+def engine_volume() -> Iterator[str]:
+    """What the hosts' engines keep: the second host gets the disk of the first, images and all."""
+    name = f"ls-yolo-test-{secrets.token_hex(3)}"
+    yield name
+    docker("volume", "rm", "--force", name, check=False)
+
+
+@contextmanager
+def a_host(suite: str, volume: str, segment: Segment) -> Iterator[Machine]:
+    # ssh keeps a socket there, whose path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="ls-yolo-host-"))
+    host = Machine(suite, folder, volume, segment, HOST)
+    try:
+        host.start()
+        yield host
+    finally:
+        ARTIFACTS.mkdir(exist_ok=True)
+        for log, target in (("playbooks.log", f"playbooks-{suite}.log"),):
+            if (folder / log).exists():
+                shutil.copy(folder / log, ARTIFACTS / target)
+        journal = host.root("journalctl", "--no-pager", "--boot=0", check=False)
+        (ARTIFACTS / f"journal-{suite}.log").write_text(journal)
+        host.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def host(engine_volume: str, segment: Segment) -> Iterator[Machine]:
+    """Debian 13, bare."""
+    with a_host("trixie", engine_volume, segment) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def friend(segment: Segment) -> Iterator[Neighbour]:
+    """Another machine on the segment."""
+    neighbour = Neighbour(segment, FRIEND)
+    neighbour.start()
+    yield neighbour
+    neighbour.remove()
+
+
+@pytest.fixture(scope="session")
+def commit() -> str:
+    """The kit as it lies here, uncommitted changes of known files included."""
+    git = ["git", "-C", str(common.ROOT)]
+    who = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
+    return (
+        run(*git, *who, "stash", "create").stdout.strip()
+        or run(*git, "rev-parse", "HEAD").stdout.strip()
+    )
+
+
+@pytest.fixture(scope="session")
+def variables(commit: str) -> dict[str, Any]:
+    """What an owner would write into the inventory."""
+    return {
+        "ls_yolo_version": commit,
+        "ls_yolo_images": "bundle",
+        "ls_yolo_images_bundle": BUNDLE,
+        "ls_yolo_images_bundle_on_host": True,
+    }
+
+
+@contextmanager
+def bundle(host: Machine) -> Iterator[None]:
+    """The images in a file on the host. It is a pipe, so that gigabytes lie on the disk once less;
+    its time of change is put back, by which the role knows a bundle.
+    """
+    host.root("sh", "-c", f"test -p {BUNDLE} || mkfifo -m 0600 {BUNDLE}")
+    host.root("touch", "--date=2026-01-01", BUNDLE)
+    program = shutil.which("docker") or "docker"
+    with subprocess.Popen(
+        [program, "save", *common.images().values()], stdout=subprocess.PIPE
+    ) as save, subprocess.Popen(
+        [program, "exec", "--interactive", host.name, "sh", "-c", f"cat >{BUNDLE}"],
+        stdin=save.stdout,
+    ) as pour:  # fmt: skip
+        try:
+            yield
+        finally:
+            for process in (save, pour):
+                if process.poll() is None:
+                    time.sleep(1)
+                process.kill()
+            host.root("pkill", "--exact", "cat", check=False)
+            host.root("touch", "--date=2026-01-01", BUNDLE)
+
+
+@pytest.fixture(scope="session")
+def site(host: Machine, variables: dict[str, Any]) -> Outcome:
+    """The playbook's first run on the bare host."""
+    with bundle(host):
+        outcome = host.playbook("site.yml", variables=variables)
+    assert outcome.code == 0, outcome.message()
+    return outcome
