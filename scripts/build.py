@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Builds the two images, and first the base image where no registry has it.
+"""Builds the two images, and first the base image where no registry has it; PostgreSQL on request.
 
 Mirrors, certificates and the index for torch reach the build as secrets: nothing of them stays in
 an image or its history. Safe to run again; what has not changed is not built anew.
 
-    build.py [label-studio] [backend]     both if none is named
+    build.py [label-studio] [backend] [postgres]
+
+Without a name: label-studio and backend.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from install_engine import Host, debian_mirror
 from preflight import nearest
 
 BASE = "debian:trixie-slim"
+POSTGRES = "postgres"
+# On the same Debian as the stand-in: one sorts text as the other does.
+OFFICIAL_POSTGRES = "postgres:17-trixie"
 # A registry that answers names the image within seconds; one that does not may never say so.
 FIRST_ANSWER = 30
 WHOLE_PULL = 900
@@ -323,26 +328,51 @@ def build(name: str, tag: str, values: Mapping[str, str]) -> None:
     )
 
 
+def title(image: str) -> str | None:
+    """What an image calls itself; None where it is not here."""
+    form = '{{index .Config.Labels "org.opencontainers.image.title"}}'
+    return common.output([common.docker(), "image", "inspect", "-f", form, image])
+
+
+def ensure_postgres(values: Mapping[str, str]) -> None:
+    """The official image under our name, else one of Debian's packages that starts the same way.
+
+    What is there stays what it is: the registry is asked once.
+    """
+    tag = common.POSTGRES_IMAGE
+    found = title(tag)
+    if found is None and pull(OFFICIAL_POSTGRES):
+        common.run([common.docker(), "tag", OFFICIAL_POSTGRES, tag])
+        return
+    if found in (None, f"ls-yolo {POSTGRES}"):
+        ensure_base()
+        build(POSTGRES, tag, values)
+
+
 def remove_replaced() -> None:
     """Removes our own images that have lost their name to a newer one and serve no container."""
-    for name in common.images():
+    for name in (*common.images(), POSTGRES):
         label = f"label=org.opencontainers.image.title=ls-yolo {name}"
         common.output([common.docker(), "image", "prune", "--force", "--filter", label], 60)
 
 
 def main(arguments: Sequence[str]) -> int:
     images = common.images()
+    names = [*images, POSTGRES]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("image", nargs="*", help=f"{' or '.join(images)}; both if none is named")
+    parser.add_argument("image", nargs="*", help=", ".join(names))
     chosen = parser.parse_args(arguments).image or list(images)
-    if unknown := [name for name in chosen if name not in images]:
-        raise Failure(f"found {', '.join(unknown)}, expected {' or '.join(images)}")
+    if unknown := [name for name in chosen if name not in names]:
+        raise Failure(f"found {', '.join(unknown)}, expected {', '.join(names)}")
     values = common.values()
-    ensure_base()
     for name in chosen:
-        build(name, images[name], values)
+        if name == POSTGRES:
+            ensure_postgres(values)
+        else:
+            ensure_base()
+            build(name, images[name], values)
     return 0
 
 

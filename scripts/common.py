@@ -215,6 +215,10 @@ def images() -> dict[str, str]:
     return {name: f"ls-yolo/{name}:{version}" for name in ("label-studio", "backend")}
 
 
+# Built or pulled where it is asked for. Its name has the major version that the data are of.
+POSTGRES_IMAGE = "ls-yolo/postgres:17"
+
+
 # Commands
 
 
