@@ -14,7 +14,7 @@ PYTHON_FILES := scripts tests backend label-studio
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup prepare images preflight down destroy logs status password \
-	test test-lint test-unit test-integration test-tools bench format lock
+	test test-lint test-unit test-integration test-host test-tools bench format lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,16 +49,18 @@ down: ## Stop and remove the containers; all data stays
 destroy: ## Remove containers and their data; asks first (FORCE=1 does not)
 	@$(PYTHON) scripts/destroy.py
 
-test: test-lint test-unit test-integration ## Everything below, in order of cost
+test: test-lint test-unit test-integration test-host ## Everything below, in order of cost
 
 test-tools: # Makes .venv from requirements-dev.lock
 	@$(PYTHON) scripts/testtools.py
 
-test-lint: test-tools ## ruff, mypy, hadolint, shellcheck, Compose's own check, the table of settings
+test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose's own check, the table of settings
 	$(RUN) ruff check $(PYTHON_FILES)
 	$(RUN) ruff format --check $(PYTHON_FILES)
 	$(RUN) mypy
 	$(RUN) hadolint --config .hadolint.yaml backend/Dockerfile label-studio/Dockerfile
+	$(RUN) hadolint --config .hadolint.yaml tests/host/Dockerfile
+	cd ansible && $(RUN) ansible-lint -q --nocolor
 	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/docs.py --check
@@ -73,6 +75,12 @@ test-integration: ## Both services, booted and checked end to end; builds the im
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/testtools.py browser
 	$(PYTEST) backend/tests/test_service.py tests/integration
+
+test-host: BUDGET = 15m
+test-host: ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first
+	@$(PYTHON) scripts/up.py prepare
+	@$(PYTHON) scripts/testtools.py ssh
+	$(PYTEST) tests/host
 
 bench: test-tools ## The backend against a bare loop on the demo photographs (ARGS=--help)
 	@$(PYTHON) scripts/up.py prepare

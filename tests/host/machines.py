@@ -147,7 +147,8 @@ except OSError as error:
 STATE = """
 find / -xdev -path /home/owner/.ansible -prune -o -path /root/.ansible -prune \\
     -o -path /var/log -prune -o -path /var/lib/systemd -prune -o -path /var/lib/sudo -prune \\
-    -o -path /tmp -prune -o -path /var/tmp -prune -o -type f -printf '%p %s %T@ %m %u\\n' | sort
+    -o -path /tmp -prune -o -path /var/tmp -prune \\
+    -o -name .sudo_as_admin_successful -prune -o -type f -printf '%p %s %T@ %m %u\\n' | sort
 dpkg-query --show
 ip -brief link
 ip -brief address

@@ -10,7 +10,7 @@ pytestmark = pytest.mark.host
 def test_a_check_of_a_bare_host_says_what_would_be_done_and_does_nothing(host, variables):
     with host.unchanged():
         outcome = host.playbook("site.yml", "--check", "--diff", variables=variables)
-    assert outcome.code == 0, outcome.message()
+        assert outcome.code == 0, outcome.message()
     assert outcome.changed
 
 
