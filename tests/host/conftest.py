@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import secrets
 import shutil
-import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,13 +18,12 @@ import pytest
 
 import common
 from conftest import ARTIFACTS, lacking
-from tests.host.machines import Machine, Neighbour, Outcome, Segment, docker, image, run
+from tests.host.machines import Commits, Machine, Neighbour, Outcome, Segment, docker, image
 
 ORDER = ("test_fresh_host", "test_network", "test_gpu", "test_upkeep", "test_older_debian")
 # The segment's addresses. Label Studio's and the backend's are the product's own defaults.
 HOST, SHIM, FRIEND, STRANGER = (f"192.168.103.{last}" for last in (140, 131, 150, 160))
 LABEL_STUDIO, BACKEND = "192.168.103.130", "192.168.103.129"
-BUNDLE = "/mnt/images.tar"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -81,9 +78,8 @@ def a_host(suite: str, volume: str, segment: Segment) -> Iterator[Machine]:
         yield host
     finally:
         ARTIFACTS.mkdir(exist_ok=True)
-        for log, target in (("playbooks.log", f"playbooks-{suite}.log"),):
-            if (folder / log).exists():
-                shutil.copy(folder / log, ARTIFACTS / target)
+        if host.log.exists():
+            shutil.copy(host.log, ARTIFACTS / f"playbooks-{suite}.log")
         journal = host.root("journalctl", "--no-pager", "--boot=0", check=False)
         (ARTIFACTS / f"journal-{suite}.log").write_text(journal)
         host.remove()
@@ -107,56 +103,59 @@ def friend(segment: Segment) -> Iterator[Neighbour]:
 
 
 @pytest.fixture(scope="session")
-def commit() -> str:
-    """The kit as it lies here, uncommitted changes of known files included."""
-    git = ["git", "-C", str(common.ROOT)]
-    who = ["-c", "user.name=test", "-c", "user.email=test@example.com"]
-    return (
-        run(*git, *who, "stash", "create").stdout.strip()
-        or run(*git, "rev-parse", "HEAD").stdout.strip()
-    )
+def stranger(friend: Neighbour) -> Neighbour:
+    """The same machine, which may also call from an address that the firewall does not name."""
+    friend.add(STRANGER)
+    return friend
 
 
 @pytest.fixture(scope="session")
-def variables(commit: str) -> dict[str, Any]:
-    """What an owner would write into the inventory."""
+def commits(tmp_path_factory: pytest.TempPathFactory) -> Commits:
+    return Commits(tmp_path_factory.mktemp("git"))
+
+
+@pytest.fixture(scope="session")
+def commit(commits: Commits) -> str:
+    """The kit as it lies here."""
+    return commits.now()
+
+
+@pytest.fixture(scope="session")
+def variables(commit: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an owner would write into the inventory, for the addresses on the LAN and a firewall."""
     return {
+        "network_macvlan": True,
+        "network_parent": "eth1",
+        "network_shim_address": SHIM,
+        "network_dhcp_range": "192.168.103.2-192.168.103.63",
+        "ls_yolo_label_studio_from": [FRIEND],
+        "ls_yolo_backend_from": [FRIEND],
+        "ls_yolo_backend_env": {"BIND_ADDRESS": "0.0.0.0"},
         "ls_yolo_version": commit,
         "ls_yolo_images": "bundle",
-        "ls_yolo_images_bundle": BUNDLE,
-        "ls_yolo_images_bundle_on_host": True,
+        "ls_yolo_images_bundle": str(studio_image(tmp_path_factory.mktemp("bundle"))),
     }
 
 
-@contextmanager
-def bundle(host: Machine) -> Iterator[None]:
-    """The images in a file on the host. It is a pipe, so that gigabytes lie on the disk once less;
-    its time of change is put back, by which the role knows a bundle.
-    """
-    host.root("sh", "-c", f"test -p {BUNDLE} || mkfifo -m 0600 {BUNDLE}")
-    host.root("touch", "--date=2026-01-01", BUNDLE)
-    program = shutil.which("docker") or "docker"
-    with subprocess.Popen(
-        [program, "save", *common.images().values()], stdout=subprocess.PIPE
-    ) as save, subprocess.Popen(
-        [program, "exec", "--interactive", host.name, "sh", "-c", f"cat >{BUNDLE}"],
-        stdin=save.stdout,
-    ) as pour:  # fmt: skip
-        try:
-            yield
-        finally:
-            for process in (save, pour):
-                if process.poll() is None:
-                    time.sleep(1)
-                process.kill()
-            host.root("pkill", "--exact", "cat", check=False)
-            host.root("touch", "--date=2026-01-01", BUNDLE)
+def studio_image(folder: Path) -> Path:
+    """The bundle: Label Studio's image, as `docker save` writes it."""
+    file = folder / "images.tar"
+    docker("save", "--output", file, common.images()["label-studio"])
+    return file
 
 
 @pytest.fixture(scope="session")
-def site(host: Machine, variables: dict[str, Any]) -> Outcome:
-    """The playbook's first run on the bare host."""
-    with bundle(host):
-        outcome = host.playbook("site.yml", variables=variables)
+def engine(host: Machine, variables: dict[str, Any]) -> Outcome:
+    """The playbook with the tag docker alone, on the bare host."""
+    outcome = host.playbook("site.yml", "--tags", "docker", variables=variables)
+    assert outcome.code == 0, outcome.message()
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def site(host: Machine, engine: Outcome, variables: dict[str, Any]) -> Outcome:
+    """The playbook's first whole run."""
+    host.give_image(common.images()["backend"])
+    outcome = host.playbook("site.yml", variables=variables)
     assert outcome.code == 0, outcome.message()
     return outcome

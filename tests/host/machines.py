@@ -49,6 +49,38 @@ def docker(*words: str | Path, **more: Any) -> str:
     return run(shutil.which("docker") or "docker", *words, **more).stdout.strip()
 
 
+class Commits:
+    """Commits that no branch has, of this checkout as it lies here and as it might become."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environment = {**os.environ, "GIT_INDEX_FILE": str(folder / "index")}
+        for role in ("AUTHOR", "COMMITTER"):
+            self.environment[f"GIT_{role}_NAME"] = "test"
+            self.environment[f"GIT_{role}_EMAIL"] = "test@example.com"
+
+    def git(self, *words: str, input: str | None = None) -> str:
+        words = ("git", "-C", str(common.ROOT), *words)
+        return run(*words, env=self.environment, input=input).stdout.strip()
+
+    def now(self) -> str:
+        """What is committed, changed and new; nothing that git ignores."""
+        self.git("read-tree", "HEAD")
+        self.git("add", "--all")
+        return self.commit("HEAD")
+
+    def after(self, parent: str, files: dict[str, str], without: str) -> str:
+        """``parent`` with these files changed or added, and without one."""
+        self.git("read-tree", parent)
+        for path, text in files.items():
+            blob = self.git("hash-object", "-w", "--stdin", input=text)
+            self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
+        self.git("update-index", "--force-remove", without)
+        return self.commit(parent)
+
+    def commit(self, parent: str) -> str:
+        return self.git("commit-tree", self.git("write-tree"), "-p", parent, "-m", "for a test")
+
+
 def image(suite: str) -> str:
     """The image of a host, made if it is not there."""
     base, tag = f"debian:{suite}-slim", f"ls-yolo-test/host:{suite}"
@@ -124,13 +156,25 @@ class Neighbour:
         """Status of ``url``, or ``timeout`` or ``refused``, seen from ``source``."""
         return self.run("python3", "-c", GET, url, source or self.address)
 
+    @contextmanager
+    def serving(self, port: int) -> Iterator[None]:
+        """A web server on this machine."""
+        docker("exec", "--detach", self.name, "python3", "-m", "http.server", str(port))
+        try:
+            end = time.monotonic() + 10
+            while self.get(f"http://{self.address}:{port}/") != "200":
+                assert time.monotonic() < end, "the web server does not start"
+            yield
+        finally:
+            self.run("pkill", "--full", "http.server", check=False)
+
 
 # Status of $1, asked from the address $2.
 GET = """
 import http.client, sys, urllib.parse
 url = urllib.parse.urlsplit(sys.argv[1])
-connection = http.client.HTTPConnection(
-    url.hostname, url.port or 80, timeout=4, source_address=(sys.argv[2], 0))
+source = (sys.argv[2], 0) if sys.argv[2] else None
+connection = http.client.HTTPConnection(url.hostname, url.port, timeout=4, source_address=source)
 try:
     connection.request("GET", url.path or "/")
     print(connection.getresponse().status)
@@ -158,14 +202,11 @@ command -v nft >/dev/null && nft list ruleset
 command -v docker >/dev/null && docker ps --all --quiet
 true
 """
-# Asks Label Studio on loopback as its first user does.
+# Asks Label Studio for $1 with the token that comes by stdin.
 ASK_LABEL_STUDIO = """
 import sys, urllib.request
-lines = open("/opt/ls-yolo/.env").read().splitlines()
-settings = dict(line.split("=", 1) for line in lines if "=" in line and line[0] != "#")
 request = urllib.request.Request(
-    "http://127.0.0.1:" + settings["LABEL_STUDIO_PORT"] + sys.argv[1],
-    headers={"Authorization": "Token " + settings["LABEL_STUDIO_API_KEY"].strip("'")},
+    "http://127.0.0.1:8080" + sys.argv[1], headers={"Authorization": "Token " + sys.stdin.read()}
 )
 print(urllib.request.urlopen(request, timeout=60).read().decode())
 """
@@ -198,6 +239,20 @@ class Outcome:
     def message(self) -> str:
         """What a person reads at the end of a failure."""
         return self.output[self.output.rfind("TASK [") :]
+
+
+def changes_of(tag: str) -> list[str]:
+    """What an image says beside its files, as instructions of a Dockerfile."""
+    (config,) = json.loads(docker("image", "inspect", "--format", "[{{json .Config}}]", tag))
+    lists = {"CMD": config["Cmd"], "ENTRYPOINT": config["Entrypoint"]}
+    pairs = {"LABEL": config["Labels"], "ENV": dict(e.split("=", 1) for e in config["Env"])}
+    return [
+        *(f"{name} {json.dumps(words)}" for name, words in lists.items() if words),
+        *(f"{n} {k}={json.dumps(v)}" for n, found in pairs.items() for k, v in found.items()),
+        *(f"EXPOSE {port}" for port in config.get("ExposedPorts") or {}),
+        f"USER {config['User'] or 'root'}",
+        f"WORKDIR {config['WorkingDir'] or '/'}",
+    ]
 
 
 @dataclass
@@ -263,8 +318,26 @@ class Machine:
         docker("restart", "--time", "60", self.name)
         self.wait_until_booted()
 
+    def stop(self) -> None:
+        docker("stop", "--time", "60", self.name)
+
     def remove(self) -> None:
         docker("rm", "--force", "--volumes", self.name, check=False)
+
+    def give_image(self, tag: str) -> None:
+        """An image of this machine, with its files in one layer, for the engine of the host.
+
+        ``docker save`` and ``docker load`` would each lay a copy of gigabytes aside.
+        """
+        changes = [word for change in changes_of(tag) for word in ("--change", change)]
+        program = shutil.which("docker") or "docker"
+        container = docker("create", tag)
+        try:
+            with subprocess.Popen([program, "export", container], stdout=subprocess.PIPE) as export:
+                run(program, "exec", "--interactive", self.name, "docker", "import", *changes,
+                    "-", tag, stdin=export.stdout)  # fmt: skip
+        finally:
+            docker("rm", container)
 
     # Commands on it
 
@@ -286,9 +359,59 @@ class Machine:
     def state(self) -> str:
         return self.root("sh", "-c", STATE)
 
+    def write(self, path: str, text: str, mode: str = "0644") -> None:
+        self.root("install", "-m", mode, "/dev/stdin", path, input=text)
+
+    def has(self, path: str) -> bool:
+        return self.root("sh", "-c", 'test -e "$1" && echo yes; true', "sh", path) == "yes"
+
+    def get(self, url: str) -> str:
+        """Status of ``url``, seen from the host itself."""
+        return self.root("python3", "-c", GET, url, "")
+
+    # What runs on it
+
+    def settings(self) -> dict[str, str]:
+        """The host's .env."""
+        return common.parse_env(self.root("cat", "/opt/ls-yolo/.env"))
+
     def label_studio(self, path: str) -> Any:
-        """What Label Studio's API answers on the host's loopback."""
-        return json.loads(self.root("python3", "-c", ASK_LABEL_STUDIO, path))
+        """What Label Studio's API answers its first user on the host's loopback."""
+        key = self.settings()["LABEL_STUDIO_API_KEY"]
+        return json.loads(self.root("python3", "-c", ASK_LABEL_STUDIO, path, input=key))
+
+    def tasks(self) -> set[int]:
+        """All tasks of Label Studio."""
+        tasks = self.label_studio("/api/tasks/?fields=all&page_size=100")["tasks"]
+        return {task["id"] for task in tasks}
+
+    def predicted(self) -> set[int]:
+        """The tasks that have a stored prediction with at least one box."""
+        return {p["task"] for p in self.label_studio("/api/predictions/") if p["result"]}
+
+    def container_of(self, service: str) -> str:
+        label = f"label=com.docker.compose.service={service}"
+        return self.root("docker", "ps", "--quiet", "--filter", label)
+
+    def container(self, service: str, *words: str) -> str:
+        """What a command prints inside a service's container."""
+        return self.root("docker", "exec", self.container_of(service), *words)
+
+    def inside(self, service: str, url: str) -> str:
+        """Status of ``url``, seen from inside a service's container."""
+        return self.container(service, "python3", "-c", GET, url, "")
+
+    def inspect(self, service: str) -> Any:
+        (found,) = json.loads(self.root("docker", "inspect", self.container_of(service)))
+        return found
+
+    def default_gateway(self, service: str) -> str:
+        """Where a container sends what is for no network of its own."""
+        for line in self.container(service, "cat", "/proc/net/route").splitlines():
+            _, target, gateway, *_ = line.split()
+            if target == "00000000":
+                return str(ipaddress.ip_address(bytes.fromhex(gateway)[::-1]))
+        return ""
 
     def services(self) -> dict[str, str]:
         """State and health of the containers, by service."""
@@ -304,6 +427,11 @@ class Machine:
                 return
             time.sleep(1)
         raise AssertionError(f"not healthy after {seconds} seconds: {self.services()}")
+
+    @property
+    def log(self) -> Path:
+        """What the playbooks have printed."""
+        return self.folder / "playbooks.log"
 
     @cached_property
     def ssh_options(self) -> list[str]:
@@ -339,6 +467,6 @@ class Machine:
             },
         )  # fmt: skip
         outcome = Outcome(done.returncode, done.stdout + done.stderr)
-        with (self.folder / "playbooks.log").open("a") as log:
+        with self.log.open("a") as log:
             log.write(f"\n$ {name} {' '.join(map(str, words))}\n{outcome.output}")
         return outcome

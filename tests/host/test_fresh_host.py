@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tests.host.conftest import LABEL_STUDIO
+
 pytestmark = pytest.mark.host
 
 
@@ -14,12 +16,43 @@ def test_a_check_of_a_bare_host_says_what_would_be_done_and_does_nothing(host, v
     assert outcome.changed
 
 
+def test_an_address_in_use_is_refused_before_anything_is_changed(host, friend, variables):
+    friend.add(LABEL_STUDIO)
+    try:
+        with host.unchanged():
+            outcome = host.playbook("site.yml", variables=variables)
+            assert outcome.code == 2
+    finally:
+        friend.drop(LABEL_STUDIO)
+    assert f"{LABEL_STUDIO} is in use by another machine" in outcome.message()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"network_parent": "eth7"}, "found no interface eth7, expected one of eth0, eth1"),
+        ({"network_dhcp_range": "192.168.103.100-192.168.103.200"}, "which DHCP gives to others"),
+        ({"network_backend_address": "192.168.103.130"}, "expected one of its own"),
+        ({"network_subnet": "172.17.0.0/16"}, "overlaps the route to 172.17.0.0/16 by eth0"),
+    ],
+)
+def test_a_network_that_cannot_be_is_refused_before_anything_is_changed(
+    host, variables, wrong, said
+):
+    with host.unchanged():
+        outcome = host.playbook("site.yml", variables={**variables, **wrong})
+        assert outcome.code == 2
+    assert said in outcome.message()
+
+
+def test_the_engine_comes_with_its_role_alone(host, engine):
+    assert host.root("systemctl", "is-active", "docker") == "active"
+    assert host.root("docker", "image", "ls", "--quiet") == ""
+
+
 def test_the_first_run_ends_with_a_prediction_of_each_task(host, site):
-    assert site.code == 0
-    tasks = host.label_studio("/api/tasks/?fields=all&page_size=100")["tasks"]
-    predicted = {prediction["task"] for prediction in host.label_studio("/api/predictions/")}
-    assert {task["id"] for task in tasks} == predicted
-    assert len(predicted) == 5
+    assert host.predicted() == host.tasks()
+    assert len(host.tasks()) == 5
 
 
 def test_a_second_run_changes_nothing(host, site, variables):
@@ -28,9 +61,9 @@ def test_a_second_run_changes_nothing(host, site, variables):
     assert outcome.counts["changed"] == 0, outcome.changed
 
 
-def test_everything_comes_back_by_itself_after_a_reboot(host, site):
-    before = len(host.label_studio("/api/predictions/"))
-    host.reboot()
-    host.wait_until_healthy()
-    assert len(host.label_studio("/api/predictions/")) == before > 0
-    assert host.root("systemctl", "is-active", "ls-yolo", "docker") == "active\nactive"
+def test_secrets_are_made_on_the_host_and_shown_nowhere(host, site):
+    settings = host.settings()
+    assert host.root("stat", "-c", "%a %U", "/opt/ls-yolo/.env") == "600 ls-yolo"
+    for name in ("LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS"):
+        assert len(settings[name]) >= 20
+        assert settings[name] not in host.log.read_text()
