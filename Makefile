@@ -19,6 +19,7 @@ PYTHON_FILES := scripts tests backend label-studio
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
+	@echo "  A GPU: make up GPU=1     LAN addresses: make up MACVLAN=1 PARENT=eth0     PostgreSQL: make up POSTGRES=1"
 	@echo "  A setting for one run:  make up LABEL_STUDIO_PORT=8081     To keep it: in .env"
 
 up: ## Install what is missing, build, start, and set up the demo; safe to run again
@@ -44,7 +45,7 @@ password: ## Give the first user a new password, also for a forgotten one
 	@$(PYTHON) scripts/password.py
 
 down: ## Stop and remove the containers; all data stays
-	@$(COMPOSE) --profile '*' down --remove-orphans
+	@$(COMPOSE) down
 
 destroy: ## Remove containers and their data; asks first (FORCE=1 does not)
 	@$(PYTHON) scripts/destroy.py
@@ -58,10 +59,11 @@ test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose
 	$(RUN) ruff check $(PYTHON_FILES)
 	$(RUN) ruff format --check $(PYTHON_FILES)
 	$(RUN) mypy
-	$(RUN) hadolint --config .hadolint.yaml backend/Dockerfile label-studio/Dockerfile
+	$(RUN) hadolint --config .hadolint.yaml backend/Dockerfile label-studio/Dockerfile postgres/Dockerfile
 	$(RUN) hadolint --config .hadolint.yaml tests/host/Dockerfile
 	cd ansible && $(RUN) ansible-lint -q --nocolor
-	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run
+	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run \
+		postgres/docker-entrypoint.sh
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/docs.py --check
 

@@ -6,7 +6,7 @@ an image or its history. Safe to run again; what has not changed is not built an
 
     build.py [label-studio] [backend] [postgres]
 
-Without a name: label-studio and backend.
+Without a name: label-studio, backend, and with POSTGRES=1 postgres.
 """
 
 from __future__ import annotations
@@ -117,8 +117,8 @@ Signed-By: {DEBIAN_KEYRING}
 """
 
 
-# Run as root by sh, with the folder as $1, the mirror as $2 and the suite as $6. set -e stops at the
-# first failure.
+# Run as root by sh, with the folder as $1, the mirror as $2 and the suite as $6. set -e stops at
+# the first failure.
 # The mirror's login, if it has one, is in the file $5: on a command line others could read it.
 DEBOOTSTRAP = """\
 set -eu
@@ -363,10 +363,11 @@ def main(arguments: Sequence[str]) -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("image", nargs="*", help=", ".join(names))
-    chosen = parser.parse_args(arguments).image or list(images)
+    values = common.values()
+    usual = names if common.enabled(values, "POSTGRES") else list(images)
+    chosen = parser.parse_args(arguments).image or usual
     if unknown := [name for name in chosen if name not in names]:
         raise Failure(f"found {', '.join(unknown)}, expected {', '.join(names)}")
-    values = common.values()
     for name in chosen:
         if name == POSTGRES:
             ensure_postgres(values)

@@ -70,8 +70,56 @@ def test_certificates(command, tmp_path, monkeypatch):
 
 
 def test_an_unknown_image_is_named():
-    with pytest.raises(common.Failure, match="found web, expected label-studio or backend"):
+    with pytest.raises(common.Failure, match="found web, expected label-studio, backend, postgres"):
         build.main(["web"])
+
+
+@pytest.fixture
+def postgres(monkeypatch):
+    """What ``build.ensure_postgres`` does, with a registry and an engine that do as they are told."""
+
+    def run(there, given):
+        did = []
+        monkeypatch.setattr(common, "docker", lambda: "docker")
+        monkeypatch.setattr(build, "title", lambda _: there)
+        monkeypatch.setattr(build, "pull", lambda image: did.append(f"pull {image}") or given)
+        monkeypatch.setattr(common, "run", lambda words: did.append(" ".join(words[1:])))
+        monkeypatch.setattr(build, "ensure_base", lambda: None)
+        monkeypatch.setattr(build, "build", lambda name, tag, _: did.append(f"build {name} {tag}"))
+        build.ensure_postgres(VALUES)
+        return did
+
+    return run
+
+
+def test_postgres_is_the_official_image_where_a_registry_gives_it(postgres):
+    assert postgres(None, True) == [
+        "pull postgres:17-trixie", "tag postgres:17-trixie ls-yolo/postgres:17",
+    ]  # fmt: skip
+
+
+def test_postgres_is_built_where_none_does_and_kept_up_to_date_without_asking_again(postgres):
+    assert postgres(None, False) == [
+        "pull postgres:17-trixie",
+        "build postgres ls-yolo/postgres:17",
+    ]
+    assert postgres("ls-yolo postgres", False) == ["build postgres ls-yolo/postgres:17"]
+
+
+def test_an_official_postgres_that_is_there_is_left_alone(postgres):
+    assert postgres("", True) == []
+
+
+@pytest.mark.parametrize(("on", "images"), [("", 2), ("1", 3)])
+def test_postgres_is_brought_where_it_is_asked_for(monkeypatch, on, images):
+    did = []
+    values = {**VALUES, "POSTGRES": on}
+    monkeypatch.setattr(common, "values", lambda: values)
+    monkeypatch.setattr(build, "ensure_base", lambda: None)
+    monkeypatch.setattr(build, "build", lambda name, *_: did.append(name))
+    monkeypatch.setattr(build, "ensure_postgres", lambda _: did.append("postgres"))
+    build.main([])
+    assert len(did) == images
 
 
 def test_a_base_image_that_is_there_is_left_alone(monkeypatch):
