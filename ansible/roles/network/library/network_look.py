@@ -49,9 +49,9 @@ ETH_P_ARP = 0x0806
 
 
 def vlan_of(parent):
-    """Interface and VLAN number of ``eth0.103``; the number is 0 where there is none."""
+    """Interface and VLAN number of ``eth0.103``; None where there is no VLAN."""
     match = re.fullmatch(r"(.+)\.(\d{1,4})", parent)
-    return (match[1], int(match[2])) if match else (parent, 0)
+    return (match[1], int(match[2])) if match else (parent, None)
 
 
 def interface_faults(parent, net=NET):
@@ -62,7 +62,7 @@ def interface_faults(parent, net=NET):
         there = sorted(path.name for path in net.iterdir() if path.name != "lo")
         return [f"network_parent: found no interface {base}, expected one of {', '.join(there)}"]
     faults = []
-    if vlan and not 1 <= vlan <= 4094:
+    if vlan is not None and not 1 <= vlan <= 4094:
         faults.append(f"network_parent: found VLAN {vlan}, expected a number from 1 to 4094")
     if (net / base / "wireless").exists() or (net / base / "phy80211").exists():
         faults.append(
