@@ -95,10 +95,12 @@ def look(found: Sequence[str], answers: bool) -> Host:
         return Host(tuple(found), tuple(devices()))
     info = common.output([common.docker(), "info", "--format", "{{json .}}"])
     told = json.loads(info) if info else {}
+    # Its folders; none: it does not read specifications, and those here wait for that.
+    reads = [Path(folder) for folder in told.get("CDISpecDirs") or ()]
     return Host(
         tuple(found),
-        tuple(devices()),
-        bool(told.get("CDISpecDirs")),
+        tuple(devices(reads or FOLDERS)),
+        bool(reads),
         "nvidia" in (told.get("Runtimes") or {}),
     )
 

@@ -76,7 +76,7 @@ def test_an_unknown_image_is_named():
 
 @pytest.fixture
 def postgres(monkeypatch):
-    """What ``build.ensure_postgres`` does, with a registry and an engine that do as they are told."""
+    """What ``build.ensure_postgres`` does, with a registry that does as it is told."""
 
     def run(there, given):
         did = []
