@@ -462,6 +462,8 @@ class Machine:
                 **os.environ,
                 "ANSIBLE_HOME": str(self.folder / "home"),
                 "ANSIBLE_NOCOLOR": "1",
+                # A machine that tests are run on can be busy.
+                "ANSIBLE_TIMEOUT": "60",
                 "ANSIBLE_DISPLAY_SKIPPED_HOSTS": "0",
                 "LC_ALL": "C.UTF-8",
             },
