@@ -27,24 +27,6 @@ def test_an_address_in_use_is_refused_before_anything_is_changed(host, friend, v
     assert f"{LABEL_STUDIO} is in use by another machine" in outcome.message()
 
 
-@pytest.mark.parametrize(
-    ("wrong", "said"),
-    [
-        ({"network_parent": "eth7"}, "found no interface eth7, expected one of eth0, eth1"),
-        ({"network_dhcp_range": "192.168.103.100-192.168.103.200"}, "which DHCP gives to others"),
-        ({"network_backend_address": "192.168.103.130"}, "expected one of its own"),
-        ({"network_subnet": "172.17.0.0/16"}, "overlaps the route to 172.17.0.0/16 by eth0"),
-    ],
-)
-def test_a_network_that_cannot_be_is_refused_before_anything_is_changed(
-    host, variables, wrong, said
-):
-    with host.unchanged():
-        outcome = host.playbook("site.yml", variables={**variables, **wrong})
-        assert outcome.code == 2
-    assert said in outcome.message()
-
-
 def test_the_engine_comes_with_its_role_alone(host, engine):
     assert host.root("systemctl", "is-active", "docker") == "active"
     assert host.root("docker", "image", "ls", "--quiet") == ""
