@@ -7,6 +7,7 @@ its own. What is not a container's own is not touched: the segment's bridge lead
 from __future__ import annotations
 
 import difflib
+import functools
 import ipaddress
 import json
 import os
@@ -81,6 +82,7 @@ class Commits:
         return self.git("commit-tree", self.git("write-tree"), "-p", parent, "-m", "for a test")
 
 
+@functools.cache
 def image(suite: str) -> str:
     """The image of a host, made if it is not there."""
     base, tag = f"debian:{suite}-slim", f"ls-yolo-test/host:{suite}"
