@@ -154,9 +154,7 @@ def test_debian_13s_packages_come_only_where_they_are_allowed():
 
 
 def merged(there, version="26.1.5", **given):
-    return value(
-        "docker_daemon_merged", docker_daemon_found=there, docker_version=version, **given
-    )
+    return value("docker_daemon_merged", docker_daemon_found=there, docker_version=version, **given)
 
 
 def test_what_stands_in_daemon_json_stays():
@@ -253,7 +251,9 @@ def test_only_those_listed_may_open_connections():
         ls_yolo_backend_from=["192.168.103.130"],
     )
     lines = [line.strip() for line in script.splitlines()]
-    studio = "ip daddr 192.168.103.130 tcp dport 8080 ip saddr { 192.168.103.0/24, 10.1.2.3 } accept"
+    studio = (
+        "ip daddr 192.168.103.130 tcp dport 8080 ip saddr { 192.168.103.0/24, 10.1.2.3 } accept"
+    )
     backend = "ip daddr 192.168.103.129 tcp dport 9090 ip saddr { 192.168.103.130 } accept"
     assert lines.index(studio) < lines.index(backend) < lines.index("drop")
     assert "--ctorigdstport 8080 -s 10.1.2.3 -j RETURN" in script

@@ -16,16 +16,17 @@ DOCUMENTATION = r"""
 module: network_look
 short_description: Looks whether addresses on a LAN can be given to containers
 description:
-  - Reads interfaces, addresses and routes of the host, and asks the LAN by ARP who has the addresses.
-  - Changes nothing; returns what is wrong, each with what was found, what is expected and the cure.
+  - Reads interfaces, addresses and routes of the host, and asks the LAN by ARP for the addresses.
+  - Changes nothing. Returns what is wrong, with what was found, what is expected and the cure.
+  - A module, and not the kit's scripts/lan.py, because it looks before the kit is on the host.
 options:
   parent: {type: str, required: true, description: "Interface, or INTERFACE.VLAN."}
   shim: {type: str, required: true, description: "The host's own interface to its containers."}
-  subnet: {type: str, required: true, description: "Network of the addresses, such as 192.168.103.0/24."}
+  subnet: {type: str, required: true, description: "The LAN, such as 192.168.103.0/24."}
   gateway: {type: str, default: "", description: "The router's address."}
-  addresses: {type: dict, required: true, description: "Wanted addresses by the variable that gives them."}
-  dhcp_range: {type: str, default: "", description: "First and last address that DHCP gives out, with a dash."}
-  known_macs: {type: list, elements: str, default: [], description: "MAC addresses of our own containers."}
+  addresses: {type: dict, required: true, description: "Addresses by their variable."}
+  dhcp_range: {type: str, default: "", description: "What DHCP gives out, first-last."}
+  known_macs: {type: list, elements: str, default: [], description: "MACs of our containers."}
   wait: {type: float, default: 2.0, description: "Seconds to listen for answers."}
 author: [ls-yolo]
 """
@@ -40,7 +41,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-faults: {description: What is wrong; empty if nothing is., returned: always, type: list, elements: str}
+faults: {description: What is wrong., returned: always, type: list, elements: str}
 parent_missing: {description: Whether a VLAN is still to be made., returned: always, type: bool}
 """
 
@@ -66,14 +67,16 @@ def interface_faults(parent, net=NET):
         faults.append(f"network_parent: found VLAN {vlan}, expected a number from 1 to 4094")
     if (net / base / "wireless").exists() or (net / base / "phy80211").exists():
         faults.append(
-            f"network_parent: {base} is a Wi-Fi interface, expected a cable: an access point takes frames from one "
-            "MAC address for each client, so those of containers are dropped. Use a wired interface, or go without "
-            "macvlan (network_macvlan: false) and publish the ports (BIND_ADDRESS)"
+            f"network_parent: {base} is a Wi-Fi interface, expected a cable: an access point takes "
+            "frames from one MAC address for each client, so those of containers are dropped. Use "
+            "a wired interface, or go without macvlan (network_macvlan: false) and publish the "
+            "ports (BIND_ADDRESS)"
         )
     if (device / "master").exists():
         master = (device / "master").resolve().name
         faults.append(
-            f"network_parent: {device.name} is a port of {master}, which takes its frames first. Use {master}"
+            f"network_parent: {device.name} is a port of {master}, which takes its frames first. "
+            f"Use {master}"
         )
     if device.name == "lo":
         faults.append("network_parent: found lo, expected an interface of the LAN")
@@ -103,7 +106,8 @@ def address_faults(subnet, gateway, addresses, dhcp_range="", own=()):
     except ValueError as error:
         dhcp = None
         faults.append(
-            f"network_dhcp_range: found {dhcp_range!r}, expected 192.168.103.200-192.168.103.250: {error}"
+            f"network_dhcp_range: found {dhcp_range!r}, expected "
+            f"192.168.103.200-192.168.103.250: {error}"
         )
     for name, text in addresses.items():
         try:
@@ -111,7 +115,10 @@ def address_faults(subnet, gateway, addresses, dhcp_range="", own=()):
         except ValueError:
             faults.append(f"{name}: found {text!r}, expected an address of {network}")
             continue
-        if address not in network or address in (network.network_address, network.broadcast_address):
+        if address not in network or address in (
+            network.network_address,
+            network.broadcast_address,
+        ):
             faults.append(f"{name}: found {address}, expected a host's address in {network}")
         if address in taken:
             faults.append(f"{name}: {address} is already {taken[address]}, expected one of its own")
@@ -122,14 +129,14 @@ def address_faults(subnet, gateway, addresses, dhcp_range="", own=()):
             faults.append(f"{name}: {address} is this host's own address, expected one of its own")
         if dhcp and dhcp[0] <= address <= dhcp[1]:
             faults.append(
-                f"{name}: {address} is in {dhcp_range}, which DHCP gives to others. Take one outside, or make the "
-                "router's range smaller"
+                f"{name}: {address} is in {dhcp_range}, which DHCP gives to others. Take one "
+                "outside, or make the router's range smaller"
             )
     return faults
 
 
 def route_faults(subnet, routes, ours):
-    """Routes to the subnet that leave by an interface other than ``ours``. ``routes``: ip -j route."""
+    """Routes to the subnet by interfaces other than ``ours``. ``routes``: ip -json route."""
     try:
         network = ipaddress.IPv4Network(subnet)
     except ValueError:
@@ -137,22 +144,27 @@ def route_faults(subnet, routes, ours):
     faults = []
     for route in routes:
         target = route.get("dst", "default")
-        if target == "default" or route.get("dev") in ours or route.get("type", "unicast") != "unicast":
+        if (
+            target == "default"
+            or route.get("dev") in ours
+            or route.get("type", "unicast") != "unicast"
+        ):
             continue
         if network.overlaps(ipaddress.IPv4Network(target, strict=False)):
             faults.append(
-                f"network_subnet: {network} overlaps the route to {target} by {route.get('dev')}, which is another "
-                "network. Correct network_subnet or network_parent; a network of Docker's: docker network rm, or "
-                "default-address-pools in docker_daemon_options"
+                f"network_subnet: {network} overlaps the route to {target} by {route.get('dev')}, "
+                "which is another network. Correct network_subnet or network_parent; a network of "
+                "Docker's: docker network rm, or default-address-pools in docker_daemon_options"
             )
     return faults
 
 
 def conflict_faults(addresses, answers, known):
-    """Addresses that another machine answers for. ``answers``: address to MAC; ``known``: our own MACs."""
+    """Addresses that another machine has. ``answers``: address to MAC; ``known``: our MACs."""
     known = {mac.lower() for mac in known}
     return [
-        f"{name}: {address} is in use by another machine, {answers[address]}. Free it there, or take another address"
+        f"{name}: {address} is in use by another machine, {answers[address]}. Free it there, or "
+        "take another address"
         for name, address in addresses.items()
         if address in answers and answers[address] not in known
     ]
@@ -162,8 +174,14 @@ def arp_request(mac, address):
     """An ARP probe (RFC 5227): who has ``address``? The sender's own address stays 0.0.0.0."""
     target = socket.inet_aton(address)
     return (
-        b"\xff" * 6 + mac + struct.pack("!H", ETH_P_ARP)
-        + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + mac + b"\0" * 4 + b"\0" * 6 + target
+        b"\xff" * 6
+        + mac
+        + struct.pack("!H", ETH_P_ARP)
+        + struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1)
+        + mac
+        + b"\0" * 4
+        + b"\0" * 6
+        + target
     )
 
 
@@ -214,7 +232,9 @@ def main():
     parent, shim, addresses = given["parent"], given["shim"], given["addresses"]
 
     def ip(*words):
-        return json.loads(module.run_command(["ip", "-json", "-4", *words], check_rc=True)[1] or "[]")
+        return json.loads(
+            module.run_command(["ip", "-json", "-4", *words], check_rc=True)[1] or "[]"
+        )
 
     own = {
         entry["local"]
@@ -227,7 +247,11 @@ def main():
     faults += route_faults(given["subnet"], ip("route", "show"), {parent, shim})
     missing = not (NET / parent).exists()
     if not faults and not missing:
-        macs = [(path / "address").read_text().strip() for path in NET.iterdir() if (path / "address").is_file()]
+        macs = [
+            (path / "address").read_text().strip()
+            for path in NET.iterdir()
+            if (path / "address").is_file()
+        ]
         answers = probe(parent, sorted(addresses.values()), given["wait"])
         faults += conflict_faults(addresses, answers, [*given["known_macs"], *macs])
     module.exit_json(changed=False, faults=faults, parent_missing=missing)
