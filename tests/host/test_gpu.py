@@ -94,7 +94,8 @@ def test_a_card_of_another_number_is_named_with_those_there_are(driver, variable
 @pytest.fixture(scope="module")
 def second_card(driver: Machine, variables: dict[str, object]) -> Machine:
     """The host after a run that gives the second card to the backend."""
-    outcome = driver.playbook("site.yml", variables={**variables, "nvidia_gpu_device": "1"})
+    chosen = {**variables, "nvidia_gpu_device": "1"}
+    outcome = driver.playbook("site.yml", "--tags", "nvidia,ls_yolo", variables=chosen)
     assert outcome.code == 0, outcome.message()
     return driver
 
@@ -127,7 +128,8 @@ def test_the_cards_are_described_anew_at_every_boot(second_card):
 
 
 def test_without_a_card_the_backend_is_on_the_cpu_again(second_card, variables):
-    outcome = second_card.playbook("site.yml", variables={**variables, "nvidia_enabled": "false"})
+    without = {**variables, "nvidia_enabled": "false"}
+    outcome = second_card.playbook("site.yml", "--tags", "nvidia,ls_yolo", variables=without)
     assert outcome.code == 0, outcome.message()
     seen = second_card.container("backend", "sh", "-c", "echo $GPU_SEEN /dev/nvidia*")
     assert seen == "/dev/nvidia*"
