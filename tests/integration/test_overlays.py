@@ -18,6 +18,9 @@ from typing import Any
 import docker
 import pytest
 
+import check_compose
+import common
+import compose
 from conftest import ROOT, lacking
 from installation import Installation, installation
 
@@ -26,7 +29,7 @@ pytestmark = pytest.mark.docker
 # A segment of the test's own; its other end is a namespace, which is the third machine.
 SUBNET, GATEWAY, THIRD = "192.168.213.0/24", "192.168.213.1", "192.168.213.7"
 STUDIO, BACKEND = "192.168.213.130", "192.168.213.129"
-POST = """
+GET = """
 import base64, json, sys, urllib.error, urllib.request as u
 request = u.Request(sys.argv[1])
 if sys.argv[2]:
@@ -44,33 +47,82 @@ def ip(*words: str) -> str:
     ).stdout  # fmt: skip
 
 
+def rendered(names: list[str]) -> Any:
+    """What Compose makes of these files with the defaults, and with secrets made up."""
+    values = {s["name"]: s["default"] or "x" * 40 for s in common.settings() if not s["fixed"]}
+    line = compose.with_files(names, "config", "--format", "json")
+    line = [word if word != str(common.ENV_FILE) else os.devnull for word in line]
+    environment = compose.environment({**os.environ, **values, "PARENT": "eth0", "MODEL_CLASS": ""})
+    done = subprocess.run(line, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
+
+
+@pytest.mark.parametrize("names", check_compose.combinations(), ids=lambda names: "+".join(names))
+def test_every_choice_of_overlays_gives_each_service_its_own_and_no_privilege(
+    names: list[str],
+) -> None:
+    config = rendered(names)
+    services = config["services"]
+    assert set(services) - {"label-studio", "backend", "setup"} == (
+        {"postgres"} if "postgres.yaml" in names else set()
+    )
+    for name, service in services.items():
+        assert service["read_only"] and service["cap_drop"] == ["ALL"], name
+        assert not service.get("privileged") and not service.get("cap_add"), name
+        assert all(port["host_ip"] == "127.0.0.1" for port in service.get("ports", ())), name
+        asked = "deploy" in service or "runtime" in service
+        assert asked == (name == "backend" and any(n.startswith("gpu") for n in names)), name
+        on_lan = "lan" in service["networks"]
+        assert on_lan == ("macvlan.yaml" in names and name in ("label-studio", "backend")), name
+        assert "default" in service["networks"], name
+    if "gpu.yaml" in names:
+        (device,) = services["backend"]["deploy"]["resources"]["reservations"]["devices"]
+        assert (device["driver"], device["device_ids"]) == ("cdi", ["nvidia.com/gpu=0"])
+    if "macvlan.yaml" in names:
+        assert services["label-studio"]["networks"]["lan"]["ipv4_address"] == "192.168.103.130"
+        assert services["backend"]["networks"]["lan"]["ipv4_address"] == "192.168.103.129"
+        assert config["networks"]["lan"]["driver_opts"]["parent"] == "eth0"
+    database = services["label-studio"]["environment"].get("DJANGO_DB")
+    assert database == ("postgresql" if "postgres.yaml" in names else None)
+
+
 class Segment:
     """A cable: one end is on this host, the other in a namespace without any other way out."""
 
     def __init__(self) -> None:
         number = secrets.token_hex(3)
-        self.parent, self.other, self.namespace = f"lsy{number}a", f"lsy{number}b", f"lsy{number}"
-        ip("netns", "add", self.namespace)
-        ip("link", "add", self.parent, "type", "veth", "peer", "name", self.other)
-        ip("link", "set", self.other, "netns", self.namespace)
-        ip("link", "set", self.parent, "up")
-        self.inside("link", "set", "lo", "up")
-        self.inside("addr", "add", f"{THIRD}/24", "dev", self.other)
-        self.inside("link", "set", self.other, "up")
+        self.parent, self.other = f"lsy{number}a", f"lsy{number}b"
+        # A process keeps the namespace: it goes with it, whatever happens.
+        words = ["unshare", "--net", "sh", "-c", "echo there; exec sleep 3600"]
+        self.keeper = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+        assert self.keeper.stdout is not None
+        self.keeper.stdout.readline()
+        try:
+            ip("link", "add", self.parent, "type", "veth", "peer", "name", self.other)
+            ip("link", "set", self.other, "netns", str(self.keeper.pid))
+            ip("link", "set", self.parent, "up")
+            self.inside("ip", "addr", "add", f"{THIRD}/24", "dev", self.other)
+            self.inside("ip", "link", "set", self.other, "up")
+        except BaseException:
+            self.close()
+            raise
 
     def inside(self, *words: str) -> str:
-        return ip("-n", self.namespace, *words)
+        """What a command on the third machine prints."""
+        enter = ["nsenter", f"--net=/proc/{self.keeper.pid}/ns/net", *words]
+        done = subprocess.run(enter, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
 
     def get(self, url: str, login: str = "") -> int:
         """The status that the third machine gets."""
-        words = ["ip", "netns", "exec", self.namespace, sys.executable, "-c", POST, url, login]
-        done = subprocess.run(words, capture_output=True, text=True, timeout=60)
-        assert done.returncode == 0, done.stderr
-        return int(done.stdout)
+        return int(self.inside(sys.executable, "-c", GET, url, login))
 
     def close(self) -> None:
-        ip("link", "del", self.parent)
-        ip("netns", "del", self.namespace)
+        self.keeper.kill()
+        self.keeper.communicate()
+        subprocess.run(["ip", "link", "del", self.parent], capture_output=True, check=False)
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +131,7 @@ def segment() -> Iterator[Segment]:
         lacking("a segment of its own needs root: sudo make test-integration")
     try:
         segment = Segment()
-    except (OSError, subprocess.CalledProcessError) as error:
+    except (OSError, AssertionError, subprocess.CalledProcessError) as error:
         lacking(f"no veth pair and namespace can be made here (iproute2, kernel): {error}")
     try:
         yield segment
@@ -191,7 +243,7 @@ def test_an_address_that_another_machine_has_is_refused_before_anything_changes(
 ) -> None:
     before = place.containers()
     code, output = place.up(BACKEND_ADDRESS=THIRD)
-    mac = json.loads(segment.inside("-json", "link", "show", segment.other))[0]["address"]
+    mac = json.loads(segment.inside("ip", "-json", "link", "show", segment.other))[0]["address"]
     assert code == 1
     assert f"{THIRD}: the machine {mac} has it" in output
     assert place.containers() == before
@@ -270,7 +322,8 @@ class Engine:
             self.process = subprocess.Popen(
                 [
                     # In a network of its own: two engines in one would undo each other's bridges.
-                    "unshare", "--net", daemon, "--config-file", str(self.folder / "daemon.json"),
+                    "unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh",
+                    daemon, "--config-file", str(self.folder / "daemon.json"),
                     "--host", self.socket, "--pidfile", str(self.folder / "pid"),
                     "--data-root", str(self.folder / "data"),
                     "--exec-root", str(self.folder / "exec"),
