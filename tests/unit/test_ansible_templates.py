@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 import json
 import subprocess
 
@@ -11,6 +12,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import init_plugin_loader
 from ansible.template import Templar, trust_as_template
+from hypothesis import given
+from hypothesis import strategies as st
 
 import common
 
@@ -90,13 +93,13 @@ def shell_is_fine(script):
 # Pre-flight
 
 
-def faults(system="trixie", free_gb=100, installed=False, more=None, **given):
+def faults(system="trixie", free_gb=100, installed=False, more=None, **inventory):
     found = value(
         "preflight_faults | selectattr('wrong') | map(attribute='fault') | list",
         ansible_facts=facts(system, **(more or {})),
         preflight_free_gb=free_gb,
         preflight_installed=installed,
-        **given,
+        **inventory,
     )
     return [" ".join(str(text).split()) for text in found]
 
@@ -153,8 +156,8 @@ def test_debian_13s_packages_come_only_where_they_are_allowed():
     assert value("docker_sources", docker_source="docker") == ["docker"]
 
 
-def merged(there, version="26.1.5", **given):
-    return value("docker_daemon_merged", docker_daemon_found=there, docker_version=version, **given)
+def merged(there, version="26.1.5", **more):
+    return value("docker_daemon_merged", docker_daemon_found=there, docker_version=version, **more)
 
 
 def test_what_stands_in_daemon_json_stays():
@@ -203,6 +206,40 @@ def test_the_driver_is_the_distributions():
     assert value("nvidia_driver_wanted", nvidia_driver_packages=["mine"]) == ["mine"]
 
 
+# .env
+
+
+def env_filters():
+    path = ROLES / "ls_yolo" / "filter_plugins" / "ls_yolo.py"
+    spec = importlib.util.spec_from_file_location("ls_yolo_filters", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FilterModule().filters()
+
+
+@given(st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp")), max_size=30))
+def test_a_line_of_env_says_what_the_variable_says(text):
+    (line,) = env_filters()["env_lines"]({"LABEL_STUDIO_PASSWORD": text})
+    assert common.parse_env(line) == {"LABEL_STUDIO_PASSWORD": text}
+
+
+def test_true_is_written_in_small_letters():
+    assert env_filters()["env_lines"]({"GPU": True, "THREADS": 8}) == ["GPU=true", "THREADS=8"]
+
+
+def test_what_the_inventory_says_counts_more_than_what_the_roles_say():
+    found = value("ls_yolo_settings", ls_yolo_backend_env={"GPU": True, "MODELS_DIR": "/weights"})
+    assert found["GPU"] is True
+    assert found["MODELS_DIR"] == "/weights"
+
+
+def test_containers_get_lan_addresses_only_where_they_are_asked_for():
+    assert value("ls_yolo_settings")["MACVLAN"] is False
+    found = value("ls_yolo_settings", network_macvlan=True, network_parent="eth0.103")
+    assert (found["MACVLAN"], found["PARENT"]) == (True, "eth0.103")
+    assert found["LABEL_STUDIO_ADDRESS"] == "192.168.103.130"
+
+
 # LAN
 
 
@@ -235,9 +272,9 @@ def test_the_parent_is_the_interface_of_the_default_route_unless_named():
 # Firewall
 
 
-def firewall(**given):
+def firewall(**more):
     script = rendered(
-        "ls_yolo", "firewall.sh.j2", nvidia_wanted=False, role_path=str(ROLES / "ls_yolo"), **given
+        "ls_yolo", "firewall.sh.j2", nvidia_wanted=False, role_path=str(ROLES / "ls_yolo"), **more
     )
     assert shell_is_fine(script).returncode == 0
     return script
