@@ -14,11 +14,13 @@ PYTHON_FILES := scripts tests backend label-studio
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup prepare images preflight down destroy logs status password \
-	test test-lint test-unit test-integration test-kubernetes test-tools helm-install bench format lock
+	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
+	helm-install bench format lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
+	@echo "  A GPU: make up GPU=1     LAN addresses: make up MACVLAN=1 PARENT=eth0     PostgreSQL: make up POSTGRES=1"
 	@echo "  A setting for one run:  make up LABEL_STUDIO_PORT=8081     To keep it: in .env"
 
 up: ## Install what is missing, build, start, and set up the demo; safe to run again
@@ -47,23 +49,26 @@ password: ## Give the first user a new password, also for a forgotten one
 	@$(PYTHON) scripts/password.py
 
 down: ## Stop and remove the containers; all data stays
-	@$(COMPOSE) --profile '*' down --remove-orphans
+	@$(COMPOSE) down
 
 destroy: ## Remove containers and their data; asks first (FORCE=1 does not)
 	@$(PYTHON) scripts/destroy.py
 
-test: test-lint test-unit test-integration test-kubernetes ## Everything below, in order of cost
+test: test-lint test-unit test-integration test-kubernetes test-host ## Everything below, in order of cost
 
 test-tools: # Makes .venv from requirements-dev.lock, and brings helm and kubectl
 	@$(PYTHON) scripts/testtools.py
 	@$(PYTHON) scripts/kubetools.py
 
-test-lint: test-tools ## ruff, mypy, hadolint, shellcheck, Compose's own check, the table of settings
+test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose's own check, the table of settings
 	$(RUN) ruff check $(PYTHON_FILES)
 	$(RUN) ruff format --check $(PYTHON_FILES)
 	$(RUN) mypy
-	$(RUN) hadolint --config .hadolint.yaml backend/Dockerfile label-studio/Dockerfile
-	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run
+	$(RUN) hadolint --config .hadolint.yaml backend/Dockerfile label-studio/Dockerfile postgres/Dockerfile
+	$(RUN) hadolint --config .hadolint.yaml tests/host/Dockerfile
+	cd ansible && $(RUN) ansible-lint -q --nocolor
+	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run \
+		postgres/docker-entrypoint.sh
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/docs.py --check
 
@@ -84,6 +89,12 @@ test-kubernetes: test-tools ## The chart, on the cluster of KUBECONFIG or one th
 	@$(PYTHON) scripts/build.py postgres
 	@$(PYTHON) scripts/kubetools.py tests
 	$(PYTEST) tests/kubernetes
+
+test-host: BUDGET = 15m
+test-host: ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first
+	@$(PYTHON) scripts/up.py prepare
+	@$(PYTHON) scripts/testtools.py ssh
+	$(PYTEST) tests/host
 
 bench: test-tools ## The backend against a bare loop on the demo photographs (ARGS=--help)
 	@$(PYTHON) scripts/up.py prepare

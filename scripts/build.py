@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Builds the two images, and first the base image where no registry has it.
+"""Builds the two images, and first the base image where no registry has it; PostgreSQL on request.
 
 Mirrors, certificates and the index for torch reach the build as secrets: nothing of them stays in
 an image or its history. Safe to run again; what has not changed is not built anew.
 
-    build.py [label-studio] [backend]     both if none is named
+    build.py [label-studio] [backend] [postgres]
+
+Without a name: label-studio, backend, and with POSTGRES=1 postgres.
 """
 
 from __future__ import annotations
@@ -26,8 +28,10 @@ from common import Failure, say
 from install_engine import Host, debian_mirror
 from preflight import nearest
 
-SUITE = "trixie"
-BASE = f"debian:{SUITE}-slim"
+BASE = "debian:trixie-slim"
+POSTGRES = "postgres"
+# On the same Debian as the stand-in: one sorts text as the other does.
+OFFICIAL_POSTGRES = "postgres:17-trixie"
 # A registry that answers names the image within seconds; one that does not may never say so.
 FIRST_ANSWER = 30
 WHOLE_PULL = 900
@@ -91,26 +95,35 @@ path-exclude /usr/share/lintian/*
 path-exclude /usr/share/locale/*
 path-exclude /usr/share/man/*
 """
-# Debian's own address, whatever mirror made the image: a private one must not stay in it.
-SOURCES = f"""\
+
+
+def sources(suite: str) -> str:
+    """apt's sources in the image: Debian's own address, whatever mirror made it.
+
+    A private one must not stay in it.
+    """
+    return f"""\
 Types: deb
 URIs: {common.DEBIAN_MIRROR}
-Suites: {SUITE} {SUITE}-updates
+Suites: {suite} {suite}-updates
 Components: main
 Signed-By: {DEBIAN_KEYRING}
 
 Types: deb
 URIs: {common.DEBIAN_MIRROR}-security
-Suites: {SUITE}-security
+Suites: {suite}-security
 Components: main
 Signed-By: {DEBIAN_KEYRING}
 """
-# Run as root by sh, with the folder as $1 and the mirror as $2. set -e stops at the first failure.
+
+
+# Run as root by sh, with the folder as $1, the mirror as $2 and the suite as $6. set -e stops at
+# the first failure.
 # The mirror's login, if it has one, is in the file $5: on a command line others could read it.
 DEBOOTSTRAP = """\
 set -eu
 [ ! -s "$5" ] || export WGETRC="$5"
-debootstrap --variant=minbase --keyring="$3" trixie "$1" "$2" "$4" >"$1.log" 2>&1 || {
+debootstrap --variant=minbase --keyring="$3" "$6" "$1" "$2" "$4" >"$1.log" 2>&1 || {
 	tail -n 15 "$1.log" >&2
 	exit 1
 }
@@ -126,7 +139,8 @@ rm -rf "$1"/var/lib/apt/lists/* "$1"/var/cache/apt/* "$1"/var/log/* "$1"/etc/apt
 
 
 def bootstrap(image: str) -> None:
-    """Makes ``image`` from Debian's packages, as the official one is made."""
+    """Makes ``image``, ``debian:<suite>-slim``, from Debian's packages, as the official one is."""
+    suite = image.removeprefix("debian:").removesuffix("-slim")
     elsewhere = f"bring it from another machine: docker save {image} | docker load"
     mirror, user, password = common.split_login(debian_mirror())
     say(f"{image}: made here with debootstrap from {mirror} instead (half a minute, as root)")
@@ -145,7 +159,7 @@ def bootstrap(image: str) -> None:
         host.apt("update", check=False)
         host.apt("install", "-y", "--no-install-recommends", *missing)
     scripts = Path("/usr/share/debootstrap/scripts")
-    script = next((str(scripts / name) for name in (SUITE, "sid") if (scripts / name).exists()), "")
+    script = next((str(scripts / name) for name in (suite, "sid") if (scripts / name).exists()), "")
 
     for left in left_behind(Path("/var/tmp")):
         remove_root(left / "root", host.root)
@@ -158,7 +172,7 @@ def bootstrap(image: str) -> None:
         try:
             shell = [
                 "sh", "-c", DEBOOTSTRAP, "sh",
-                str(folder), mirror, str(DEBIAN_KEYRING), script, str(login),
+                str(folder), mirror, str(DEBIAN_KEYRING), script, str(login), suite,
             ]  # fmt: skip
             if subprocess.run([*host.root, *shell]).returncode:
                 raise Failure(
@@ -167,7 +181,7 @@ def bootstrap(image: str) -> None:
                 )
             for name, text in (
                 ("etc/dpkg/dpkg.cfg.d/docker", SLIM_PATTERNS),
-                ("etc/apt/sources.list.d/debian.sources", SOURCES),
+                ("etc/apt/sources.list.d/debian.sources", sources(suite)),
             ):
                 subprocess.run(
                     [*host.root, "tee", str(folder / name)],
@@ -314,26 +328,52 @@ def build(name: str, tag: str, values: Mapping[str, str]) -> None:
     )
 
 
+def title(image: str) -> str | None:
+    """What an image calls itself; None where it is not here."""
+    form = '{{index .Config.Labels "org.opencontainers.image.title"}}'
+    return common.output([common.docker(), "image", "inspect", "-f", form, image])
+
+
+def ensure_postgres(values: Mapping[str, str]) -> None:
+    """The official image under our name, else one of Debian's packages that starts the same way.
+
+    What is there stays what it is: the registry is asked once.
+    """
+    tag = common.POSTGRES_IMAGE
+    found = title(tag)
+    if found is None and pull(OFFICIAL_POSTGRES):
+        common.run([common.docker(), "tag", OFFICIAL_POSTGRES, tag])
+        return
+    if found in (None, f"ls-yolo {POSTGRES}"):
+        ensure_base()
+        build(POSTGRES, tag, values)
+
+
 def remove_replaced() -> None:
     """Removes our own images that have lost their name to a newer one and serve no container."""
-    for name in common.images():
+    for name in (*common.images(), POSTGRES):
         label = f"label=org.opencontainers.image.title=ls-yolo {name}"
         common.output([common.docker(), "image", "prune", "--force", "--filter", label], 60)
 
 
 def main(arguments: Sequence[str]) -> int:
     images = common.images()
+    names = [*images, POSTGRES]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("image", nargs="*", help=f"{' or '.join(images)}; both if none is named")
-    chosen = parser.parse_args(arguments).image or list(images)
-    if unknown := [name for name in chosen if name not in images]:
-        raise Failure(f"found {', '.join(unknown)}, expected {' or '.join(images)}")
+    parser.add_argument("image", nargs="*", help=", ".join(names))
     values = common.values()
-    ensure_base()
+    usual = names if common.enabled(values, "POSTGRES") else list(images)
+    chosen = parser.parse_args(arguments).image or usual
+    if unknown := [name for name in chosen if name not in names]:
+        raise Failure(f"found {', '.join(unknown)}, expected {', '.join(names)}")
     for name in chosen:
-        build(name, images[name], values)
+        if name == POSTGRES:
+            ensure_postgres(values)
+        else:
+            ensure_base()
+            build(name, images[name], values)
     return 0
 
 

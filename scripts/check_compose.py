@@ -1,29 +1,46 @@
 #!/usr/bin/env python3
-"""Lets Compose check compose/compose.yaml, with made-up secrets and defaults for the rest."""
+"""Lets Compose check the files of compose/, each alone and all together.
+
+Secrets are made up; the rest are defaults.
+"""
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import sys
 
 import common
 import compose
+import gpu
+
+
+def combinations() -> list[list[str]]:
+    """The files of every choice of overlays."""
+    overlays = [[], [gpu.CDI], [gpu.RUNTIME]], *([[], [file]] for file in compose.OVERLAYS.values())
+    return [
+        ["compose.yaml", *itertools.chain.from_iterable(chosen)]
+        for chosen in itertools.product(*overlays)
+    ]
 
 
 def main() -> int:
     if not common.docker_clients() or not common.output([common.docker(), "compose", "version"]):
-        common.say("compose.yaml: not checked, no Compose here yet (make test-integration does it)")
+        common.say("compose/: not checked, no Compose here yet (make test-integration does it)")
         return 0
     secrets = {s["name"]: "x" * 40 for s in common.settings() if s["secret"] or s["generate"]}
     values = {s["name"]: s["default"] for s in common.settings()} | secrets
-    line = [
-        word if word != str(common.ENV_FILE) else os.devnull for word in compose.command("config")
-    ]
-    done = subprocess.run([*line, "--quiet"], env=compose.environment({**os.environ, **values}))
-    if done.returncode == 0:
-        common.say("compose.yaml: no error found")
-    return done.returncode
+    values["PARENT"] = "eth0"
+    environment = compose.environment({**os.environ, **values})
+    for names in combinations():
+        line = compose.with_files(names, "config", "--quiet")
+        line = [word if word != str(common.ENV_FILE) else os.devnull for word in line]
+        if code := subprocess.run(line, env=environment).returncode:
+            common.say_error(f"found in {', '.join(names)}")
+            return code
+    common.say("compose/: no error found")
+    return 0
 
 
 if __name__ == "__main__":

@@ -200,6 +200,11 @@ def values(
     }
 
 
+def enabled(values: Mapping[str, str], name: str) -> bool:
+    """Whether a setting of type bool says yes; what is neither yes nor no is told elsewhere."""
+    return values[name].strip().lower() in ("1", "true", "yes", "on")
+
+
 def host_path(value: str) -> Path:
     """A path of the settings: from the repository's root where it is relative, as in Compose."""
     return (ROOT / Path(value).expanduser()).resolve()
@@ -213,6 +218,10 @@ def images() -> dict[str, str]:
     """The two images: the folder that each is built from, and its tag."""
     version = project_version()
     return {name: f"ls-yolo/{name}:{version}" for name in ("label-studio", "backend")}
+
+
+# Built or pulled where it is asked for. Its name has the major version that the data are of.
+POSTGRES_IMAGE = "ls-yolo/postgres:17"
 
 
 # Commands

@@ -11,16 +11,44 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import common
+import gpu
+
+# Each setting's file in compose/. Which one for a GPU depends on the host.
+OVERLAYS = {"MACVLAN": "macvlan.yaml", "POSTGRES": "postgres.yaml"}
 
 
-def command(*arguments: str) -> list[str]:
+def files(values: Mapping[str, str], host: gpu.Host | None = None) -> list[str]:
+    """The files that the settings ask for, in order. ``host``: looked at if it is not given."""
+    names = ["compose.yaml"]
+    if common.enabled(values, "GPU"):
+        names.append(gpu.overlay(gpu.look((), answers=True) if host is None else host))
+    return names + [file for name, file in OVERLAYS.items() if common.enabled(values, name)]
+
+
+def with_files(names: Sequence[str], *arguments: str) -> list[str]:
     """The whole command line; files are named from the repository's root, wherever it is run."""
     root = common.ROOT
     return [
         common.docker(), "compose", "--project-directory", str(root),
-        "--env-file", str(common.ENV_FILE), "-f", str(root / "compose" / "compose.yaml"),
+        "--env-file", str(common.ENV_FILE),
+        *(word for name in names for word in ("-f", str(root / "compose" / name))),
         *arguments,
     ]  # fmt: skip
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line with the files that the settings ask for."""
+    return with_files(files(common.values()), *arguments)
+
+
+def down(*options: str) -> list[str]:
+    """The command line that removes all that carries the project's name, by its labels.
+
+    No file is named, so that nothing stays of an overlay that is off by now.
+    """
+    project = common.values()["COMPOSE_PROJECT_NAME"]
+    words = ["--project-name", project, "down", "--remove-orphans", *options]
+    return [common.docker(), "compose", *words]
 
 
 def models_fingerprint(folder: Path) -> str:
@@ -68,7 +96,7 @@ def output(*arguments: str) -> str:
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     need_env()
-    line = command(*arguments)
+    line = down(*arguments[1:]) if arguments[:1] == ["down"] else command(*arguments)
     sys.stdout.flush()
     os.execve(line[0], line, environment())
 

@@ -28,8 +28,7 @@ def main() -> int:
         if input(f"Type {project} to go on: ").strip() != project:
             common.say("Nothing was removed")
             return 1
-    down = compose.command("--profile", "*", "down", "--volumes", "--remove-orphans")
-    return subprocess.run(down, env=compose.environment()).returncode
+    return subprocess.run(compose.down("--volumes")).returncode
 
 
 if __name__ == "__main__":

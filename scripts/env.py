@@ -18,7 +18,7 @@ from typing import Any
 
 import common
 from common import say
-from preflight import gpus
+from gpu import gpus
 
 Setting = Mapping[str, Any]
 
@@ -141,8 +141,8 @@ def torch_index_for_host() -> str:
     """torch's own CPU index where no GPU is found and it answers: 5 GB less."""
     if found := gpus():
         say(
-            f"torch with CUDA is used: found {found[0]}. This version's Compose file does not pass "
-            f"it on yet, so the CPU is used; TORCH_INDEX={common.CPU_TORCH_INDEX} saves 5 GB"
+            f"torch with CUDA is used: found {found[0]}. Without GPU=1 the backend uses the CPU "
+            f"alone; TORCH_INDEX={common.CPU_TORCH_INDEX} would save 5 GB then"
         )
         return ""
     if common.answers(f"{common.CPU_TORCH_INDEX}/torch/", ca_bundle=common.values()["CA_BUNDLE"]):

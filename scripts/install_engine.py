@@ -2,15 +2,17 @@
 """Brings what is missing of engine, client, compose and buildx on Debian or Ubuntu, and starts it.
 
 What is there is left alone. Sources, the first that serves:
-  1. Docker's own apt repository, where it answers;
-  2. the distribution's packages, where they are new enough;
-  3. on Debian 12 alone, Debian 13's packages by name, its suite pinned so low that nothing else
-     ever comes from it.
+  1. docker: Docker's own apt repository, where it answers;
+  2. distribution: the distribution's packages, where they are new enough;
+  3. trixie: on Debian 12 alone, Debian 13's packages by name, its suite pinned so low that nothing
+     else ever comes from it.
 Needs root or sudo. Says what it does before it does it. Safe to run again, also after being killed.
+`make up` and the Ansible role docker both run this: there is no other way that an engine comes.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
 import subprocess
@@ -33,6 +35,11 @@ DOCKER_SOURCE = Path("/etc/apt/sources.list.d/docker.sources")
 TRIXIE_SOURCE = Path("/etc/apt/sources.list.d/ls-yolo-trixie.sources")
 TRIXIE_PIN = Path("/etc/apt/preferences.d/ls-yolo-trixie")
 DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+# Where parts may come from, in the order of preference.
+SOURCES = ("docker", "distribution", "trixie")
+# What --dry-run exits with when there is something to do, as preflight.py does.
+TO_DO = 3
 
 # Package of each part, by source. On Ubuntu the client comes with docker.io.
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -62,13 +69,17 @@ PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
 
 @dataclass(frozen=True)
 class Facts:
-    """What the choice depends on. ``candidates``: package to the version that apt would install."""
+    """What the choice depends on. ``candidates``: package to the version that apt would install.
+    ``sources``: those that may be used, of SOURCES.
+    """
 
     family: str
     codename: str
     lacks: tuple[str, ...]
     docker_repository: bool
     candidates: Mapping[str, str]
+    sources: tuple[str, ...] = SOURCES
+    repository: str = DOCKER_REPOSITORY
 
 
 @dataclass(frozen=True)
@@ -102,31 +113,37 @@ def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
     Raises:
         Failure: no source serves.
     """
-    if facts.docker_repository:
-        return Plan(
-            "docker", packages_for("docker", facts.lacks), "Docker's own apt repository answers"
-        )
+    if facts.docker_repository and "docker" in facts.sources:
+        return Plan("docker", packages_for("docker", facts.lacks), f"{facts.repository} answers")
     wrong = new_enough(facts.family, facts.lacks, facts, needed)
-    if not wrong:
+    silent = (
+        f"{facts.repository} does not answer"
+        if "docker" in facts.sources
+        else f"{facts.repository} is not to be used"
+    )
+    if not wrong and "distribution" in facts.sources:
         return Plan(
             "distribution",
             packages_for(facts.family, facts.lacks),
-            "Docker's own apt repository does not answer; this system's packages are new enough",
+            f"{silent}; this system's packages are new enough",
         )
-    if facts.family == "debian" and facts.codename == "bookworm":
+    if not wrong:
+        wrong = "they are not to be used"
+    bookworm = facts.family == "debian" and facts.codename == "bookworm"
+    if bookworm and "trixie" in facts.sources:
         names = packages_for("debian", facts.lacks)
         if "engine" in facts.lacks:
             names = (*names, "containerd")
         return Plan(
             "trixie",
             tuple(name if name == "iptables" else f"{name}/trixie" for name in names),
-            "Docker's own apt repository does not answer, and Debian 12's packages do not serve "
-            f"({wrong}); Debian 13's (trixie) do",
+            f"{silent}, and Debian 12's packages do not serve ({wrong}); Debian 13's (trixie) do",
         )
+    more = ", or allow Debian 13's packages (trixie), which serve" if bookworm else ""
     raise Failure(
-        f"no source for {', '.join(facts.lacks)}: {DOCKER_REPOSITORY} does not answer, and this "
-        f"system's packages do not serve ({wrong}). Connect this machine to either, or install by "
-        f"hand: {DOCS}"
+        f"no source for {', '.join(facts.lacks)}: {silent}, and this "
+        f"system's packages do not serve ({wrong}). Connect this machine to either{more}, or "
+        f"install by hand: {DOCS}"
     )
 
 
@@ -147,10 +164,12 @@ def mirror_of(sources: str) -> str:
     return str(found[0]) if found else ""
 
 
-def docker_source(family: str, codename: str, architecture: str) -> str:
+def docker_source(
+    family: str, codename: str, architecture: str, repository: str = DOCKER_REPOSITORY
+) -> str:
     return (
         "# Written by ls-yolo (scripts/install_engine.py), as Docker's own manual says.\n"
-        f"Types: deb\nURIs: {DOCKER_REPOSITORY}/{family}\nSuites: {codename}\n"
+        f"Types: deb\nURIs: {repository}/{family}\nSuites: {codename}\n"
         f"Components: stable\nArchitectures: {architecture}\nSigned-By: {DOCKER_KEY}\n"
     )
 
@@ -232,20 +251,20 @@ def debian_mirror() -> str:
     return chosen or mirror_of(apt_sources()) or common.DEBIAN_MIRROR
 
 
-def add_docker_repository(host: Host, family: str, codename: str) -> bool:
+def add_docker_repository(host: Host, family: str, codename: str, repository: str) -> bool:
     """Adds Docker's repository; False, with nothing left of it, if it cannot be used after all."""
-    if "download.docker.com" in apt_sources():
+    if f"{repository}/{family}" in apt_sources():
         return True
     try:
         with common.fetch(
-            f"{DOCKER_REPOSITORY}/{family}/gpg", ca_bundle=common.values()["CA_BUNDLE"]
+            f"{repository}/{family}/gpg", ca_bundle=common.values()["CA_BUNDLE"]
         ) as response:
             key = response.read()
     except (OSError, ValueError):
         return False
     architecture = common.output(["dpkg", "--print-architecture"]) or "amd64"
     host.write(DOCKER_KEY, key)
-    host.write(DOCKER_SOURCE, docker_source(family, codename, architecture))
+    host.write(DOCKER_SOURCE, docker_source(family, codename, architecture, repository))
     host.apt("update", check=False)
     if parse_policy(common.output(["apt-cache", "policy", "docker-ce"]) or ""):
         return True
@@ -254,7 +273,7 @@ def add_docker_repository(host: Host, family: str, codename: str) -> bool:
     return False
 
 
-def install(engine: Engine) -> None:
+def install(engine: Engine, sources: tuple[str, ...], repository: str) -> None:
     release = os_release()
     name, codename = family(release), release.get("VERSION_CODENAME", "")
     if name == "ubuntu":
@@ -273,11 +292,17 @@ def install(engine: Engine) -> None:
     if not common.HOST_CA.exists():
         host.apt("install", "-y", "--no-install-recommends", "ca-certificates")
 
-    probe = f"{DOCKER_REPOSITORY}/{name}/dists/{codename}/Release"
-    has_docker = common.answers(probe, ca_bundle=common.values()["CA_BUNDLE"])
-    has_docker = has_docker and add_docker_repository(host, name, codename)
+    probe = f"{repository}/{name}/dists/{codename}/Release"
+    has_docker = (
+        "docker" in sources
+        and common.answers(probe, ca_bundle=common.values()["CA_BUNDLE"])
+        and add_docker_repository(host, name, codename, repository)
+    )
     plan = choose(
-        Facts(name, codename, engine.lacks(), has_docker, candidates(name)), common.minimums()
+        Facts(
+            name, codename, engine.lacks(), has_docker, candidates(name), sources, repository
+        ),
+        common.minimums(),
     )
     say(f"{plan.why}. From there: {', '.join(plan.packages)}")
     if plan.source == "trixie" and not re.search(r"\btrixie\b", apt_sources()):
@@ -387,7 +412,36 @@ def tail_of(way: str, root: Sequence[str], log: Path) -> str:
     return common.output([*root, *command]) or "(empty)"
 
 
-def main() -> int:
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--sources",
+        default=",".join(SOURCES),
+        help="those that may be used, with commas (all: %(default)s)",
+    )
+    parser.add_argument(
+        "--repository",
+        default=DOCKER_REPOSITORY,
+        metavar="URL",
+        help="a mirror of Docker's repository (%(default)s)",
+    )
+    parser.add_argument(
+        "--dry-run",
+        action="store_true",
+        help=f"change nothing; exit code 0: all is there, {TO_DO}: something is to be done",
+    )
+    options = parser.parse_args(arguments)
+    options.sources = tuple(options.sources.split(","))
+    options.repository = options.repository.rstrip("/")
+    if unknown := [name for name in options.sources if name not in SOURCES]:
+        raise Failure(f"--sources: found {', '.join(unknown)}, expected some of {list(SOURCES)}")
+    return options
+
+
+def main(arguments: Sequence[str] = ()) -> int:
+    options = parse(arguments)
     engine = find_engine()
     if engine_is_fine(engine):
         say(f"Engine {engine.version} answers; nothing to install")
@@ -397,8 +451,12 @@ def main() -> int:
             f"{', '.join(old)}: older than what scripts/minimums.yml asks for, and left alone. "
             f"Run make preflight to see the versions; install newer ones: {DOCS}"
         )
+    if options.dry_run:
+        what = f"install {', '.join(engine.lacks())}" if engine.lacks() else "start the engine"
+        say(f"To do: {what}")
+        return TO_DO
     if engine.lacks():
-        install(engine)
+        install(engine, options.sources, options.repository)
     if not running():
         start()
     engine = find_engine()
@@ -418,7 +476,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
-        say(__doc__ or "")
-        raise SystemExit(0 if sys.argv[1] in ("-h", "--help") else 2)
-    common.run_main(main)
+    common.run_main(lambda: main(sys.argv[1:]))

@@ -16,31 +16,24 @@ import shutil
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import common
 import cuda
+import database
+import gpu
+import lan
+from checks import INSTALLABLE, OK, STOP, WARNING, Check
 from engine import Engine, find_engine, images_built
+from gpu import gpus
 
-OK, WARNING, INSTALLABLE, STOP = "ok", "warning", "missing", "stop"
 DOCS = "https://docs.docker.com/engine/install/"
 GB = 10**9
 # What the look at the settings exits with when one cannot be used.
 EX_CONFIG = 78
-
-
-@dataclass(frozen=True)
-class Check:
-    """One line of the table. ``missing`` gets installed; ``stop`` is a person's matter."""
-
-    name: str
-    found: str
-    needed: str
-    state: str = OK
-    cure: str = ""
 
 
 # What the host is
@@ -370,26 +363,6 @@ def check_ports(values: Mapping[str, str], engine: Engine) -> list[Check]:
     return checks
 
 
-# GPU
-
-
-def gpus() -> list[str]:
-    """Names of the NVIDIA GPUs; "NVIDIA GPU" where the driver's tool is missing."""
-    lines = common.output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
-    if lines:
-        return lines.splitlines()
-    return ["NVIDIA GPU" for _ in Path("/dev").glob("nvidia[0-9]*")]
-
-
-def check_gpu(found: Sequence[str]) -> Check:
-    if not found:
-        return Check("GPU", "none: the CPU is used", "none")
-    return Check(
-        "GPU", ", ".join(found), "none", WARNING,
-        "It is not used: the Compose file of this version does not pass it on yet. The CPU is used",
-    )  # fmt: skip
-
-
 # Settings and folders
 
 
@@ -532,8 +505,10 @@ def all_checks(ports: bool = True) -> list[Check]:
         *check_disk(needs, saves if not found_gpus and not cpu_torch else 0),
         check_memory(memory_gb(Path("/proc/meminfo").read_text()), float(minimums["memory_gb"])),
         *(check_ports(values, engine) if ports else []),
-        check_gpu(found_gpus),
         *(Check(*fault[:3], WARNING, fault[3]) for fault in cuda.faults(cuda.cards(), minimums)),
+        *gpu.checks(values, found_gpus, engine.state == "answers"),
+        *lan.checks(values, engine.state == "answers"),
+        *database.checks(values, engine.state == "answers"),
         *check_settings(to_look_at(values, common.settings(), given)),
         *check_names(written, common.settings()),
         *check_folders(values),

@@ -55,7 +55,8 @@ LOCKS = (
     ),
     Lock("label-studio/build.in"),
     Lock("label-studio/requirements.in", overrides="overrides.txt"),
-    Lock("requirements-dev.in", universal=True),
+    Lock("ansible/requirements.in", universal=True),
+    Lock("requirements-dev.in", constraints=("ansible/requirements.lock",), universal=True),
     Lock("tests/kubernetes/scanners.in", universal=True),
 )
 

@@ -3,9 +3,10 @@
 
     testtools.py              .venv (needs python3-venv)
     testtools.py browser      and Chromium, for the tests that look at the page
+    testtools.py ssh          and the ssh client, for the tests that run the playbooks
 
 Packages are installed where they are missing and root or sudo is at hand, and said first. Without,
-the browser tests skip themselves.
+the tests that need them skip themselves.
 """
 
 from __future__ import annotations
@@ -43,9 +44,11 @@ def index_environment() -> dict[str, str]:
     return environment
 
 
-def missing_packages(browser: bool) -> list[str]:
+def missing_packages(browser: bool, ssh: bool) -> list[str]:
     """Debian packages that the tests want and this host lacks."""
     missing = []
+    if ssh and not shutil.which("ssh"):
+        missing.append("openssh-client")
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
         missing.append("python3-venv")
     if browser and not any(map(shutil.which, BROWSERS)):
@@ -73,7 +76,7 @@ def install_packages(missing: Sequence[str]) -> None:
             "this Python has no venv. Run as root: apt-get install python3-venv   and try again"
         )
     if missing:
-        say(f"warning: {', '.join(missing)} is missing, so the browser tests skip themselves")
+        say(f"warning: {', '.join(missing)} is missing: tests that need it skip themselves")
 
 
 def stamp_of(lock: Path) -> str:
@@ -111,7 +114,7 @@ def link_docker(link: Path) -> None:
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    if missing := missing_packages("browser" in arguments):
+    if missing := missing_packages("browser" in arguments, "ssh" in arguments):
         install_packages(missing)
     python = str(VENV / "bin" / "python")
     venv(VENV, LOCK, [str(uv()), "pip", "install", "--quiet", "--python", python])

@@ -14,20 +14,23 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import build
 import common
 import compose
+import database
 import demo
 import env
 import install_engine
+import lan
 import preflight
 from common import Failure, say
 
 SERVICES = ("label-studio", "backend")
+POSTGRES = "postgres"
 LOCK = common.ROOT / ".cache" / "up.lock"
 # Longer than the services' own start_period: a first start migrates a database and loads models.
 HEALTHY_WITHIN = 600
@@ -80,6 +83,18 @@ def make_host_ready(ports: bool) -> None:
             raise Failure(preflight.verdict(checks))
 
 
+def refuse_another_host() -> None:
+    """Before ``setup`` alone, which makes no pre-flight: what overlays need must be there.
+
+    Raises:
+        Failure: the database would be another one, or the LAN is not to be had.
+    """
+    values = common.values()
+    checks = [*database.checks(values, answers=True), *lan.checks(values, answers=True)]
+    if preflight.exit_code(checks):
+        raise Failure(preflight.verdict(checks))
+
+
 def prepare(ports: bool) -> None:
     make_host_ready(ports)
     step("Settings")
@@ -90,15 +105,22 @@ def prepare(ports: bool) -> None:
     build.main([])
 
 
-def services_in_trouble(listing: str) -> dict[str, str]:
-    """Services that are not up and healthy and how they are, by ``compose ps --format json``."""
+def services() -> tuple[str, ...]:
+    """Those that must be healthy, in the order that they need each other."""
+    return (POSTGRES, *SERVICES) if common.enabled(common.values(), "POSTGRES") else SERVICES
+
+
+def services_in_trouble(listing: str, expected: Sequence[str] = SERVICES) -> dict[str, str]:
+    """Those ``expected`` that are not up and healthy and how they are, by ``compose ps --format
+    json``.
+    """
     found: dict[str, dict[str, Any]] = {}
     for line in listing.splitlines():
         if line.startswith("{"):
             container = json.loads(line)
             found[container["Service"]] = container
     trouble = {}
-    for name in SERVICES:
+    for name in expected:
         container = found.get(name, {})
         state, health = container.get("State", "missing"), container.get("Health", "")
         if (state, health) == ("running", "healthy"):
@@ -125,9 +147,11 @@ def check_models() -> None:
     Raises:
         Failure: the backend would not start with them.
     """
+    # Without the LAN, where the running backend has the one address that there is.
+    names = [name for name in compose.files(common.values()) if name != compose.OVERLAYS["MACVLAN"]]
     done = subprocess.run(
-        compose.command(
-            "--ansi", "never", "--progress", "quiet",
+        compose.with_files(
+            names, "--ansi", "never", "--progress", "quiet",
             "run", "--rm", "--no-deps", "-T", "backend", "ls-yolo", "check",
         ),
         env=compose.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
@@ -143,17 +167,30 @@ def check_models() -> None:
     raise Failure(f"the models could not be looked at (exit code {done.returncode}):\n{lines}")
 
 
+def remove_outdated_network() -> None:
+    """Compose leaves a network as it is when its settings change; this makes way for a new one."""
+    values = common.values()
+    name = lan.name_of(values)
+    found = [network for network in lan.networks() if network["Name"] == name]
+    on = common.enabled(values, "MACVLAN")
+    if found and (not on or lan.is_outdated(values, found[0])):
+        say(f"{name}: its settings have changed; removing it and what is in it")
+        compose_run("rm", "--stop", "--force", *SERVICES)
+        common.output([common.docker(), "network", "rm", name], 60)
+
+
 def start_services() -> None:
     check_models()
+    remove_outdated_network()
     # One that stops at a fault again and again is tried ever more rarely, though it may be mended.
     for line in compose.output("ps", "--format", "json").splitlines():
         if line.startswith("{") and (container := json.loads(line))["State"] == "restarting":
             compose_run("rm", "--stop", "--force", container["Service"])
     wait = ["--wait", "--wait-timeout", str(HEALTHY_WITHIN)]
-    if compose_run("up", "-d", *wait, *SERVICES) == 0:
+    if compose_run("up", "-d", *wait, *services()) == 0:
         return
     listing = compose.output("ps", "--all", "--format", "json")
-    trouble = services_in_trouble(listing)
+    trouble = services_in_trouble(listing, services())
     compose_run("ps", "--all")
     for name in trouble:
         say(f"\n-- the last lines of {name}:")
@@ -212,10 +249,22 @@ def address(values: Mapping[str, str]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{values['LABEL_STUDIO_PORT']}"
 
 
+def on_lan(values: Mapping[str, str]) -> str:
+    """The lines about the LAN; none without it."""
+    if not common.enabled(values, "MACVLAN"):
+        return ""
+    return (
+        f"on the LAN     http://{values['LABEL_STUDIO_ADDRESS']}:8080 (this host itself does not "
+        "reach it: docs/network.md)\n"
+        f"backend there  http://{values['BACKEND_ADDRESS']}:9090\n"
+    )
+
+
 def summary(values: Mapping[str, str]) -> str:
     """What to do next. It never shows the password: terminals and CI keep what they show."""
     return (
         f"Label Studio   {address(values)}\n"
+        f"{on_lan(values)}"
         f"user           {values['LABEL_STUDIO_USERNAME']}\n"
         "password       LABEL_STUDIO_PASSWORD in .env\n"
         "\n"
@@ -234,6 +283,7 @@ def main(arguments: Iterable[str] = ()) -> int:
         compose.need_env()
     with alone(LOCK):
         if words == ["setup"]:
+            refuse_another_host()
             start_services()
             run_setup()
         elif words == ["prepare"]:

@@ -70,8 +70,56 @@ def test_certificates(command, tmp_path, monkeypatch):
 
 
 def test_an_unknown_image_is_named():
-    with pytest.raises(common.Failure, match="found web, expected label-studio or backend"):
+    with pytest.raises(common.Failure, match="found web, expected label-studio, backend, postgres"):
         build.main(["web"])
+
+
+@pytest.fixture
+def postgres(monkeypatch):
+    """What ``build.ensure_postgres`` does, with a registry that does as it is told."""
+
+    def run(there, given):
+        did = []
+        monkeypatch.setattr(common, "docker", lambda: "docker")
+        monkeypatch.setattr(build, "title", lambda _: there)
+        monkeypatch.setattr(build, "pull", lambda image: did.append(f"pull {image}") or given)
+        monkeypatch.setattr(common, "run", lambda words: did.append(" ".join(words[1:])))
+        monkeypatch.setattr(build, "ensure_base", lambda: None)
+        monkeypatch.setattr(build, "build", lambda name, tag, _: did.append(f"build {name} {tag}"))
+        build.ensure_postgres(VALUES)
+        return did
+
+    return run
+
+
+def test_postgres_is_the_official_image_where_a_registry_gives_it(postgres):
+    assert postgres(None, True) == [
+        "pull postgres:17-trixie", "tag postgres:17-trixie ls-yolo/postgres:17",
+    ]  # fmt: skip
+
+
+def test_postgres_is_built_where_none_does_and_kept_up_to_date_without_asking_again(postgres):
+    assert postgres(None, False) == [
+        "pull postgres:17-trixie",
+        "build postgres ls-yolo/postgres:17",
+    ]
+    assert postgres("ls-yolo postgres", False) == ["build postgres ls-yolo/postgres:17"]
+
+
+def test_an_official_postgres_that_is_there_is_left_alone(postgres):
+    assert postgres("", True) == []
+
+
+@pytest.mark.parametrize(("on", "images"), [("", 2), ("1", 3)])
+def test_postgres_is_brought_where_it_is_asked_for(monkeypatch, on, images):
+    did = []
+    values = {**VALUES, "POSTGRES": on}
+    monkeypatch.setattr(common, "values", lambda: values)
+    monkeypatch.setattr(build, "ensure_base", lambda: None)
+    monkeypatch.setattr(build, "build", lambda name, *_: did.append(name))
+    monkeypatch.setattr(build, "ensure_postgres", lambda _: did.append("postgres"))
+    build.main([])
+    assert len(did) == images
 
 
 def test_a_base_image_that_is_there_is_left_alone(monkeypatch):
@@ -121,8 +169,9 @@ def test_what_a_killed_run_left_is_found(tmp_path):
 
 
 def test_the_base_image_names_no_mirror():
-    assert "http://deb.debian.org/debian" in build.SOURCES
-    assert build.SOURCES.count("URIs:") == build.SOURCES.count("deb.debian.org")
+    text = build.sources("bookworm")
+    assert "http://deb.debian.org/debian\nSuites: bookworm bookworm-updates\n" in text
+    assert text.count("URIs:") == text.count("deb.debian.org")
 
 
 def test_the_login_of_a_mirror_is_on_no_command_line(tmp_path):
@@ -134,7 +183,7 @@ def test_the_login_of_a_mirror_is_on_no_command_line(tmp_path):
         f'#!/bin/sh\necho "$*" >{tmp_path}/words\ncat "$WGETRC" >{tmp_path}/login-seen\nexit 1\n'
     )
     program.chmod(0o755)
-    words = [tmp_path / "root", url, "keyring", "script", tmp_path / "login"]
+    words = [tmp_path / "root", url, "keyring", "script", tmp_path / "login", "trixie"]
     subprocess.run(
         ["sh", "-c", build.DEBOOTSTRAP, "sh", *map(str, words)],
         env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},

@@ -162,10 +162,10 @@ def test_torch_for_the_cpu_only_without_gpu_and_where_it_is_reached(
     assert env.torch_index_for_host() == index
 
 
-def test_a_gpu_is_said_not_to_be_passed_on(monkeypatch, capsys):
+def test_a_gpu_gets_torch_with_cuda_and_a_word_about_the_setting(monkeypatch, capsys):
     monkeypatch.setattr(env, "gpus", lambda: ["A100"])
     env.torch_index_for_host()
-    assert "does not pass it on yet" in " ".join(capsys.readouterr().out.split())
+    assert "Without GPU=1 the backend uses the CPU" in " ".join(capsys.readouterr().out.split())
 
 
 def test_nothing_is_left_of_a_write_that_fails(path, monkeypatch):

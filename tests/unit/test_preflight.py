@@ -15,8 +15,9 @@ import pytest
 
 import common
 import preflight
+from checks import INSTALLABLE, OK, STOP, WARNING, Check
 from engine import Engine, ask_socket, data_root_of, plain_version
-from preflight import INSTALLABLE, OK, STOP, WARNING, Check, PortUse
+from preflight import PortUse
 
 FINE = Engine("answers", "26.1.5+dfsg1", "/usr/bin/docker", "2.26.1", "0.13.1", "/var/lib/docker")
 NONE = Engine("missing")
@@ -287,16 +288,6 @@ def test_one_port_cannot_serve_both(taken):
         "BACKEND_PORT": "8080",
     }
     assert preflight.check_ports(values, NONE)[1].state == STOP
-
-
-# GPU
-
-
-def test_a_gpu_is_said_not_to_be_used():
-    assert preflight.check_gpu([]).state == OK
-    check = preflight.check_gpu(["A100", "A100"])
-    assert (check.state, check.found) == (WARNING, "A100, A100")
-    assert "not used" in check.cure
 
 
 # Settings and folders

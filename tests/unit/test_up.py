@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,7 +18,7 @@ import preflight
 import relock
 import testtools
 import up
-from preflight import INSTALLABLE, OK, STOP, Check
+from checks import INSTALLABLE, OK, STOP, Check
 
 VALUES = {
     "LABEL_STUDIO_HOST": "",
@@ -25,6 +26,7 @@ VALUES = {
     "LABEL_STUDIO_PORT": "8081",
     "LABEL_STUDIO_USERNAME": "ann@example.com",
     "LABEL_STUDIO_PASSWORD": "secret",
+    "MACVLAN": "",
 }
 
 
@@ -98,7 +100,8 @@ def test_prepare_starts_nothing(steps):
 
 
 def test_setup_starts_what_does_not_run_and_makes_the_projects(steps, monkeypatch):
-    monkeypatch.setattr(common, "env_text", lambda: "A=1")
+    monkeypatch.setattr(common, "env_text", lambda *_: "A=1")
+    monkeypatch.setattr(up.database, "checks", lambda *_, **__: [])
     up.main(["setup"])
     assert steps == ["up.start_services", "up.run_setup"]
 
@@ -106,6 +109,15 @@ def test_setup_starts_what_does_not_run_and_makes_the_projects(steps, monkeypatc
 def test_setup_needs_an_installation(steps, monkeypatch):
     monkeypatch.setattr(common, "env_text", lambda: "")
     with pytest.raises(common.Failure, match="Run: make up"):
+        up.main(["setup"])
+    assert steps == []
+
+
+def test_setup_is_refused_where_the_database_would_be_another_one(steps, monkeypatch):
+    monkeypatch.setattr(common, "env_text", lambda *_: "A=1")
+    fault = Check("database", "projects are kept in PostgreSQL", "", STOP, "POSTGRES=1 in .env")
+    monkeypatch.setattr(up.database, "checks", lambda *_, **__: [fault])
+    with pytest.raises(common.Failure, match="POSTGRES=1"):
         up.main(["setup"])
     assert steps == []
 
@@ -180,7 +192,7 @@ def client(tmp_path, monkeypatch):
         program.write_text(f'#!/bin/sh\necho "$*" >>{seen}\n{script}\n')
         program.chmod(0o755)
         monkeypatch.setattr(common, "docker", lambda: str(program))
-        return lambda: seen.read_text().splitlines()
+        return lambda: seen.read_text().splitlines() if seen.exists() else []
 
     return says
 
@@ -205,7 +217,7 @@ def test_a_look_at_the_models_that_fails_is_no_pass(client):
 def test_services_start_once_the_models_are_fine(client):
     ran = client("exit 0")
     up.start_services()
-    look, _, up_ = ran()
+    look, *_, up_ = ran()
     assert look.endswith("backend ls-yolo check")
     assert " up -d --wait" in up_
 
@@ -236,6 +248,53 @@ def test_a_token_that_is_not_taken_restarts_label_studio_once(client, tmp_path):
     assert [s.removeprefix("--ansi never ") for s in steps if " setup" in s or "restart" in s] == [
         "run --rm --no-deps -T setup", "restart label-studio", "run --rm --no-deps -T setup",
     ]  # fmt: skip
+
+
+def test_the_lan_address_is_shown_where_there_is_one():
+    values = {**VALUES, "LABEL_STUDIO_ADDRESS": "10.1.2.3", "BACKEND_ADDRESS": "10.1.2.4"}
+    assert "10.1.2" not in up.summary(values)
+    text = up.summary({**values, "MACVLAN": "1"})
+    assert "http://10.1.2.3:8080" in text
+    assert "http://10.1.2.4:9090" in text
+
+
+def lan_network(parent):
+    return {
+        "Name": "ls-yolo_lan",
+        "Options": {"parent": parent},
+        "IPAM": {"Config": [{"Subnet": "192.168.103.0/24", "Gateway": "192.168.103.1"}]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("settings", "removed"),
+    [
+        ({"MACVLAN": "1", "PARENT": "eth0"}, False),
+        ({"MACVLAN": "1", "PARENT": "eth1"}, True),
+        ({"MACVLAN": "1", "PARENT": "eth0", "MACVLAN_GATEWAY": "192.168.103.254"}, True),
+        ({"MACVLAN": "0"}, True),
+    ],
+)
+def test_a_network_of_other_settings_makes_way(monkeypatch, client, settings, removed):
+    """Compose would go on with the old one, and say nothing."""
+    values = {**common.values({}, Path(os.devnull)), **settings}
+    monkeypatch.setattr(common, "values", lambda *_: values)
+    monkeypatch.setattr(up.lan, "networks", lambda: [lan_network("eth0")])
+    ran = client("exit 0")
+    up.remove_outdated_network()
+    assert [line.split(" never ")[-1] for line in ran()] == (
+        ["rm --stop --force label-studio backend", "network rm ls-yolo_lan"] if removed else []
+    )
+
+
+def test_postgres_is_waited_for_where_it_is_used(monkeypatch):
+    values = common.values({}, Path(os.devnull))
+    monkeypatch.setattr(common, "values", lambda *_: values)
+    assert up.services() == ("label-studio", "backend")
+    values["POSTGRES"] = "1"
+    assert up.services() == ("postgres", "label-studio", "backend")
+    listing = json.dumps({"Service": "label-studio", "State": "running", "Health": "healthy"})
+    assert up.services_in_trouble(listing, up.services())["postgres"] == "missing"
 
 
 def test_which_services_are_in_trouble():

@@ -1,0 +1,36 @@
+"""The database that this installation began with: with another one Label Studio would be empty."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import common
+from checks import STOP, Check
+
+EXPORT = (
+    "To move: export each project (Label Studio, Export, JSON), make destroy, make up with the "
+    "other setting, import"
+)
+
+
+def check(wanted: bool, project: str, volumes: set[str]) -> Check:
+    """``wanted``: PostgreSQL. ``volumes``: names of those that the engine has."""
+    sqlite, postgres = f"{project}_label-studio-data", f"{project}_postgres-data"
+    if wanted and sqlite in volumes and postgres not in volumes:
+        return Check(
+            "database", f"projects are kept in SQLite (volume {sqlite})", "PostgreSQL", STOP,
+            f"To keep them as they are: POSTGRES=0. {EXPORT}",
+        )  # fmt: skip
+    if not wanted and postgres in volumes:
+        return Check(
+            "database", f"projects are kept in PostgreSQL (volume {postgres})", "SQLite", STOP,
+            f"To keep them as they are: POSTGRES=1 in .env. {EXPORT}",
+        )  # fmt: skip
+    return Check("database", "PostgreSQL" if wanted else "SQLite", "as before")
+
+
+def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
+    """The one line about the database. ``answers``: there is an engine to ask."""
+    listed = common.output([common.docker(), "volume", "ls", "--quiet"]) if answers else ""
+    wanted = common.enabled(values, "POSTGRES")
+    return [check(wanted, values["COMPOSE_PROJECT_NAME"], set((listed or "").split()))]

@@ -1,0 +1,161 @@
+"""One host for each release, one network segment, and the images brought to a host's engine once.
+
+A host is built from bare to torn down through the files below, in this order: each test finds what
+those before it left, as building it anew for each would take minutes.
+"""
+
+from __future__ import annotations
+
+import secrets
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import common
+from conftest import ARTIFACTS, lacking
+from tests.host.machines import Commits, Machine, Neighbour, Outcome, Segment, docker, image
+
+ORDER = ("test_fresh_host", "test_network", "test_gpu", "test_upkeep", "test_older_debian")
+# The segment's addresses. Label Studio's and the backend's are the product's own defaults.
+HOST, SHIM, FRIEND, STRANGER = (f"192.168.103.{last}" for last in (140, 131, 150, 160))
+LABEL_STUDIO, BACKEND = "192.168.103.130", "192.168.103.129"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    ours = [item for item in items if here in item.path.parents]
+    ours.sort(key=lambda item: ORDER.index(item.path.stem))
+    rest = [item for item in items if here not in item.path.parents]
+    items[:] = [*rest, *ours]
+
+
+def need_machines() -> None:
+    """Skips what this machine cannot do."""
+    if not shutil.which("ssh"):
+        lacking("found no ssh; `make test-host` installs it on Debian")
+    version = common.output([shutil.which("docker") or "docker", "version", "-f", "{{.Server.Os}}"])
+    if not version:
+        lacking("no Docker engine answers; `make test-host` starts one")
+    for tag in common.images().values():
+        if not common.output(["docker", "image", "inspect", "-f", "{{.Id}}", tag]):
+            lacking(f"{tag} is not built; `make images` builds it")
+    probe = ["docker", "run", "--rm", "--privileged", image("trixie"), "mount", "-t", "tmpfs", "x"]
+    if common.output([*probe, "/mnt"], 60) is None:
+        lacking("this engine runs no privileged containers, which hosts with systemd need")
+
+
+@pytest.fixture(scope="session")
+def segment() -> Iterator[Segment]:
+    need_machines()
+    segment = Segment()
+    if route := segment.taken():
+        lacking(f"the tests' network {segment.subnet} is in use here: {route}")
+    segment.create()
+    yield segment
+    segment.remove()
+
+
+@pytest.fixture(scope="session")
+def engine_volume() -> Iterator[str]:
+    """What the hosts' engines keep: the second host gets the disk of the first, images and all."""
+    name = f"ls-yolo-test-{secrets.token_hex(3)}"
+    yield name
+    docker("volume", "rm", "--force", name, check=False)
+
+
+@contextmanager
+def a_host(suite: str, volume: str, segment: Segment) -> Iterator[Machine]:
+    # ssh keeps a socket there, whose path must be short.
+    folder = Path(tempfile.mkdtemp(prefix="ls-yolo-host-"))
+    host = Machine(suite, folder, volume, segment, HOST)
+    try:
+        host.start()
+        yield host
+    finally:
+        ARTIFACTS.mkdir(exist_ok=True)
+        if host.log.exists():
+            shutil.copy(host.log, ARTIFACTS / f"playbooks-{suite}.log")
+        journal = host.root("journalctl", "--no-pager", "--boot=0", check=False)
+        (ARTIFACTS / f"journal-{suite}.log").write_text(journal)
+        host.remove()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def host(engine_volume: str, segment: Segment) -> Iterator[Machine]:
+    """Debian 13, bare."""
+    with a_host("trixie", engine_volume, segment) as host:
+        yield host
+
+
+@pytest.fixture(scope="session")
+def friend(segment: Segment) -> Iterator[Neighbour]:
+    """Another machine on the segment."""
+    neighbour = Neighbour(segment, FRIEND)
+    neighbour.start()
+    yield neighbour
+    neighbour.remove()
+
+
+@pytest.fixture(scope="session")
+def stranger(friend: Neighbour) -> Neighbour:
+    """The same machine, which may also call from an address that the firewall does not name."""
+    friend.add(STRANGER)
+    return friend
+
+
+@pytest.fixture(scope="session")
+def commits(tmp_path_factory: pytest.TempPathFactory) -> Commits:
+    return Commits(tmp_path_factory.mktemp("git"))
+
+
+@pytest.fixture(scope="session")
+def commit(commits: Commits) -> str:
+    """The kit as it lies here."""
+    return commits.now()
+
+
+@pytest.fixture(scope="session")
+def variables(commit: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What an owner would write into the inventory, for the addresses on the LAN and a firewall."""
+    return {
+        "network_macvlan": True,
+        "network_parent": "eth1",
+        "network_shim_address": SHIM,
+        "network_dhcp_range": "192.168.103.2-192.168.103.63",
+        "ls_yolo_label_studio_from": [FRIEND],
+        "ls_yolo_backend_from": [FRIEND],
+        "ls_yolo_backend_env": {"BIND_ADDRESS": "0.0.0.0"},
+        "ls_yolo_version": commit,
+        "ls_yolo_images": "bundle",
+        "ls_yolo_images_bundle": str(studio_image(tmp_path_factory.mktemp("bundle"))),
+    }
+
+
+def studio_image(folder: Path) -> Path:
+    """The bundle: Label Studio's image, as `docker save` writes it."""
+    file = folder / "images.tar"
+    docker("save", "--output", file, common.images()["label-studio"])
+    return file
+
+
+@pytest.fixture(scope="session")
+def engine(host: Machine, variables: dict[str, Any]) -> Outcome:
+    """The playbook with the tag docker alone, on the bare host."""
+    outcome = host.playbook("site.yml", "--tags", "docker", variables=variables)
+    assert outcome.code == 0, outcome.message()
+    return outcome
+
+
+@pytest.fixture(scope="session")
+def site(host: Machine, engine: Outcome, variables: dict[str, Any]) -> Outcome:
+    """The playbook's first whole run."""
+    host.give_image(common.images()["backend"])
+    outcome = host.playbook("site.yml", variables=variables)
+    assert outcome.code == 0, outcome.message()
+    return outcome

@@ -1,0 +1,106 @@
+"""Debian 12, whose own engine is too old, and whose network ifupdown looks after.
+
+It gets the disk of the first host's engine, so the images are there; nothing else is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+import common
+from tests.host.conftest import FRIEND, LABEL_STUDIO, a_host
+from tests.host.machines import Machine, Outcome, Segment
+
+pytestmark = pytest.mark.host
+
+PROJECT = {
+    "title": "Mine",
+    "models": ["mine"],
+    "storage": {"path": "mine"},
+    "label_config": (
+        '<View><Image name="image" value="$image"/><RectangleLabels name="label" toName="image">'
+        '<Label value="person"/></RectangleLabels></View>'
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def older(host: Machine, engine_volume: str, segment: Segment) -> Iterator[Machine]:
+    host.stop()
+    with a_host("bookworm", engine_volume, segment) as older:
+        yield older
+
+
+@pytest.fixture(scope="module")
+def mine(variables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The inventory of an owner with models, images and a project of their own."""
+    folder = tmp_path_factory.mktemp("mine")
+    weights, photographs = common.ROOT / "models", common.ROOT / "datasets" / "demo"
+    for name, files in (
+        ("models", {"mine.pt": (weights / "yolov8n.pt").read_bytes(),
+                    "models.yaml": yaml.safe_dump({"mine": {"weights": "mine.pt"}}).encode()}),
+        ("datasets/mine", {file.name: file.read_bytes() for file in photographs.glob("*.jpg")}),
+        ("projects", {"mine.yaml": yaml.safe_dump(PROJECT).encode()}),
+    ):  # fmt: skip
+        (folder / name).mkdir(parents=True)
+        for file, data in files.items():
+            (folder / name / file).write_bytes(data)
+    return {
+        **variables,
+        **{
+            f"ls_yolo_{name}_src": str(folder / name) for name in ("models", "datasets", "projects")
+        },
+        "ls_yolo_demo": False,
+        "ls_yolo_images": "present",
+        "docker_allow_newer_suite": True,
+    }
+
+
+def test_a_check_of_a_bare_host_does_nothing(older, mine):
+    with older.unchanged():
+        outcome = older.playbook("site.yml", "--check", "--diff", variables=mine)
+        assert outcome.code == 0, outcome.message()
+
+
+def test_an_engine_of_another_suite_is_not_taken_unasked(older, mine):
+    outcome = older.playbook(
+        "site.yml", "--tags", "docker", variables={**mine, "docker_allow_newer_suite": False}
+    )
+    assert outcome.code == 2
+    assert "docker_allow_newer_suite: true" in outcome.message()
+    assert "docker_repository (a mirror" in outcome.message()
+
+
+@pytest.fixture(scope="module")
+def older_site(older: Machine, mine: dict[str, Any]) -> Outcome:
+    outcome = older.playbook("site.yml", variables=mine)
+    assert outcome.code == 0, outcome.message()
+    return outcome
+
+
+def test_the_owner_s_own_images_are_predicted_by_their_own_model(older, older_site):
+    assert older.predicted() == older.tasks() != set()
+    (project,) = older.label_studio("/api/projects/")["results"]
+    assert project["title"] == "Mine"
+
+
+def test_nothing_else_comes_from_the_newer_suite(older, older_site):
+    assert "Debian:13" not in older.root("apt-get", "--simulate", "dist-upgrade")
+
+
+def test_a_second_run_changes_nothing(older, older_site, mine):
+    outcome = older.playbook("site.yml", variables=mine)
+    assert outcome.code == 0, outcome.message()
+    assert outcome.counts["changed"] == 0, outcome.changed
+
+
+def test_it_comes_back_after_a_reboot(older, older_site, friend):
+    older.reboot()
+    older.wait_until_healthy()
+    assert older.predicted() == older.tasks()
+    assert friend.address == FRIEND
+    assert friend.get(f"http://{LABEL_STUDIO}:8080/health") == "200"

@@ -1,0 +1,110 @@
+"""What happens to a host over the years: it reboots, gets another version, is given back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import common
+from tests.host.conftest import BACKEND, LABEL_STUDIO, STRANGER
+from tests.host.machines import Commits, Machine, Outcome
+
+pytestmark = pytest.mark.host
+
+NEXT = "99.0.0"
+
+
+def test_everything_comes_back_by_itself_after_a_reboot(host, site, friend, stranger):
+    before = host.predicted()
+    host.reboot()
+    host.wait_until_healthy()
+    assert host.predicted() == before == host.tasks()
+    for address, port in ((LABEL_STUDIO, 8080), (BACKEND, 9090)):
+        url = f"http://{address}:{port}/health"
+        assert friend.get(url) == host.get(url) == "200"
+        assert stranger.get(url, STRANGER) == "timeout"
+    for unit in ("docker", "ls-yolo", "ls-yolo-shim", "ls-yolo-firewall"):
+        assert host.root("systemctl", "is-active", unit) == "active"
+
+
+@pytest.fixture(scope="module")
+def next_version(commits: Commits, commit: str) -> str:
+    """A commit after this one: with another VERSION, a new page, and one page less."""
+    files = {"VERSION": f"{NEXT}\n", "docs/new.md": "# New\n"}
+    return commits.after(commit, files, without="docs/mirrors.md")
+
+
+@pytest.fixture(scope="module")
+def upgraded(host: Machine, site: Outcome, variables: dict[str, Any], next_version: str) -> Machine:
+    """The host with the next version. Its images are those that are there, under its names."""
+    for name, tag in common.images().items():
+        host.root("docker", "tag", tag, f"ls-yolo/{name}:{NEXT}")
+    newer = {**variables, "ls_yolo_version": next_version, "ls_yolo_images": "present"}
+    outcome = host.playbook("upgrade.yml", variables=newer)
+    assert outcome.code == 0, outcome.message()
+    return host
+
+
+def test_an_upgrade_brings_the_new_kit_and_leaves_nothing_of_the_old(upgraded):
+    assert upgraded.root("cat", "/opt/ls-yolo/VERSION") == NEXT
+    assert upgraded.root("cat", "/opt/ls-yolo/docs/new.md") == "# New"
+    assert not upgraded.has("/opt/ls-yolo/docs/mirrors.md")
+
+
+def test_an_upgrade_runs_the_new_images_on_the_old_data(upgraded):
+    for service in ("backend", "label-studio"):
+        assert upgraded.inspect(service)["Config"]["Image"] == f"ls-yolo/{service}:{NEXT}"
+    assert upgraded.predicted() == upgraded.tasks() != set()
+
+
+def test_an_upgrade_saves_the_data_first(upgraded):
+    (backup,) = upgraded.root("sh", "-c", "ls /srv/ls-yolo/backups/*").splitlines()
+    assert upgraded.root("stat", "-c", "%a %U", backup) == "600 root"
+    names = {Path(name).name for name in upgraded.root("tar", "-tf", backup).splitlines()}
+    assert {".env", "label_studio.sqlite3"} <= names
+
+
+@pytest.fixture(scope="module")
+def given_back(upgraded: Machine, variables: dict[str, Any]) -> tuple[Machine, set[int]]:
+    """The host after a reset that keeps data, and the tasks that were predicted before it."""
+    before = upgraded.predicted()
+    outcome = upgraded.playbook("reset.yml", variables=variables)
+    assert outcome.code == 0, outcome.message()
+    return upgraded, before
+
+
+def test_a_reset_takes_away_what_was_made(given_back, friend):
+    host, _ = given_back
+    assert host.root("docker", "ps", "--all", "--quiet") == ""
+    assert "ls-yolo" not in host.root("systemctl", "list-units", "--all", "--plain")
+    assert "ls-yolo" not in host.root("nft", "list", "ruleset")
+    assert "LS-YOLO" not in host.root("iptables-save")
+    assert not host.has("/sys/class/net/ls-yolo-shim")
+    assert not host.has("/etc/ls-yolo")
+    assert friend.get(f"http://{LABEL_STUDIO}:8080/health") != "200"
+
+
+def test_a_second_reset_changes_nothing(given_back, variables):
+    host, _ = given_back
+    outcome = host.playbook("reset.yml", variables=variables)
+    assert (outcome.code, outcome.changed) == (0, [])
+
+
+def test_data_outlives_a_reset(given_back, variables):
+    host, before = given_back
+    assert host.has("/opt/ls-yolo/.env")
+    outcome = host.playbook("site.yml", variables=variables)
+    assert outcome.code == 0, outcome.message()
+    assert host.predicted() == before
+
+
+def test_a_reset_that_may_takes_the_data_too(given_back, variables):
+    host, _ = given_back
+    outcome = host.playbook("reset.yml", "-e", "ls_yolo_reset_data=true", variables=variables)
+    assert outcome.code == 0, outcome.message()
+    for path in ("/opt/ls-yolo", "/srv/ls-yolo"):
+        assert not host.has(path)
+    assert host.root("docker", "volume", "ls", "--quiet") == ""
+    assert host.root("getent", "passwd", "ls-yolo", check=False) == ""

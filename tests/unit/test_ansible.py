@@ -1,0 +1,67 @@
+"""What can be known of the roles without a host."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import yaml
+
+import common
+
+ROLES = common.ROOT / "ansible" / "roles"
+NAMES = sorted(role.name for role in ROLES.iterdir())
+TYPES = {
+    "str": str,
+    "path": str,
+    "bool": bool,
+    "int": int,
+    "float": float,
+    "list": list,
+    "dict": dict,
+}
+
+
+def specs(role):
+    text = (ROLES / role / "meta" / "argument_specs.yml").read_text()
+    return yaml.safe_load(text)["argument_specs"]["main"]["options"]
+
+
+def defaults(role):
+    file = ROLES / role / "defaults" / "main.yml"
+    return (yaml.safe_load(file.read_text()) or {}) if file.exists() else {}
+
+
+def test_the_roles():
+    assert NAMES == ["docker", "ls_yolo", "network", "nvidia", "preflight"]
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_every_variable_of_a_role_is_described_with_its_type_and_default(role):
+    found = defaults(role)
+    for name, spec in specs(role).items():
+        assert set(spec) >= {"type", "description"}, name
+        assert spec["description"], name
+        assert name.startswith(f"{role}_"), name
+    described = {name: spec.get("default") for name, spec in specs(role).items()}
+    assert described == found
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_a_default_is_of_the_type_that_is_described(role):
+    for name, spec in specs(role).items():
+        value = spec.get("default")
+        if isinstance(value, str) and "{{" in value:
+            continue  # of what type is known on a host alone
+        assert isinstance(value, TYPES[spec["type"]]), name
+        if "choices" in spec:
+            assert value in spec["choices"], name
+
+
+def test_the_sample_inventory_names_variables_that_there_are():
+    text = (common.ROOT / "ansible" / "inventory" / "hosts.yml").read_text()
+    known = {name for role in NAMES for name in specs(role)}
+    prefix = "|".join(NAMES)
+    named = set(re.findall(rf"^\s+(?:# )?((?:{prefix})_\w+):", text, re.MULTILINE))
+    assert named - {"ls_yolo"}
+    assert named <= known, named - known

@@ -1,0 +1,313 @@
+"""What the roles decide and write, for systems that cannot be made here: by facts alone."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import json
+import subprocess
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+from hypothesis import given
+from hypothesis import strategies as st
+
+import common
+
+ROLES = common.ROOT / "ansible" / "roles"
+SYSTEMS = {
+    "bookworm": {"distribution": "Debian", "version": "12.12", "python": "python3"},
+    "trixie": {"distribution": "Debian", "version": "13.2", "python": "python3"},
+    "jammy": {"distribution": "Ubuntu", "version": "22.04", "python": "python3.11"},
+    "noble": {"distribution": "Ubuntu", "version": "24.04", "python": "python3"},
+}
+
+
+def facts(system="trixie", **more):
+    """What Ansible finds on a host."""
+    found = SYSTEMS[system]
+    return {
+        "distribution": found["distribution"],
+        "distribution_version": found["version"],
+        "distribution_major_version": found["version"].partition(".")[0],
+        "distribution_release": system,
+        "architecture": "x86_64",
+        "service_mgr": "systemd",
+        "memtotal_mb": 16000,
+        "kernel": "6.12.0-amd64",
+        "default_ipv4": {"interface": "eno1"},
+        **more,
+    }
+
+
+def trusted(value):
+    if isinstance(value, dict):
+        return {key: trusted(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [trusted(item) for item in value]
+    return trust_as_template(value) if isinstance(value, str) else value
+
+
+@functools.cache
+def roles():
+    """Defaults and vars of every role, as a play has them."""
+    init_plugin_loader()
+    found = {}
+    for kind in ("defaults", "vars"):
+        for role in ROLES.iterdir():
+            file = role / kind / "main.yml"
+            if file.exists():
+                found |= trusted(yaml.safe_load(file.read_text()) or {})
+    return found
+
+
+def variables(**more):
+    """What a play has, with what an inventory gives on top."""
+    return roles() | {
+        "ansible_facts": facts(),
+        "ansible_check_mode": False,
+        "ansible_managed": "Written by Ansible.",
+        "nvidia_devices": {"stdout_lines": []},
+        "role_path": str(ROLES / "preflight"),
+        **more,
+    }
+
+
+def value(expression, **more):
+    templar = Templar(loader=DataLoader(), variables=variables(**more))
+    return templar.template(trust_as_template("{{ " + expression + " }}"))
+
+
+def rendered(role, template, **more):
+    templar = Templar(loader=DataLoader(), variables=variables(**more))
+    return templar.template(trust_as_template((ROLES / role / "templates" / template).read_text()))
+
+
+def shell_is_fine(script):
+    return subprocess.run(["sh", "-n"], input=script, text=True, capture_output=True)
+
+
+# Pre-flight
+
+
+def faults(system="trixie", free_gb=100, installed=False, more=None, **inventory):
+    found = value(
+        "preflight_faults | selectattr('wrong') | map(attribute='fault') | list",
+        ansible_facts=facts(system, **(more or {})),
+        preflight_free_gb=free_gb,
+        preflight_installed=installed,
+        **inventory,
+    )
+    return [" ".join(str(text).split()) for text in found]
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_four_systems_are_taken(system):
+    assert faults(system) == []
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"distribution": "Fedora"}, "system: found Fedora 13, expected Debian 12 or 13, Ubuntu"),
+        ({"distribution_major_version": "11"}, "system: found Debian 11, expected Debian 12 or 13"),
+        ({"architecture": "aarch64"}, "processor: found aarch64, expected x86_64"),
+        ({"service_mgr": "sysvinit"}, "service manager: found sysvinit, expected systemd"),
+        ({"memtotal_mb": 2000}, "memory: found 2.1 GB, expected 4 GB"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_what_was_found_and_expected(more, said):
+    found = faults(more={"distribution_version": "13", **more})
+    assert len(found) == 1
+    assert found[0].startswith(said)
+
+
+def test_everything_that_is_wrong_is_named_at_once():
+    assert len(faults(more={"architecture": "i386", "memtotal_mb": 1000}, free_gb=1)) == 3
+
+
+def test_less_disk_is_needed_where_the_images_are_there():
+    assert "disk: found 10 GB free" in faults(free_gb=10)[0]
+    assert faults(free_gb=10, installed=True) == []
+
+
+def test_another_version_can_be_allowed_but_no_other_system():
+    other = {"distribution_major_version": "14", "distribution_version": "14"}
+    assert faults(more=other)
+    assert faults(more=other, preflight_allow_other_versions=True) == []
+    fedora = {**other, "distribution": "Fedora"}
+    assert faults(more=fedora, preflight_allow_other_versions=True)
+
+
+# Engine
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_scripts_run_with_a_python_that_is_new_enough(system):
+    assert value("ls_yolo_python", ansible_facts=facts(system)) == SYSTEMS[system]["python"]
+
+
+def test_debian_13s_packages_come_only_where_they_are_allowed():
+    assert value("docker_sources") == ["docker", "distribution"]
+    assert value("docker_sources", docker_allow_newer_suite=True)[-1] == "trixie"
+    assert value("docker_sources", docker_source="docker") == ["docker"]
+
+
+def merged(there, version="26.1.5", **more):
+    return value("docker_daemon_merged", docker_daemon_found=there, docker_version=version, **more)
+
+
+def test_what_stands_in_daemon_json_stays():
+    there = {"data-root": "/big/docker", "features": {"buildkit": True}, "log-driver": "json-file"}
+    found = merged(there)
+    assert found["data-root"] == "/big/docker"
+    assert found["features"] == {"buildkit": True, "cdi": True}
+    assert merged(found) == found  # a second run changes nothing
+
+
+def test_cdi_is_asked_for_where_the_engine_does_not_have_it_by_itself():
+    assert merged({}, "27.5.1")["features"] == {"cdi": True}
+    assert "features" not in merged({}, "28.3.0")
+
+
+def test_mirrors_are_put_before_those_that_are_there():
+    found = merged({"registry-mirrors": ["https://b"]}, docker_registry_mirrors=["https://a"])
+    assert found["registry-mirrors"] == ["https://a", "https://b"]
+
+
+def test_a_proxy_is_the_engines_too():
+    found = merged({}, docker_http_proxy="http://proxy:3128")
+    assert found["proxies"]["https-proxy"] == "http://proxy:3128"
+    assert json.dumps(found)
+
+
+# GPU
+
+
+@pytest.mark.parametrize(
+    ("enabled", "cards", "wanted"),
+    [
+        ("auto", ["/dev/nvidia0"], True), ("auto", [], False),
+        (False, ["/dev/nvidia0"], False), (True, [], True),
+    ],
+)  # fmt: skip
+def test_a_gpu_is_used_where_there_is_one_unless_told_otherwise(enabled, cards, wanted):
+    found = {"stdout_lines": cards}
+    assert value("nvidia_wanted", nvidia_enabled=enabled, nvidia_devices=found) is wanted
+
+
+def test_the_driver_is_the_distributions():
+    assert "nvidia-driver" in value("nvidia_driver_wanted")
+    ubuntu = value("nvidia_driver_wanted", ansible_facts=facts("noble"))
+    assert ubuntu[-1].startswith("nvidia-driver-")
+    assert value("nvidia_driver_wanted", nvidia_driver_packages=["mine"]) == ["mine"]
+
+
+# .env
+
+
+def env_filters():
+    path = ROLES / "ls_yolo" / "filter_plugins" / "ls_yolo.py"
+    spec = importlib.util.spec_from_file_location("ls_yolo_filters", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.FilterModule().filters()
+
+
+@given(st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp")), max_size=30))
+def test_a_line_of_env_says_what_the_variable_says(text):
+    (line,) = env_filters()["env_lines"]({"LABEL_STUDIO_PASSWORD": text})
+    assert common.parse_env(line) == {"LABEL_STUDIO_PASSWORD": text}
+
+
+def test_true_is_written_in_small_letters():
+    assert env_filters()["env_lines"]({"GPU": True, "THREADS": 8}) == ["GPU=true", "THREADS=8"]
+
+
+def test_what_the_inventory_says_counts_more_than_what_the_roles_say():
+    found = value("ls_yolo_settings", ls_yolo_backend_env={"GPU": True, "MODELS_DIR": "/weights"})
+    assert found["GPU"] is True
+    assert found["MODELS_DIR"] == "/weights"
+
+
+def test_containers_get_lan_addresses_only_where_they_are_asked_for():
+    assert value("ls_yolo_settings")["MACVLAN"] is False
+    found = value("ls_yolo_settings", network_macvlan=True, network_parent="eth0.103")
+    assert (found["MACVLAN"], found["PARENT"]) == (True, "eth0.103")
+    assert found["LABEL_STUDIO_ADDRESS"] == "192.168.103.130"
+
+
+# LAN
+
+
+def test_the_shim_leads_to_the_two_services_and_nowhere_else():
+    script = rendered("network", "shim.sh.j2", network_parent="eth0")
+    assert shell_is_fine(script).returncode == 0
+    assert "type vlan" not in script
+    assert "for address in 192.168.103.130 192.168.103.129" in script
+    assert '"$address/32" dev ls-yolo-shim src 192.168.103.131' in script
+
+
+def test_a_vlan_is_made_on_its_parent():
+    script = rendered("network", "shim.sh.j2", network_parent="eth0.103")
+    assert shell_is_fine(script).returncode == 0
+    assert "ip link add link eth0 name eth0.103 type vlan id 103" in script
+    assert "link eth0.103 type macvlan mode bridge" in script
+
+
+def test_without_a_shim_there_is_still_the_vlan():
+    script = rendered("network", "shim.sh.j2", network_parent="eth0.103", network_shim=False)
+    assert shell_is_fine(script).returncode == 0
+    assert "type vlan" in script
+    assert "type macvlan" not in script
+
+
+def test_the_parent_is_the_interface_of_the_default_route_unless_named():
+    assert value("network_parent") == "eno1"
+
+
+# Firewall
+
+
+def firewall(**more):
+    script = rendered(
+        "ls_yolo", "firewall.sh.j2", nvidia_wanted=False, role_path=str(ROLES / "ls_yolo"), **more
+    )
+    assert shell_is_fine(script).returncode == 0
+    return script
+
+
+def test_only_those_listed_may_open_connections():
+    script = firewall(
+        network_macvlan=True,
+        network_parent="eth0",
+        ls_yolo_label_studio_from=["192.168.103.0/24", "10.1.2.3"],
+        ls_yolo_backend_from=["192.168.103.130"],
+    )
+    lines = [line.strip() for line in script.splitlines()]
+    studio = (
+        "ip daddr 192.168.103.130 tcp dport 8080 ip saddr { 192.168.103.0/24, 10.1.2.3 } accept"
+    )
+    backend = "ip daddr 192.168.103.129 tcp dport 9090 ip saddr { 192.168.103.130 } accept"
+    assert lines.index(studio) < lines.index(backend) < lines.index("drop")
+    assert "--ctorigdstport 8080 -s 10.1.2.3 -j RETURN" in script
+    assert "--ctorigdstport 9090 -j DROP" in script
+
+
+def test_an_empty_list_lets_everyone_in_at_the_services_ports_alone():
+    script = firewall(network_macvlan=True, network_parent="eth0")
+    assert "ip daddr 192.168.103.130 tcp dport 8080 accept" in script
+    assert "saddr" not in script
+    assert "-j DROP" not in script
+    assert "drop" in script
+
+
+def test_the_rules_of_published_ports_follow_the_ports():
+    script = firewall(
+        ls_yolo_backend_env={"LABEL_STUDIO_PORT": 8081}, ls_yolo_label_studio_from=["10.0.0.0/8"]
+    )
+    assert "--ctorigdstport 8081 -j DROP" in script
+    assert "netdev ls-yolo {" not in script
