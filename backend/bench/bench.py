@@ -61,6 +61,8 @@ SETTLE = 300.0
 """Seconds that an export may take."""
 EARLY = 1000
 """Requests after which memory is first looked at."""
+MOST_CLIENTS = 14
+"""As many requests for predictions as the backend serves at a time, unless told otherwise."""
 QUIET = 3.0
 """Seconds after which connections that were closed take no file any longer."""
 
@@ -160,7 +162,9 @@ def batches(stage: Stage) -> Part:
     part = Part(f"{options.clients} clients, {options.tasks} tasks each, on {device}")
     stage.make(RANDOM, "larger.pt", options.larger)
     (stage.models / "models.yaml").write_text(
-        f"n: {{weights: {WEIGHTS}, conf: 0.25}}\nlarger: {{weights: larger.pt, conf: 0.25}}\n"
+        f"n: {{weights: {WEIGHTS}, conf: 0.25}}\n"
+        # A new network's classes have no names.
+        "larger: {weights: larger.pt, conf: 0.25, names: {0: person, 5: bus}}\n"
     )
     # The same engine as the loop's, so that what is compared is all around it.
     settings = [*stage.environ, "ENGINE=torch", f"DEVICE={device}", "THREADS=32", "BATCH_SIZE=32"]
@@ -201,7 +205,12 @@ def requests(stage: Stage) -> Part:
     part = Part(f"{total} requests")
     with backend(stage.place(), stage.environ, stage.urls) as service:
         service.settle(stage.options.expect, SETTLE)
-        for name, count in ((f"after {EARLY}", EARLY), (f"after {total}", total - EARLY)):
+        # Pools start a thread when all they have are busy: so all are, once.
+        ask_times(service, EARLY // 5, MOST_CLIENTS)
+        for name, count in (
+            (f"after {EARLY}", EARLY - EARLY // 5),
+            (f"after {total}", total - EARLY),
+        ):
             ask_times(service, count)
             time.sleep(QUIET)
             part.figures[name] = service.look()
@@ -218,8 +227,8 @@ def requests(stage: Stage) -> Part:
     return part
 
 
-def ask_times(service: Backend, count: int) -> None:
-    """Asks ``count`` times for one image, 8 clients at a time."""
+def ask_times(service: Backend, count: int, clients: int = 8) -> None:
+    """Asks ``count`` times for one image, so many clients at a time."""
     left, lock = iter(range(count)), threading.Lock()
 
     def client(connection: http.client.HTTPConnection) -> None:
@@ -229,7 +238,7 @@ def ask_times(service: Backend, count: int) -> None:
                     return
             service.ask(connection, service.urls_of(1))
 
-    service.clients(8, client)
+    service.clients(clients, client)
 
 
 def swap(stage: Stage) -> Part:

@@ -81,6 +81,13 @@ class WebFetcher(Protocol):
         """The bytes at ``url``; at most ``limit`` of them, else a `MediaError`."""
 
 
+def at_hand(url: object) -> bool:
+    """Whether `read` needs no network for ``url``; so it is with what is no URL at all."""
+    if not isinstance(url, str):
+        return True
+    return url.lstrip()[:5].lower() == "data:" or "/data/local-files/" in url.partition("?")[0]
+
+
 def read(
     url: str,
     root: Path,

@@ -6,6 +6,7 @@ import contextlib
 import contextvars
 import itertools
 import logging
+import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -26,6 +27,8 @@ log = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
+FETCHED = 16
+"""Images that are fetched over a network at a time: slow ones wait beside those at hand."""
 LOOK_UP = 0.2
 """How often, in seconds, a request that waits looks whether its client is still there."""
 
@@ -73,14 +76,17 @@ class Predictor:
         studio_url: str,
         threads: int = 4,
         web: media.WebFetcher | None = None,
-        reduced: bool = True,
+        reduced: bool = False,
         plotter: plot.Plotter | None = None,
     ) -> None:
         self._plotter = plotter
         self._web = web
         self._reduced = reduced
         self._threads = threads
-        self._pool = ThreadPoolExecutor(threads, "decode")
+        # A slow network must not keep images on the disk waiting, nor let more be decoded at once.
+        self._at_hand = ThreadPoolExecutor(threads, "decode")
+        self._fetched = ThreadPoolExecutor(FETCHED, "fetch")
+        self._decoding = threading.BoundedSemaphore(threads)
         self.registry = registry
         self._root = root
         self._studio = studio
@@ -188,7 +194,8 @@ class Predictor:
                 for next_task in itertools.islice(waiting, ahead - len(under_way)):
                     # With the context of the request, which the log names.
                     run = contextvars.copy_context().run
-                    under_way.append(self._pool.submit(run, self._start, next_task, runs))
+                    pool = self._at_hand if _at_hand(next_task, runs) else self._fetched
+                    under_way.append(pool.submit(run, self._start, next_task, runs))
                 try:
                     started = _wait(under_way[0], gone)
                     regions = _regions(started, plan, gone)
@@ -248,7 +255,7 @@ class Predictor:
                 wanted = list(of_key)
                 for run in wanted:
                     coming.enter_context(run.model.owner.expecting())
-                with metrics.stage("decode"):
+                with self._decoding, metrics.stage("decode"):
                     image, size = self._decode(data, wanted)
                     if self._plotter is not None:
                         started.images[key] = image
@@ -307,6 +314,13 @@ class _Started:
     def cancel(self) -> None:
         for future in self.boxes.values():
             future.cancel()
+
+
+def _at_hand(task: Mapping[str, Any], runs: Sequence[_Run]) -> bool:
+    """Whether all images of ``task`` can be had without a network, or not at all."""
+    data = task.get("data")
+    found = data if isinstance(data, Mapping) else {}
+    return all(media.at_hand(found.get(run.key)) for run in runs)
 
 
 def _runs(plan: Plan) -> list[_Run]:

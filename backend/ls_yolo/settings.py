@@ -618,7 +618,7 @@ SETTINGS: tuple[Setting, ...] = (
         "DECODE_THREADS",
         "int",
         "4",
-        "Images that are read and decoded at a time, beside the models.",
+        "Images that are decoded at a time, beside the models.",
         ("backend",),
         minimum=1,
         maximum=64,

@@ -578,19 +578,20 @@ def test_what_was_fetched_is_kept_within_bounds(tmp_path):
 
 def test_fit_runs_in_the_background_one_at_a_time_in_order(serve):
     client, mine = serve(
-        HEAD + "import time\nseen = []\n"
+        HEAD + "import threading\nseen, go = [], threading.Event()\n"
         "class NewModel(LabelStudioMLBase):\n"
         "    def fit(self, event, data, **kwargs):\n"
-        "        time.sleep(0.05)\n"
+        "        go.wait(10)\n"
         "        seen.append((event, data['number'], self.project_id))\n"
     )
-    started = time.monotonic()
+    module = sys.modules[mine._class.__module__]
     for number in range(3):
         body = {"action": "START_TRAINING", "number": number, "project": {"id": 5}}
         assert client.post("/webhook", json=body).status_code == 201
-    assert time.monotonic() - started < 0.1
+    assert module.seen == []
+    module.go.set()
     mine.finish()
-    seen = sys.modules[mine._class.__module__].seen
+    seen = module.seen
     assert seen == [("START_TRAINING", number, "5") for number in range(3)]
 
 

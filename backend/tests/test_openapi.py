@@ -76,8 +76,13 @@ def api(app):
     [(p, m) for p, methods in openapi.PATHS.items() for m in methods]
     + [("/m/{models}/predict", "post"), ("/m/{models}/health", "get")],
 )
-def test_what_is_sent_is_answered_as_described_and_never_breaks_the_server(api, path, method):
-    @settings(max_examples=20, suppress_health_check=list(HealthCheck))
+def test_what_is_sent_is_answered_as_described_and_never_breaks_the_server(
+    api, path, method, request
+):
+    # Most of the two applications is the same.
+    examples = 20 if "usual" in request.node.name else 8
+
+    @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
     @given(api[path][method].as_strategy())
     def run(case):
         case.call_and_validate(checks=CHECKS)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
 import cv2
 import numpy as np
 import pytest
@@ -50,7 +53,7 @@ def make(make_registry, write_weights, datasets):
         text="a: {weights: a.pt}\nb: {weights: b.pt}",
         studio=None,
         web=None,
-        reduced=True,
+        reduced=False,
         plotter=None,
         **options,
     ):
@@ -371,8 +374,8 @@ def test_a_large_jpeg_is_decoded_near_what_the_model_needs_and_told_in_its_full_
     make, write_image, engine_calls
 ):
     url = write_image("demo/large.jpg", 4000, 3000)
-    (small,) = predict(make(), [{"id": 1, "data": {"image": url}}])
-    (whole,) = predict(make(reduced=False), [{"id": 1, "data": {"image": url}}])
+    (small,) = predict(make(reduced=True), [{"id": 1, "data": {"image": url}}])
+    (whole,) = predict(make(), [{"id": 1, "data": {"image": url}}])
     assert decoded(engine_calls) == [(2000, 1500), (4000, 3000)]
     assert small["result"] == whole["result"]
     assert small["result"][0]["original_width"] == 4000
@@ -384,7 +387,8 @@ def test_the_model_that_needs_most_says_how_large_an_image_is_decoded(
 ):
     url = write_image("demo/large.jpg", 4000, 3000)
     text = "a: {weights: a.pt, imgsz: 320}\nb: {weights: b.pt, imgsz: 64}"
-    (answer,) = predict(make(text), [{"id": 1, "data": {"image": url}}], extra=["a", "b"])
+    model = make(text, reduced=True)
+    (answer,) = predict(model, [{"id": 1, "data": {"image": url}}], extra=["a", "b"])
     assert decoded(engine_calls) == [(1000, 750)] * 2
     assert "error" not in answer
 
@@ -461,6 +465,35 @@ def test_a_model_that_was_replaced_since_the_plan_is_said_to_be(predictor, write
     predictor.registry.get("a").owner.release()
     with pytest.raises(Released):
         predictor.predict([{"data": {"image": write_image()}}], plan)
+
+
+class Stuck:
+    """An address that does not answer until it is let go."""
+
+    def __init__(self):
+        self.asked, self.free = threading.Semaphore(0), threading.Event()
+
+    def fetch(self, url, limit):
+        self.asked.release()
+        self.free.wait(30)
+        raise MediaError(url, "too_slow")
+
+
+def test_images_at_hand_do_not_wait_for_those_of_a_slow_network(make, write_image):
+    web = Stuck()
+    predictor = make(web=web)
+    far = [{"id": n, "data": {"image": "http://slow/a.jpg"}} for n in range(8)]
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(predict, predictor, far)
+        try:
+            for _ in range(6):  # more than are decoded at a time
+                assert web.asked.acquire(timeout=30)
+            near = predict(predictor, [{"data": {"image": write_image()}}])
+            assert not slow.done()
+        finally:
+            web.free.set()
+    assert found(near[0]) == ["person"]
+    assert [answer["error"] for answer in slow.result()] == ["http://slow/a.jpg"] * 8
 
 
 # Pictures of what was predicted

@@ -20,6 +20,7 @@ PAIRS = [
     ("openvino, f32", "torch"),
     ("openvino, 32 together", "openvino"),
     ("torch, 32 together", "torch"),
+    ("torch, full memory", "torch"),
 ]
 
 
@@ -77,6 +78,11 @@ def test_engines_agree(inside: Any, one: str, other: str) -> None:
                 assert found is not None, (name, first, row)
                 assert overlap(row[2], found[2]) >= 0.95, (name, first, row, found)
                 assert abs(row[1] - found[1]) <= 0.02, (name, first, row, found)
+
+
+def test_where_the_memory_is_full_batches_are_halved_and_the_log_says_so_once(inside: Any) -> None:
+    (line,) = inside["full memory"]["log"]
+    assert "the memory is full; batches of" in line
 
 
 def test_in_full_precision_scores_are_those_of_torch_to_the_third_digit(inside: Any) -> None:
