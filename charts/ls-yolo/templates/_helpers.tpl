@@ -65,7 +65,7 @@ annotations:
 {{- $image := (index .root.Values (eq .component "label-studio" | ternary "labelStudio" (eq .component "postgres" | ternary "postgres" "backend"))).image }}
 {{- $registry := .root.Values.global.imageRegistry | default $image.registry }}
 {{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}
-{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .root.Chart.AppVersion }}{{ end }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ include "ls-yolo.text" ($image.tag | default .root.Chart.AppVersion) }}{{ end }}
 {{- end }}
 
 {{- define "ls-yolo.imagePullSecrets" -}}
