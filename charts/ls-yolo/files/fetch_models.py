@@ -81,6 +81,7 @@ def fetch(item: dict[str, Any], folder: Path) -> None:
             with zipfile.ZipFile(part) as archive:
                 data = archive.read(item["member"])
         except (KeyError, zipfile.BadZipFile) as error:
+            part.unlink()
             raise FetchError(f"{name}: {shown(url)}: {error}; expected a zip with it") from None
         part.write_bytes(data)
     part.chmod(0o644)

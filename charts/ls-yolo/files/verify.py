@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from ls_yolo import projects, settings
 from ls_yolo.apply import Applier, ApplyError, Backend, wait
 from ls_yolo.config import ConfigError

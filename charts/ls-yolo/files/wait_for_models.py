@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+
 from ls_yolo import config, entries, settings
 
 SECONDS = 120
@@ -67,10 +68,9 @@ def main() -> int:
         return 78
     unknown = [name for name, version in models.items() if not version]
     auth = (values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
-    begin = time.monotonic()
-    end = begin + SECONDS + values["SETUP_TIMEOUT"]
     before: dict[str, str] | None = None
     good = 0
+    end = time.monotonic() + values["SETUP_TIMEOUT"]
     while time.monotonic() < end:
         try:
             # A connection of its own for each look, so that another pod may answer.
@@ -80,10 +80,9 @@ def main() -> int:
         except (httpx.HTTPError, ValueError):
             time.sleep(2)
             continue
-        if before is None:
-            end = time.monotonic() + SECONDS
         versions = {row["name"]: row["version"] for row in answer.get("models", [])}
-        before = versions if before is None else before
+        if before is None:
+            before, end = versions, time.monotonic() + SECONDS
         moved = not os.environ["CHANGED"] or not unknown or versions != before
         good = good + 1 if moved and taken(answer.get("models", []), models) else 0
         if good >= LOOKS * int(os.environ["PODS"]) or answer.get("error"):
@@ -91,8 +90,9 @@ def main() -> int:
         if not good:
             print(f"waiting for the backend to take {', '.join(models)}", flush=True)
             time.sleep(2)
-    # Not an error of its own: setup asks for the models again, and says what is wrong.
-    print(f"the models did not change within {SECONDS} s; going on with those that there are")
+    # Not an error of its own: setup asks again, and says what is wrong.
+    what = "does not answer yet" if before is None else "has the models that it had"
+    print(f"the backend {what}; going on")
     return 0
 
 

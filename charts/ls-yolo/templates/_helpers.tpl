@@ -30,6 +30,21 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end }}
 {{- end }}
 
+{{/* Of pods: nothing that changes with the chart's version, or each would start them anew. */}}
+{{- define "ls-yolo.podLabels" -}}
+{{ include "ls-yolo.selectorLabels" . }}
+app.kubernetes.io/part-of: ls-yolo
+{{- with include "ls-yolo.group" . }}
+ls-yolo/volume-group: {{ . }}
+{{- end }}
+{{- with .root.Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- with .labels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
 {{/* Metadata of an object; "name", "labels" and "annotations" are optional. */}}
 {{- define "ls-yolo.metadata" -}}
 name: {{ .name | default (include "ls-yolo.fullname" .) }}
@@ -50,7 +65,7 @@ annotations:
 {{- $image := (index .root.Values (eq .component "label-studio" | ternary "labelStudio" (eq .component "postgres" | ternary "postgres" "backend"))).image }}
 {{- $registry := .root.Values.global.imageRegistry | default $image.registry }}
 {{- with $registry }}{{ . }}/{{ end }}{{ $image.repository }}
-{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ $image.tag | default .root.Chart.AppVersion }}{{ end }}
+{{- if $image.digest }}@{{ $image.digest }}{{ else }}:{{ include "ls-yolo.text" ($image.tag | default .root.Chart.AppVersion) }}{{ end }}
 {{- end }}
 
 {{- define "ls-yolo.imagePullSecrets" -}}

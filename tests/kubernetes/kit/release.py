@@ -112,7 +112,7 @@ class Release:
     # The cluster
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
-        return cluster.kubectl(*words, "-n", self.namespace, stdin=stdin)
+        return cluster.kubectl("-n", self.namespace, *words, stdin=stdin)
 
     def get(self, kind: str, component: str = "") -> list[dict[str, Any]]:
         """Objects of the release, of one component or of all."""
