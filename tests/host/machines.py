@@ -158,17 +158,13 @@ class Neighbour:
         """Status of ``url``, or ``timeout`` or ``refused``, seen from ``source``."""
         return self.run("python3", "-c", GET, url, source or self.address)
 
-    @contextmanager
-    def serving(self, port: int) -> Iterator[None]:
-        """A web server on this machine."""
-        docker("exec", "--detach", self.name, "python3", "-m", "http.server", str(port))
-        try:
-            end = time.monotonic() + 10
-            while self.get(f"http://{self.address}:{port}/") != "200":
-                assert time.monotonic() < end, "the web server does not start"
-            yield
-        finally:
-            self.run("pkill", "--full", "http.server", check=False)
+    def serve(self, port: int) -> None:
+        """A web server on this machine, for a minute."""
+        words = ("timeout", "60", "python3", "-m", "http.server", str(port))
+        docker("exec", "--detach", self.name, *words)
+        end = time.monotonic() + 20
+        while self.get(f"http://{self.address}:{port}/") != "200":
+            assert time.monotonic() < end, "the web server does not start"
 
 
 # Status of $1, asked from the address $2.
