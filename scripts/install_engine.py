@@ -299,9 +299,7 @@ def install(engine: Engine, sources: tuple[str, ...], repository: str) -> None:
         and add_docker_repository(host, name, codename, repository)
     )
     plan = choose(
-        Facts(
-            name, codename, engine.lacks(), has_docker, candidates(name), sources, repository
-        ),
+        Facts(name, codename, engine.lacks(), has_docker, candidates(name), sources, repository),
         common.minimums(),
     )
     say(f"{plan.why}. From there: {', '.join(plan.packages)}")

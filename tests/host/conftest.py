@@ -65,7 +65,7 @@ def engine_volume() -> Iterator[str]:
     """What the hosts' engines keep: the second host gets the disk of the first, images and all."""
     name = f"ls-yolo-test-{secrets.token_hex(3)}"
     yield name
-    docker("volume", "rm", "--force", name, check=False)
+    docker("volume", "rm", "--force", name, f"{name}-pipe", check=False)
 
 
 @contextmanager

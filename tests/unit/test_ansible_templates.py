@@ -284,14 +284,19 @@ def test_only_those_listed_may_open_connections():
     script = firewall(
         network_macvlan=True,
         network_parent="eth0",
-        ls_yolo_label_studio_from=["192.168.103.0/24", "10.1.2.3"],
+        ls_yolo_label_studio_from=["192.168.104.0/24", "10.1.2.3"],
         ls_yolo_backend_from=["192.168.103.130"],
     )
     lines = [line.strip() for line in script.splitlines()]
+    # The host itself comes by the shim, 131.
     studio = (
-        "ip daddr 192.168.103.130 tcp dport 8080 ip saddr { 192.168.103.0/24, 10.1.2.3 } accept"
+        "ip daddr 192.168.103.130 tcp dport 8080 "
+        "ip saddr { 192.168.104.0/24, 10.1.2.3, 192.168.103.131 } accept"
     )
-    backend = "ip daddr 192.168.103.129 tcp dport 9090 ip saddr { 192.168.103.130 } accept"
+    backend = (
+        "ip daddr 192.168.103.129 tcp dport 9090 "
+        "ip saddr { 192.168.103.130, 192.168.103.131 } accept"
+    )
     assert lines.index(studio) < lines.index(backend) < lines.index("drop")
     assert "--ctorigdstport 8080 -s 10.1.2.3 -j RETURN" in script
     assert "--ctorigdstport 9090 -j DROP" in script

@@ -103,7 +103,7 @@ def test_an_overlay_changes_what_it_is_for_and_nothing_else() -> None:
         ("gpu-runtime.yaml", "backend"): {"shm_size", "runtime", "environment"},
         ("macvlan.yaml", "label-studio"): {"networks"},
         ("macvlan.yaml", "backend"): {"networks"},
-        ("postgres.yaml", "label-studio"): {"depends_on", "environment"},
+        ("postgres.yaml", "label-studio"): {"depends_on", "environment", "healthcheck"},
     }
 
 
