@@ -736,7 +736,7 @@ def build(
     @routes.post("/reload")
     def reload(models: str | None = None) -> Any:
         # A changed class is taken by a new start, which `make up` makes.
-        return jsonify(status())
+        return jsonify(status() | {"config": ""})
 
     @routes.post("/setup")
     def setup(models: str | None = None) -> Any:

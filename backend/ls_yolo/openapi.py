@@ -188,8 +188,9 @@ PATHS: dict[str, Any] = {
             "reload",
             "Takes changed models now",
             _json(
-                _object({"error": TEXT, "models": _list({"type": "object"})}),
-                "What was found; with MODEL_CLASS, which takes changes at a start, what is there.",
+                _object({"config": TEXT, "error": TEXT, "models": _list({"type": "object"})}),
+                "What was found, and the SHA-256 of models.yaml; with MODEL_CLASS, which takes "
+                "changes at a start, what is there.",
             ),
             "401",
         )

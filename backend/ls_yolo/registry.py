@@ -282,8 +282,10 @@ class Registry:
         return iter([model for model in found if model is not None])
 
     def status(self) -> dict[str, Any]:
-        """How each model is: ``{"error", "models": [{"name", "version", "state", "error"}]}``.
+        """How each model is:
+        ``{"config", "error", "models": [{"name", "version", "state", "error"}]}``.
 
+        config: SHA-256 of models.yaml as it was looked at last, in hexadecimal.
         state: ``ready`` answers, ``unloaded`` is loaded when asked for, ``loading`` is not ready
         yet, ``failed`` cannot answer. The ``error`` of a model that is ready is why a newer state
         of its files was not taken; the outer one is why models.yaml was not. A model that is loaded
@@ -300,7 +302,7 @@ class Registry:
                 }
                 for name, slot in self._slots.items()
             ]
-            return {"error": self._list_error, "models": rows}
+            return {"config": self._list_taken, "error": self._list_error, "models": rows}
 
     @property
     def ready(self) -> bool:

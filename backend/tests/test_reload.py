@@ -330,6 +330,14 @@ def test_what_cannot_be_used_leaves_the_old_model_and_is_said_once(
     assert (models.status()["error"], row(models)["error"]) == ("", "")
 
 
+def test_who_waits_for_a_models_yaml_can_tell_by_its_hash_that_it_was_looked_at(models, models_dir):
+    listed = models_dir / "models.yaml"
+    for text in (listed.read_text(), "a: {weights: a.pt, conf: 0.7}", "a: {weights"):
+        listed.write_text(text)
+        settle(models)
+        assert models.status()["config"] == hashlib.sha256(text.encode()).hexdigest()
+
+
 def test_a_models_yaml_without_the_default_model_is_not_taken(make_registry, write_weights):
     write_weights("a.pt", {0: "one"})
     models = make_registry("a: {weights: a.pt}", default="a", poll=POLL)

@@ -13,7 +13,6 @@ from functools import partial
 import pytest
 
 import renders
-from ls_yolo import entries
 
 
 def script(name):
@@ -114,29 +113,59 @@ def test_what_cannot_be_had_is_named_with_a_cure(
     assert list(models.iterdir()) == []
 
 
-def test_the_version_that_is_waited_for_is_the_one_that_the_backend_makes(tmp_path):
-    weights = tmp_path / "a.pt"
-    weights.write_bytes(b"weights")
-    text = f"one: {{weights: a.pt, sha256: {sha256(b'weights')}, conf: 0.3, names: {{0: x}}}}\n"
+def sees(monkeypatch, tmp_path, *answers, pods=1, seconds=60):
+    """The exit code of waiting for a models.yaml, and what was asked, where such are answered."""
     listed = tmp_path / "models.yaml"
-    listed.write_text(text + "two: {weights: a.pt}\n")
-    values = {"MODELS_CONFIG": listed, "MODEL_ROOT": tmp_path, "MODEL_SCORE_THRESHOLD": 0.5}
-    real = entries.read(listed, tmp_path, 0.5)
-    assert wait_for_models.wanted(values) == {"one": real["one"].version, "two": ""}
+    listed.write_text("a: {weights: a.pt}\n")
+    coming = list(answers)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            asked.append(self.path)
+            answer = coming.pop(0) if len(coming) > 1 else coming[0]
+            self.send_response(answer if isinstance(answer, int) else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"config": answer}).encode())
+
+        def log_message(self, *arguments):
+            pass
+
+    asked = []
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MODELS_CONFIG", str(listed))
+    monkeypatch.setenv("BACKEND_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
+    monkeypatch.setenv("PODS", str(pods))
+    monkeypatch.setattr(wait_for_models, "TRY_AGAIN", 0.01)
+    monkeypatch.setattr(wait_for_models, "SECONDS", seconds)
+    try:
+        return wait_for_models.main(), asked
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
-@pytest.mark.parametrize(
-    ("rows", "good"),
-    [
-        ([{"name": "a", "version": "a@1", "error": ""}], True),
-        ([{"name": "a", "version": "a@0", "error": ""}], False),
-        ([{"name": "a", "version": "a@0", "error": "no such file"}], True),
-        ([{"name": "b", "version": "a@1", "error": ""}], False),
-        ([], False),
-    ],
-)
-def test_models_count_as_taken_when_name_and_version_are_these(rows, good):
-    assert wait_for_models.taken(rows, {"a": "a@1"}) is good
+NEW = sha256(b"a: {weights: a.pt}\n")
+
+
+def test_setup_waits_until_the_backend_has_the_models_yaml_of_the_config_map(monkeypatch, tmp_path):
+    code, asked = sees(monkeypatch, tmp_path, 503, "old", "old", NEW)
+    assert code == 0
+    assert asked == ["/reload"] * 6
+
+
+def test_of_several_pods_one_that_has_the_old_one_is_waited_for(monkeypatch, tmp_path):
+    code, asked = sees(monkeypatch, tmp_path, NEW, NEW, "old", NEW, pods=2)
+    assert code == 0
+    assert len(asked) == 3 + 6
+
+
+def test_a_backend_that_keeps_the_old_one_ends_setup_with_a_cure(monkeypatch, tmp_path, capsys):
+    code, _ = sees(monkeypatch, tmp_path, "old", seconds=0.5)
+    assert code == 1
+    said = capsys.readouterr().err
+    assert "another models.yaml" in said and "kubectl logs" in said
 
 
 def pod(component="backend", phase="Pending", conditions=(), containers=()):
