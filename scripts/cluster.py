@@ -66,6 +66,8 @@ def get(*words: str) -> Any:
 
 def apply(*objects: Mapping[str, Any]) -> None:
     """Makes objects, or changes them into these."""
+    if not objects:
+        return
     kubectl("apply", "-f", "-", stdin=json.dumps({"apiVersion": "v1", "kind": "List",
                                                   "items": list(objects)}))  # fmt: skip
 

@@ -37,18 +37,20 @@ def threads(release):
     }
 
 
+@pytest.fixture(scope="class")
+def release(make, kind):
+    return make(["cpu"]) if kind == "cpu" else make(["postgres"])
+
+
+@pytest.fixture(scope="class")
+def before(kind):
+    """What there was at the beginning, for the later tests to find again."""
+    return {}
+
+
 @pytest.mark.parametrize("kind", ["cpu", "postgres"], scope="class")
 class TestLife:
     """In this order, each going on from where the one before it has stopped."""
-
-    @pytest.fixture(scope="class")
-    def release(self, make, kind):
-        return make(["cpu"]) if kind == "cpu" else make(["postgres"])
-
-    @pytest.fixture(scope="class")
-    def before(self):
-        """What there was at the beginning, for the later tests to find again."""
-        return {}
 
     def test_a_project_with_predictions_after_one_command(self, release, before, record_property):
         began = time.monotonic()

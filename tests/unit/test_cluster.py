@@ -73,6 +73,11 @@ def test_no_cluster_is_an_error_with_a_cure(monkeypatch):
         cluster.context()
 
 
+def test_nothing_to_make_is_nothing_to_ask_for(monkeypatch):
+    monkeypatch.setattr(cluster, "kubectl", lambda *more, **others: pytest.fail("asked"))
+    cluster.apply()
+
+
 def test_kubectl_fails_with_its_own_words(monkeypatch):
     done = subprocess.CompletedProcess([], 1, b"", b"pods is forbidden\n")
     monkeypatch.setattr(cluster.subprocess, "run", lambda *more, **others: done)
