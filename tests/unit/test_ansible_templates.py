@@ -93,12 +93,12 @@ def shell_is_fine(script):
 # Pre-flight
 
 
-def faults(system="trixie", free_gb=100, installed=False, more=None, **inventory):
+def faults(system="trixie", free_gb=100, images=(), more=None, **inventory):
     found = value(
         "preflight_faults | selectattr('wrong') | map(attribute='fault') | list",
         ansible_facts=facts(system, **(more or {})),
         preflight_free_gb=free_gb,
-        preflight_installed=installed,
+        preflight_images={"rc": 0 if images else 2, "stdout_lines": list(images)},
         **inventory,
     )
     return [" ".join(str(text).split()) for text in found]
@@ -130,8 +130,9 @@ def test_everything_that_is_wrong_is_named_at_once():
 
 
 def test_less_disk_is_needed_where_the_images_are_there():
-    assert "disk: found 10 GB free" in faults(free_gb=10)[0]
-    assert faults(free_gb=10, installed=True) == []
+    assert "disk: found 10 GB free for /var/lib/docker, expected 20.8 GB" in faults(free_gb=10)[0]
+    assert "expected 16.0 GB" in faults(free_gb=10, images=["ls-yolo/label-studio"])[0]
+    assert faults(free_gb=10, images=["ls-yolo/backend"]) == []
 
 
 def test_another_version_can_be_allowed_but_no_other_system():
