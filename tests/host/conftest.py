@@ -130,7 +130,6 @@ def variables(commit: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "network_dhcp_range": "192.168.103.2-192.168.103.63",
         "ls_yolo_label_studio_from": [FRIEND],
         "ls_yolo_backend_from": [FRIEND],
-        "ls_yolo_backend_env": {"BIND_ADDRESS": "0.0.0.0"},
         "ls_yolo_version": commit,
         "ls_yolo_images": "bundle",
         "ls_yolo_images_bundle": str(studio_image(tmp_path_factory.mktemp("bundle"))),

@@ -386,8 +386,11 @@ class Machine:
 
     def tasks(self) -> set[int]:
         """All tasks of Label Studio."""
-        tasks = self.label_studio("/api/tasks/?fields=all&page_size=100")["tasks"]
-        return {task["id"] for task in tasks}
+        return {
+            task["id"]
+            for project in self.label_studio("/api/projects/")["results"]
+            for task in self.label_studio(f"/api/tasks?project={project['id']}")["tasks"]
+        }
 
     def predicted(self) -> set[int]:
         """The tasks that have a stored prediction with at least one box."""

@@ -1,4 +1,5 @@
-"""Debian 12, whose own engine is too old, and whose network ifupdown looks after.
+"""Debian 12, whose own engine is too old, and whose network ifupdown looks after; without addresses
+on the LAN, its ports published to all.
 
 It gets the disk of the first host's engine, so the images are there; nothing else is.
 """
@@ -12,7 +13,7 @@ import pytest
 import yaml
 
 import common
-from tests.host.conftest import FRIEND, LABEL_STUDIO, a_host
+from tests.host.conftest import HOST, STRANGER, a_host
 from tests.host.machines import Machine, Outcome, Segment
 
 pytestmark = pytest.mark.host
@@ -57,6 +58,8 @@ def mine(variables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
         "ls_yolo_demo": False,
         "ls_yolo_images": "present",
         "docker_allow_newer_suite": True,
+        "network_macvlan": False,
+        "ls_yolo_backend_env": {"BIND_ADDRESS": "0.0.0.0"},
     }
 
 
@@ -98,9 +101,11 @@ def test_a_second_run_changes_nothing(older, older_site, mine):
     assert outcome.counts["changed"] == 0, outcome.changed
 
 
-def test_it_comes_back_after_a_reboot(older, older_site, friend):
+def test_it_comes_back_after_a_reboot_with_its_firewall(older, older_site, friend, stranger):
     older.reboot()
     older.wait_until_healthy()
     assert older.predicted() == older.tasks()
-    assert friend.address == FRIEND
-    assert friend.get(f"http://{LABEL_STUDIO}:8080/health") == "200"
+    for port in (8080, 9090):
+        url = f"http://{HOST}:{port}/health"
+        assert friend.get(url) == "200"
+        assert stranger.get(url, STRANGER) == "timeout"
