@@ -8,7 +8,7 @@ TEST_PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin
 RUN := env PATH="$(TEST_PATH):$$PATH" PYTHONDONTWRITEBYTECODE=1
 # Each suite has a budget, so that what hangs is seen where it hangs.
 PYTEST = $(RUN) timeout --kill-after=30 $(BUDGET) pytest
-PYTHON_FILES := scripts tests backend label-studio
+PYTHON_FILES := scripts tests backend label-studio charts
 
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
 
@@ -60,7 +60,7 @@ test-tools: # Makes .venv from requirements-dev.lock, and brings helm and kubect
 	@$(PYTHON) scripts/testtools.py
 	@$(PYTHON) scripts/kubetools.py
 
-test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose's own check, the table of settings
+test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose's own check, tables of settings and values
 	$(RUN) ruff check $(PYTHON_FILES)
 	$(RUN) ruff format --check $(PYTHON_FILES)
 	$(RUN) mypy
@@ -71,6 +71,7 @@ test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose
 		postgres/docker-entrypoint.sh
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/docs.py --check
+	@$(RUN) python scripts/chart_docs.py --check
 
 test-unit: BUDGET = 5m
 test-unit: test-tools ## Tests that need no Docker
