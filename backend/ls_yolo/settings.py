@@ -88,6 +88,9 @@ class Setting:
         return number
 
 
+_NO_WAY_UP = r"[^/.][^/]*|\.([^/.][^/]*)?|\.\.[^/]+"
+"""A part of a path that is not ``..``."""
+
 SETTINGS: tuple[Setting, ...] = (
     # Where things are on the host.
     Setting(
@@ -510,7 +513,8 @@ SETTINGS: tuple[Setting, ...] = (
         "Folder of DATASETS_DIR whose photographs PRECISION=int8 is made and measured with; 100 at "
         "least. Empty: all of them.",
         ("backend",),
-        pattern=r"(?!/|(.*/)?\.\.(/|$)).*",
+        # Without a look-ahead: Helm's schemas know none.
+        pattern=rf"(({_NO_WAY_UP})(/({_NO_WAY_UP})?)*)?",
         expected="a folder inside DATASETS_DIR, without .. or a leading slash",
     ),
     Setting(

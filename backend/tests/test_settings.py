@@ -134,6 +134,17 @@ def test_user_and_password_have_no_default_outside_of_env(environ):
     assert (values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]) == ("", "")
 
 
+@pytest.mark.parametrize("folder", ["", "a", "a/b/", ".", ".h/..b", "..."])
+def test_a_folder_of_the_datasets_is_taken(folder):
+    assert settings.read("backend", {"CALIBRATION_IMAGES": folder})["CALIBRATION_IMAGES"] == folder
+
+
+@pytest.mark.parametrize("folder", ["/a", "..", "../a", "a/..", "a/../b", "a/..b/.."])
+def test_a_folder_outside_of_the_datasets_is_refused(folder):
+    with pytest.raises(settings.SettingError, match="expected a folder inside DATASETS_DIR"):
+        settings.read("backend", {"CALIBRATION_IMAGES": folder})
+
+
 def test_the_list_is_printed_as_json_and_as_a_table(capsys):
     assert settings.main(["--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
