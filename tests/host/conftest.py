@@ -24,6 +24,7 @@ ORDER = ("test_fresh_host", "test_network", "test_gpu", "test_upkeep", "test_old
 # The segment's addresses. Label Studio's and the backend's are the product's own defaults.
 HOST, SHIM, FRIEND, STRANGER = (f"192.168.103.{last}" for last in (140, 131, 150, 160))
 LABEL_STUDIO, BACKEND = "192.168.103.130", "192.168.103.129"
+BUNDLE = "/mnt/images.tar"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -121,7 +122,7 @@ def commit(commits: Commits) -> str:
 
 
 @pytest.fixture(scope="session")
-def variables(commit: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def variables(commit: str) -> dict[str, Any]:
     """What an owner would write into the inventory, for the addresses on the LAN and a firewall."""
     return {
         "network_macvlan": True,
@@ -132,15 +133,17 @@ def variables(commit: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         "ls_yolo_backend_from": [FRIEND],
         "ls_yolo_version": commit,
         "ls_yolo_images": "bundle",
-        "ls_yolo_images_bundle": str(studio_image(tmp_path_factory.mktemp("bundle"))),
+        "ls_yolo_images_bundle": BUNDLE,
+        "ls_yolo_images_bundle_on_host": True,
     }
 
 
-def studio_image(folder: Path) -> Path:
-    """The bundle: Label Studio's image, as `docker save` writes it."""
+def put_bundle(host: Machine, folder: Path) -> None:
+    """Label Studio's image on the host, as `docker save` writes it."""
     file = folder / "images.tar"
     docker("save", "--output", file, common.images()["label-studio"])
-    return file
+    docker("cp", file, f"{host.name}:{BUNDLE}")
+    file.unlink()
 
 
 @pytest.fixture(scope="session")
@@ -152,9 +155,15 @@ def engine(host: Machine, variables: dict[str, Any]) -> Outcome:
 
 
 @pytest.fixture(scope="session")
-def site(host: Machine, engine: Outcome, variables: dict[str, Any]) -> Outcome:
-    """The playbook's first whole run."""
+def site(
+    host: Machine,
+    engine: Outcome,
+    variables: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Outcome:
+    """The playbook's first whole run. The larger image is there, the other comes from a bundle."""
     host.give_image(common.images()["backend"])
+    put_bundle(host, tmp_path_factory.mktemp("bundle"))
     outcome = host.playbook("site.yml", variables=variables)
     assert outcome.code == 0, outcome.message()
     return outcome

@@ -95,7 +95,7 @@ def test_a_second_reset_changes_nothing(given_back, variables):
 def test_data_outlives_a_reset(given_back, variables):
     host, before = given_back
     assert host.has("/opt/ls-yolo/.env")
-    outcome = host.playbook("site.yml", variables=variables)
+    outcome = host.playbook("site.yml", variables={**variables, "ls_yolo_images": "present"})
     assert outcome.code == 0, outcome.message()
     assert host.predicted() == before
 

@@ -115,6 +115,7 @@ def test_no_frame_is_too_odd(frame):
 def shim(**variables):
     given = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     environment = jinja2.Environment(trim_blocks=True, undefined=jinja2.StrictUndefined)
+    environment.filters["bool"] = bool
     template = environment.from_string((ROLE / "templates/shim.sh.j2").read_text())
     base, _, vlan = variables["network_parent"].partition(".")
     return template.render(
