@@ -78,7 +78,7 @@ test-integration: ## Both services, booted and checked end to end; builds the im
 	@$(PYTHON) scripts/testtools.py browser
 	$(PYTEST) backend/tests/test_service.py tests/integration
 
-test-host: BUDGET = 15m
+test-host: BUDGET = 25m
 test-host: ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/testtools.py ssh
