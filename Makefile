@@ -84,7 +84,7 @@ test-integration: ## Both services, booted and checked end to end; builds the im
 	@$(PYTHON) scripts/testtools.py browser
 	$(PYTEST) backend/tests/test_service.py tests/integration
 
-test-kubernetes: BUDGET = 20m
+test-kubernetes: BUDGET = 25m
 test-kubernetes: test-tools ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/build.py postgres

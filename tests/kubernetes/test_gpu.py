@@ -32,6 +32,7 @@ def test_pods_get_a_gpu_each_and_one_too_many_waits_and_is_named(make):
     for pod in release.ready("backend"):
         assert pod["spec"]["runtimeClassName"] == "nvidia"
         assert pod["spec"]["containers"][0]["resources"]["limits"][RESOURCE] == "1"
+    release.live()
 
     release.helm(
         "upgrade", "ls-yolo", str(release.chart), "--reuse-values", "--no-hooks",

@@ -1,6 +1,7 @@
 """Values of charts/ls-yolo/ci install on a real cluster, in namespaces that enforce restricted pod
-security, and have predictions stored in Label Studio, which are counted there. The files that are
-not here are installed by the other tests of this folder; one below sees to that.
+security, and have predictions stored in Label Studio. These are counted there, and are still there
+after an upgrade, a rollback, and an installation anew on what was left. Files that are not here are
+installed by the other tests of this folder; one below sees to that.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ def test_external_postgres_by_helm_3(make, images):
         "SELECT count(*) FROM prediction",
     )  # fmt: skip
     assert int(rows) == len(stored), "the predictions are in that database and in no other"
+    release.live()
 
 
 def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
@@ -134,3 +136,4 @@ def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
         token = "/var/run/secrets/kubernetes.io/serviceaccount"
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
         assert token not in mounted or component == "test"
+    release.live()

@@ -88,6 +88,9 @@ class TestRunning:
         assert made == set(), "the chart made no claim of its own"
         assert not release.get("secrets")
 
+    def test_what_was_there_before_outlives_upgrades_and_the_release(self, release):
+        release.live(TITLE)
+
     def test_behind_the_ingress_label_studio_knows_the_address_that_people_open(self, release):
         (rule,) = release.one("ingress")["spec"]["rules"]
         assert rule["host"] == "labels.example.com"

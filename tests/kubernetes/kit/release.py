@@ -109,6 +109,23 @@ class Release:
         self.close()
         self.helm("uninstall", NAME, "--wait", "--timeout", "3m")
 
+    def live(self, title: str = "ls-yolo demo") -> None:
+        """Another value, the old one again, uninstalled, installed anew; after each of these the
+        Secret and what is stored are those before."""
+        before = self._kept(title)
+        self.install(values={"labelStudio": {"env": {"LABEL_STUDIO_THREADS": "9"}}})
+        assert self._kept(title) == before, "an upgrade"
+        self.rollback()
+        assert self._kept(title) == before, "a rollback"
+        self.uninstall()
+        self.install()
+        assert self._kept(title) == before, "a new installation on what was left"
+
+    def _kept(self, title: str) -> tuple[dict[int, set[int]], dict[str, str]]:
+        stored = self.stored(self.project(title).id)
+        assert stored and all(stored.values()), "each task has a prediction"
+        return {task: set(found) for task, found in stored.items()}, self.secret()
+
     # The cluster
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
