@@ -132,7 +132,8 @@ def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
     bookworm = facts.family == "debian" and facts.codename == "bookworm"
     if bookworm and "trixie" in facts.sources:
         names = packages_for("debian", facts.lacks)
-        if "engine" in facts.lacks:
+        # Debian 12's own is too old for that engine. A newer one that is there already stays.
+        if "engine" in facts.lacks and not at_least(facts.candidates.get("containerd", ""), "1.7"):
             names = (*names, "containerd")
         return Plan(
             "trixie",
@@ -235,7 +236,7 @@ class Host:
 
 
 def candidates(family: str) -> dict[str, str]:
-    names = [name for part in PACKAGES[family].values() for name in part]
+    names = [*(name for part in PACKAGES[family].values() for name in part), "containerd"]
     return parse_policy(common.output(["apt-cache", "policy", *names]) or "")
 
 

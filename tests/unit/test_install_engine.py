@@ -62,6 +62,15 @@ def test_then_trixie_by_name_on_debian_12_alone():
 
 
 @pytest.mark.parametrize(
+    ("there", "named"), [("1.6.20~ds1-1+deb12u1", True), ("1.7.24~ds1-6", False), ("2.1.9", False)]
+)
+def test_a_newer_containerd_of_the_host_is_not_replaced_by_an_older_one(there, named):
+    """A cluster's node has one. apt would refuse the older one, and with it the engine."""
+    found = plan("debian", "bookworm", {**BOOKWORM, "containerd": there})
+    assert ("containerd/trixie" in found.packages) is named
+
+
+@pytest.mark.parametrize(
     ("family", "codename", "candidates"),
     [
         ("debian", "bullseye", BOOKWORM),
