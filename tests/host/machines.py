@@ -242,14 +242,16 @@ class Outcome:
 def changes_of(tag: str) -> list[str]:
     """What an image says beside its files, as instructions of a Dockerfile."""
     (config,) = json.loads(docker("image", "inspect", "--format", "[{{json .Config}}]", tag))
-    lists = {"CMD": config["Cmd"], "ENTRYPOINT": config["Entrypoint"]}
-    pairs = {"LABEL": config["Labels"], "ENV": dict(e.split("=", 1) for e in config["Env"])}
+    # Clients from 28 on leave out what an image does not set; older ones print null.
+    lists = {name: config.get(key) for name, key in (("CMD", "Cmd"), ("ENTRYPOINT", "Entrypoint"))}
+    env = dict(entry.split("=", 1) for entry in config.get("Env") or [])
+    pairs = {"LABEL": config.get("Labels") or {}, "ENV": env}
     return [
         *(f"{name} {json.dumps(words)}" for name, words in lists.items() if words),
         *(f"{n} {k}={json.dumps(v)}" for n, found in pairs.items() for k, v in found.items()),
         *(f"EXPOSE {port}" for port in config.get("ExposedPorts") or {}),
-        f"USER {config['User'] or 'root'}",
-        f"WORKDIR {config['WorkingDir'] or '/'}",
+        f"USER {config.get('User') or 'root'}",
+        f"WORKDIR {config.get('WorkingDir') or '/'}",
     ]
 
 
