@@ -25,6 +25,7 @@ import yaml
 
 import common
 from common import Failure, say
+from docs import refreshed
 
 sys.path.insert(0, str(common.ROOT / "backend"))
 from ls_yolo import settings
@@ -190,18 +191,6 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("<", "&lt;")
 
 
-def refreshed(page: str, rows: str) -> str:
-    """``page`` with ``rows`` between the two markers.
-
-    Raises:
-        Failure: a marker is missing, or there is more than one of it.
-    """
-    if page.count(BEGIN) != 1 or page.count(END) != 1 or page.index(BEGIN) > page.index(END):
-        raise Failure(f"{README.name}: expected these two lines once each:\n{BEGIN}\n{END}")
-    before, _, rest = page.partition(BEGIN)
-    return f"{before}{BEGIN}\n\n{rows}\n\n{END}{rest.partition(END)[2]}"
-
-
 def main(arguments: Sequence[str] = ()) -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -210,7 +199,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     options = parser.parse_args(arguments)
     values = read(VALUES.read_text())
     wanted = {
-        README: refreshed(README.read_text(), table(values)),
+        README: refreshed(README.read_text(), table(values), "README.md", (BEGIN, END)),
         SCHEMA: json.dumps(schema(values), indent=1, ensure_ascii=False) + "\n",
     }
     differ = [

@@ -19,6 +19,7 @@ from common import Failure, say
 PAGE = common.ROOT / "docs" / "settings.md"
 BEGIN = "<!-- The table is made by scripts/docs.py; change backend/ls_yolo/settings.py instead. -->"
 END = "<!-- End of the table. -->"
+Marks = tuple[str, str]
 
 
 def table() -> str:
@@ -39,19 +40,17 @@ def table() -> str:
     return done.stdout.strip().replace("<", "&lt;")
 
 
-def refreshed(page: str, rows: str) -> str:
-    """``page`` with ``rows`` between the two markers.
+def refreshed(page: str, rows: str, name: str = PAGE.name, marks: Marks = (BEGIN, END)) -> str:
+    """``page`` with ``rows`` between the two ``marks``, lines that each stand in it once.
 
     Raises:
-        Failure: a marker is missing, or there is more than one of it.
+        Failure: a mark is missing or there twice, or the second stands before the first.
     """
-    if page.count(BEGIN) != 1 or page.count(END) != 1:
-        raise Failure(f"{PAGE.name}: expected these two lines once each:\n{BEGIN}\n{END}")
-    before, _, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not end:
-        raise Failure(f"{PAGE.name}: found {END!r} before {BEGIN!r}, expected it after")
-    return f"{before}{BEGIN}\n\n{rows}\n\n{END}{after}"
+    begin, end = marks
+    if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
+        raise Failure(f"{name}: expected these two lines once each, in this order:\n{begin}\n{end}")
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n{rows}\n\n{end}{rest.partition(end)[2]}"
 
 
 def main(arguments: Sequence[str] = ()) -> int:
