@@ -158,6 +158,24 @@ def parse_env(text: str) -> dict[str, str]:
     return values
 
 
+def references(text: str) -> list[str]:
+    """The names in an ``.env`` file whose values Compose would change for a ``$`` in them."""
+    names = []
+    for line in text.splitlines():
+        if not (match := _LINE.fullmatch(line)):
+            continue
+        name, value = match.groups()
+        if value.startswith("'"):
+            continue  # nothing is special between single quotes
+        if value.startswith('"'):
+            value = re.sub(r"\\.", "", value)  # \$ is the sign itself, but only between these
+        else:
+            value = re.sub(r"(^|\s+)#.*", "", value)
+        if re.search(r"\$[A-Za-z_{$]", value):
+            names.append(name)
+    return names
+
+
 def env_text(path: Path | None = None) -> str:
     """What ``.env`` says; nothing where there is none."""
     path = path or ENV_FILE

@@ -137,6 +137,12 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def cpu_index_answers() -> bool:
+    """Whether torch's own index of CPU builds can be reached."""
+    bundle = common.values()["CA_BUNDLE"]
+    return common.answers(f"{common.CPU_TORCH_INDEX}/torch/", ca_bundle=bundle)
+
+
 def torch_index_for_host() -> str:
     """torch's own CPU index where no GPU is found and it answers: 5 GB less."""
     if found := gpus():
@@ -145,7 +151,7 @@ def torch_index_for_host() -> str:
             f"alone; TORCH_INDEX={common.CPU_TORCH_INDEX} would save 5 GB then"
         )
         return ""
-    if common.answers(f"{common.CPU_TORCH_INDEX}/torch/", ca_bundle=common.values()["CA_BUNDLE"]):
+    if cpu_index_answers():
         say(f"torch for the CPU is used ({common.CPU_TORCH_INDEX}): found no NVIDIA GPU")
         return common.CPU_TORCH_INDEX
     say(f"torch with CUDA is used: no GPU was found, but {common.CPU_TORCH_INDEX} does not answer")

@@ -24,6 +24,7 @@ from typing import Any
 import common
 import cuda
 import database
+import env
 import gpu
 import lan
 from checks import INSTALLABLE, OK, STOP, WARNING, Check
@@ -442,13 +443,23 @@ def check_names(written: Iterable[str], settings: Iterable[Mapping[str, Any]]) -
     return checks
 
 
+def check_references(names: Iterable[str]) -> list[Check]:
+    """A line for each value of ``.env`` that Compose would read another way than the scripts."""
+    cure = "Write out what $ stands for; or, where it is part of the value, put the value in '...'"
+    return [
+        Check(name, "has a $ that Compose fills in", "a plain value", STOP, cure) for name in names
+    ]
+
+
 def check_folders(values: Mapping[str, str]) -> list[Check]:
     """What a person must bring who does not use the folders of this repository."""
     models = common.host_path(values["MODELS_DIR"])
     projects = common.host_path(values["PROJECTS_DIR"])
     listed = models / "models.yaml"
     checks = []
-    if listed.is_file():
+    if values["MODEL_CLASS"] and models.is_dir():  # a class of one's own reads no models.yaml
+        checks.append(Check("models", str(models), "a folder"))
+    elif listed.is_file():
         checks.append(Check("models", str(listed), "models.yaml"))
     else:
         found = f"no models.yaml in {models}" if models.is_dir() else f"no folder {models}"
@@ -473,6 +484,15 @@ def check_folders(values: Mapping[str, str]) -> list[Check]:
 # All of it
 
 
+def without_cuda(
+    values: Mapping[str, str], written: Mapping[str, str], found_gpus: Collection[str]
+) -> bool:
+    """Whether torch comes without CUDA: by TORCH_INDEX, or by what a new ``.env`` will choose."""
+    if values["TORCH_INDEX"] or "TORCH_INDEX" in written:
+        return values["TORCH_INDEX"].rstrip("/").endswith("/cpu")
+    return not found_gpus and env.cpu_index_answers()
+
+
 def all_checks(ports: bool = True) -> list[Check]:
     """Every check; each is made, whatever the others say, so that a person sees all at once."""
     minimums = common.minimums()
@@ -486,7 +506,8 @@ def all_checks(ports: bool = True) -> list[Check]:
     installable = lacking and bool(family(release)) and common.may_become_root()
     tags = common.images()
     there = images_built(list(tags.values())) if engine.state == "answers" else set()
-    cpu_torch = values["TORCH_INDEX"].rstrip("/").endswith("/cpu")
+    found_gpus = gpus()
+    cpu_torch = without_cuda(values, written, found_gpus)
     saves = float(minimums["disk_gb_backend"]) - float(minimums["disk_gb_backend_cpu"])
     needs = disk_needs(
         minimums,
@@ -497,7 +518,6 @@ def all_checks(ports: bool = True) -> list[Check]:
     )
     if not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
         needs = [need for need in needs if need.path == common.ROOT]  # its disk is not here
-    found_gpus = gpus()
     return [
         check_os(release, platform.machine()),
         check_python(sys.version_info[:3], minimums["python"]),
@@ -511,6 +531,7 @@ def all_checks(ports: bool = True) -> list[Check]:
         *database.checks(values, engine.state == "answers"),
         *check_settings(to_look_at(values, common.settings(), given)),
         *check_names(written, common.settings()),
+        *check_references(common.references(common.env_text())),
         *check_folders(values),
     ]
 

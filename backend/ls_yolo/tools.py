@@ -144,6 +144,8 @@ def _load(values: Mapping[str, Any], name: str) -> Any:
                 cache,
                 values["ENGINE"],
                 entry.imgsz,
+                values["PRECISION"],
+                Path(values["LOCAL_FILES_DOCUMENT_ROOT"], values["CALIBRATION_IMAGES"]),
             ),
             values["DEFAULT_MODEL"],
             True,  # who may run this may read the files

@@ -128,6 +128,31 @@ HARD = ["it's $HOME", 'say "hi" \\ $$', "ends \\", "a # b", "${X:-y}", "plain", 
 
 
 @pytest.mark.skipif(not compose(), reason="no Compose here")
+@pytest.mark.parametrize(
+    ("line", "changed"),
+    [
+        ("A=$HOME/images", True),
+        ("A=${HOME}/images", True),
+        ('A="pa$word"', True),
+        ("A=pa$$word", True),
+        (r"A=pa\$word", True),  # a backslash means nothing without quotes
+        ("A='pa$word'", False),
+        (r'A="pa\$word"', False),
+        ("A=pa$", False),
+        ("A=$1", False),
+        ("A=x # $HOME", False),
+        ("# A=$HOME", False),
+    ],
+)
+def test_values_are_found_that_compose_would_fill_in(line, changed):
+    assert common.references(line + "\n") == (["A"] if changed else [])
+
+
+@given(st.text(alphabet="ab$ {}\"\\'#HOME").filter(lambda text: text.strip() == text))
+def test_no_value_that_is_quoted_for_env_has_a_reference(value):
+    assert common.references(f"NAME={common.quote_env(value)}\n") == []
+
+
 def test_compose_reads_env_values_as_we_do(tmp_path):
     names = [f"V{number}" for number in range(len(HARD))]
     pairs = list(zip(names, HARD, strict=True))

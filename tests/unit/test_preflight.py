@@ -158,6 +158,23 @@ def test_less_disk_is_needed_once_the_images_are_there():
     assert total["both"] < 2 < total["cpu"] < total["one"] < total["first"]
 
 
+@pytest.mark.parametrize(
+    ("index", "written", "gpus", "answers", "expected"),
+    [
+        ("", {}, [], True, True),  # the first run: as .env is going to say
+        ("", {}, [], False, False),
+        ("", {}, ["A100"], True, False),
+        ("", {"TORCH_INDEX": ""}, [], True, False),  # chosen so
+        (common.CPU_TORCH_INDEX + "/", {}, ["A100"], False, True),
+    ],
+)
+def test_disk_is_counted_for_the_torch_that_will_be_used(
+    monkeypatch, index, written, gpus, answers, expected
+):
+    monkeypatch.setattr(common, "answers", lambda *_, **__: answers)
+    assert preflight.without_cuda({"TORCH_INDEX": index}, written, gpus) is expected
+
+
 def test_an_engine_to_be_installed_needs_disk_too():
     assert sum(need.gb for need in needs(install=True)) > sum(need.gb for need in needs())
 
@@ -373,7 +390,9 @@ def test_names_in_env_that_mean_something():
 
 
 def test_folders_of_a_persons_own_lack_what_makes_them_work(tmp_path):
-    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path / "none")}
+    values = {
+        "MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path / "none"), "MODEL_CLASS": "",
+    }  # fmt: skip
     models, projects = preflight.check_folders(values)
     assert (models.state, projects.state) == (STOP, STOP)
     assert models.found == f"no models.yaml in {tmp_path}"
@@ -386,8 +405,21 @@ def test_folders_of_a_persons_own_lack_what_makes_them_work(tmp_path):
 
 def test_folders_that_are_fine(tmp_path):
     (tmp_path / "models.yaml").touch()
-    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path)}
+    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": ""}
     assert [check.state for check in preflight.check_folders(values)] == [OK, OK]
+
+
+def test_a_class_of_ones_own_needs_no_models_yaml(tmp_path):
+    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": "m:Own"}
+    assert [check.state for check in preflight.check_folders(values)] == [OK, OK]
+    gone, _ = preflight.check_folders({**values, "MODELS_DIR": str(tmp_path / "none")})
+    assert gone.state == STOP
+
+
+def test_a_value_that_compose_would_fill_in_is_refused_with_the_way_out():
+    (check,) = preflight.check_references(["DATASETS_DIR"])
+    assert (check.name, check.state) == ("DATASETS_DIR", STOP)
+    assert "'...'" in check.cure
 
 
 # The whole
