@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from http.server import BaseHTTPRequestHandler
+from pathlib import Path
 from types import SimpleNamespace
 
 import cv2
@@ -12,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_yolo import cli, tools, weights
+from ls_yolo import cli, engines, tools, weights
 
 LABELS = """<View><Image name="image" value="$image"/>
 <RectangleLabels name="label" toName="image">
@@ -144,6 +145,20 @@ def test_predict_loads_the_model_that_is_asked_for_and_no_other(
     assert cli.main(["predict", "--model", "head", str(picture())]) == 0
     assert lines(capsys)[0]["boxes"][0]["label"] == "head"
     assert {call["weights"] for call in engine_calls} == {"head.pt"}
+
+
+def test_predict_runs_the_model_with_the_settings_of_the_service(coco, picture, monkeypatch):
+    made = []
+    load = engines.load
+    monkeypatch.setattr(engines, "load", lambda *words: made.append(words[1:]) or load(*words))
+    for name, value in {"DEVICE": "cpu", "ENGINE": "openvino", "PRECISION": "int8"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_FILES_DOCUMENT_ROOT", "/photographs")
+    monkeypatch.setenv("CALIBRATION_IMAGES", "mine")
+    assert cli.main(["predict", str(picture())]) == 0
+    ((device, _, _, engine, _, precision, photos),) = made
+    assert (device, engine, precision) == ("cpu", "openvino", "int8")
+    assert photos == Path("/photographs/mine")
 
 
 def test_predict_of_a_model_that_is_not_there_names_the_nearest(coco, picture, capsys):
