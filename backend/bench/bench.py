@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make bench`: the backend against loops of ultralytics, side by side in one run.
 
-    bench.py [speed] [batches] [requests] [swap]      speed if none is named; with a GPU batches too
+    bench.py [speed] [batches] [requests] [swap]      all if none is named; batches only with a GPU
 
 speed     yolov8n on the processor: 8 clients, 8 tasks in a request, one of each, and a model.py
           that loads its weights in each request, against `YOLO(openvino).predict(file)` in one
@@ -442,7 +442,7 @@ def main() -> int:
     options = parser.parse_args()
     if unknown := [part for part in options.parts if part not in PARTS]:
         parser.error(f"found {unknown[0]!r}, expected {', '.join(PARTS)}")
-    options.parts = options.parts or ["speed", *(["batches"] if has_gpu() else [])]
+    options.parts = options.parts or [part for part in PARTS if part != "batches" or has_gpu()]
     photos = list((options.datasets / "demo").glob("*.jpg"))
     if not photos or not (options.models / WEIGHTS).is_file():
         parser.error(f"no demo photographs or no {WEIGHTS}: python3 scripts/demo.py fetches them")

@@ -88,22 +88,27 @@ def predict(options: argparse.Namespace) -> int:
     failed: ``{"image", "error"}``.
     """
     files = list(_files(options.paths))
+    targets = _targets(options.save or Path(), files)
     values = settings.read("backend")
     if options.save:
         try:
             options.save.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ToolError(f"--save {options.save}: cannot be made: {error.strerror}") from None
+        if lost := {path.resolve() for path in files} & {path.resolve() for path in targets}:
+            raise ToolError(
+                f"--save {options.save}: would write over {min(lost)}, an image to predict; name "
+                "another folder"
+            )
     model = _load(values, options.model)
     failed = 0
-    targets: set[str] = set()
     with ThreadPoolExecutor(THREADS, "decode") as pool:
         work = (pool.submit(partial(_predict, path, model, options.conf)) for path in files)
-        for number, (path, found) in enumerate(zip(files, _ordered(work), strict=True), 1):
+        for number, (target, found) in enumerate(zip(targets, _ordered(work), strict=True), 1):
             row, image = found
             failed += "error" in row
             if options.save and image is not None:
-                row["saved"] = _save(image, row["boxes"], _target(options.save, path, targets))
+                row["saved"] = _save(image, row["boxes"], target)
             print(json.dumps(row, ensure_ascii=False), flush=True)
             if sys.stderr.isatty() and not sys.stdout.isatty():
                 print(f"\r{number} of {len(files)}", end="", file=sys.stderr, flush=True)
@@ -197,14 +202,16 @@ def _ordered(work: Iterator[Future[Any]]) -> Iterator[Any]:
         yield waiting.popleft().result()
 
 
-def _target(folder: Path, path: Path, taken: set[str]) -> Path:
-    """Where the picture of ``path`` goes; images of one name do not overwrite each other."""
-    name, number = path.stem, 1
-    while name in taken:
-        number += 1
-        name = f"{path.stem}-{number}"
-    taken.add(name)
-    return folder / f"{name}.jpg"
+def _targets(folder: Path, files: Iterable[Path]) -> list[Path]:
+    """Where the picture of each goes; images of one name do not overwrite each other."""
+    targets: dict[Path, None] = {}
+    for path in files:
+        target, number = folder / f"{path.stem}.jpg", 1
+        while target in targets:
+            number += 1
+            target = target.with_name(f"{path.stem}-{number}.jpg")
+        targets[target] = None
+    return list(targets)
 
 
 def _save(image: Any, boxes: Sequence[Mapping[str, Any]], target: Path) -> str:

@@ -183,6 +183,15 @@ def test_predict_of_an_empty_folder_says_what_it_looks_for(coco, capsys, tmp_pat
     assert "found no image, expected files .jpg" in capsys.readouterr().err
 
 
+def test_no_picture_is_saved_over_an_image_to_predict(coco, picture, capsys, tmp_path):
+    kept = {path: path.read_bytes() for path in (picture("d/a.jpg"), picture("d/b.png"))}
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    assert cli.main(["predict", str(tmp_path / "d"), "--save", str(tmp_path / "link")]) == 1
+    shown = capsys.readouterr()
+    assert "a.jpg" in shown.err and "name another folder" in shown.err and not shown.out
+    assert {path: path.read_bytes() for path in (tmp_path / "d").iterdir()} == kept
+
+
 def test_pictures_are_saved_with_their_boxes_and_none_over_another(coco, picture, capsys, tmp_path):
     paths = [str(picture("x/a.png")), str(picture("y/a.png"))]
     before = [tmp_path.joinpath(path).read_bytes() for path in paths]
@@ -196,9 +205,8 @@ def test_pictures_are_saved_with_their_boxes_and_none_over_another(coco, picture
 
 @given(st.lists(st.sampled_from(["a.jpg", "a.png", "a-2.jpg", "b.jpg"]), max_size=8))
 def test_no_two_pictures_have_the_same_name(names):
-    taken: set[str] = set()
-    targets = [tools._target(tools.Path("out"), tools.Path(name), taken) for name in names]
-    assert len(set(targets)) == len(names)
+    targets = tools._targets(Path("out"), [Path(name) for name in names])
+    assert len(set(targets)) == len(targets) == len(names)
 
 
 # models
