@@ -10,6 +10,7 @@ import re
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from ls_yolo import custom, settings
 from ls_yolo.app import Places
 from ls_yolo.choices import Remembered
 from ls_yolo.custom import ModelClassError, Own
+from ls_yolo.predictor import ClientGone
 from ls_yolo.studio import Studio
 from ls_yolo.web import Web
 
@@ -394,10 +396,10 @@ def test_every_task_has_one_entry_in_order_however_many_answers_the_class_gives(
             self.name, self._one_by_one, self._told, self._projects = "Many", False, set(), set()
             self._instance = None
 
-        def version(self, call):
+        def version(self, call, gone):
             return "v"
 
-        def _ask(self, tasks, call, params):
+        def _ask(self, tasks, call, params, gone):
             return [
                 {"result": [], "task": task["id"]} for task in tasks for _ in range(task["count"])
             ]
@@ -656,6 +658,60 @@ def test_predictions_wait_for_fit_only_so_long_and_setup_does_not(serve, tasks):
     sys.modules[mine._class.__module__].go.set()
     mine.finish()
     assert len(ask(client, tasks(1))) == 1
+
+
+@pytest.fixture
+def counting(own):
+    """An `Own` that counts calls of predict, each of which waits for ``go``."""
+    mine = own(
+        predictor(
+            "calls.append(len(tasks))\ngo.wait(10)\nreturn [{'result': []} for t in tasks]",
+            head="import threading\ngo, calls = threading.Event(), []\n",
+        )
+    )
+    module = sys.modules[mine._class.__module__]
+    yield mine, module
+    module.go.set()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_waits_for_a_turn_and_goes_is_dropped_at_once(counting, tasks, count):
+    mine, module = counting
+    call, gone = custom.Call(config=CONFIG), threading.Event()
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(mine.predict, tasks(1), call, {})
+        while not module.calls:
+            time.sleep(0.001)
+        second = pool.submit(mine.predict, tasks(*range(count)), call, {}, gone.is_set)
+        time.sleep(0.01)
+        gone.set()
+        try:
+            with pytest.raises(ClientGone):
+                second.result(5)
+        finally:
+            module.go.set()
+        assert len(first.result()) == 1
+    assert module.calls == [1]
+    assert not mine._lock.locked()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_who_is_gone_when_the_turn_comes_is_not_worked_for(counting, tasks, count):
+    mine, module = counting
+    module.go.set()
+    with pytest.raises(ClientGone):
+        mine.predict(tasks(*range(count)), custom.Call(config=CONFIG), {}, lambda: True)
+    assert module.calls == []
+    assert not mine._lock.locked()
+
+
+def test_who_goes_between_two_tasks_has_no_more_of_them_predicted(counting, tasks):
+    mine, module = counting
+    module.go.set()
+    mine._one_by_one = True
+    with pytest.raises(ClientGone):
+        mine.predict(tasks(1, 2, 3), custom.Call(config=CONFIG), {}, lambda: len(module.calls) == 2)
+    assert module.calls == [1, 1]
 
 
 # HTTP
