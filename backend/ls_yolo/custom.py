@@ -142,11 +142,14 @@ def find(spec: str, root: Path) -> type:
         raise ModelClassError(
             f"MODEL_CLASS: {module_name} cannot be imported:\n{traceback.format_exc()}"
         ) from None
-    base = importlib.import_module("label_studio_ml.model").LabelStudioMLBase
+    package = importlib.import_module("label_studio_ml.model")
+    base = package.LabelStudioMLBase
+    # With @predict_fn the base class itself predicts.
+    decorated = getattr(package, "_predict_fn", None) is not None
     fitting = {
         key: value
         for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, base) and value is not base
+        if isinstance(value, type) and issubclass(value, base) and (value is not base or decorated)
     }
     if name not in fitting:
         what = "is not derived from LabelStudioMLBase" if hasattr(module, name) else "is not there"
@@ -506,9 +509,10 @@ class Own:
 
     @property
     def trains(self) -> bool:
-        """Whether the class has a ``fit`` of its own."""
-        base = importlib.import_module("label_studio_ml.model").LabelStudioMLBase
-        return bool(self._class.fit is not base.fit)  # type: ignore[attr-defined]
+        """Whether the class has a ``fit`` of its own, or ``@update_fn`` names one."""
+        package = importlib.import_module("label_studio_ml.model")
+        own = self._class.fit is not package.LabelStudioMLBase.fit  # type: ignore[attr-defined]
+        return own or getattr(package, "_update_fn", None) is not None
 
     @property
     def events(self) -> frozenset[str]:
