@@ -45,7 +45,7 @@ from ls_yolo.choices import Remembered
 from ls_yolo.config import nearest
 from ls_yolo.labels import LabelConfigError
 from ls_yolo.media import MAX_BYTES, MediaError
-from ls_yolo.predictor import ClientGone, PredictionError
+from ls_yolo.predictor import LOOK_UP, ClientGone, PredictionError
 from ls_yolo.studio import Studio
 from ls_yolo.web import Web
 
@@ -142,11 +142,14 @@ def find(spec: str, root: Path) -> type:
         raise ModelClassError(
             f"MODEL_CLASS: {module_name} cannot be imported:\n{traceback.format_exc()}"
         ) from None
-    base = importlib.import_module("label_studio_ml.model").LabelStudioMLBase
+    package = importlib.import_module("label_studio_ml.model")
+    base = package.LabelStudioMLBase
+    # With @predict_fn the base class itself predicts.
+    decorated = getattr(package, "_predict_fn", None) is not None
     fitting = {
         key: value
         for key, value in vars(module).items()
-        if isinstance(value, type) and issubclass(value, base) and value is not base
+        if isinstance(value, type) and issubclass(value, base) and (value is not base or decorated)
     }
     if name not in fitting:
         what = "is not derived from LabelStudioMLBase" if hasattr(module, name) else "is not there"
@@ -339,14 +342,15 @@ class Own:
         metrics.set_model(self.name, version)
         log.info("made %s %s in %.1f s", self.name, version, time.monotonic() - started)
 
-    def version(self, call: Call) -> str:
+    def version(self, call: Call, gone: Callable[[], bool] = lambda: False) -> str:
         """``model_version`` for the project of ``call``; it never waits for a prediction.
 
         Raises:
             ModelClassError: the instance has to be made first, and cannot be.
+            QueueFull, ClientGone: as `predict` does, where the instance has to be made first.
         """
         if self._instance is None:
-            with self._turn():
+            with self._turn(gone):
                 if self._instance is None:
                     with contextlib.suppress(NoLabelConfig):
                         self._make(call)
@@ -385,10 +389,10 @@ class Own:
             QueueFull: the class was busy for too long.
             ClientGone: nobody waits for the answer any longer.
         """
-        version = self.version(call)
+        version = self.version(call, gone)
         if len(tasks) > 1 and not self._one_by_one:
             try:
-                found = self._ask(tasks, call, params)
+                found = self._ask(tasks, call, params, gone)
                 if len(found) == len(tasks):
                     return [self._entry(item, version) for item in found]
                 # One answer for all tasks is a way to write predict(); another number of answers
@@ -399,7 +403,7 @@ class Own:
                     "expected one for each, in order; it is given one task at a time, which takes "
                     "longer"
                 )
-            except QueueFull:
+            except (QueueFull, ClientGone):
                 raise
             except Exception as error:
                 log.warning(
@@ -408,15 +412,13 @@ class Own:
                 )  # fmt: skip
         answers, broken, why = [], 0, ""
         for task in tasks:
-            if gone():
-                raise ClientGone("the client is gone")
             try:
-                found = self._ask([task], call, params)
+                found = self._ask([task], call, params, gone)
                 # Several predictions of one task are no fault, nor is none: nothing was found.
                 entry = found[0] if len(found) == 1 else found
                 answers.append(self._entry(entry or {"result": [], "score": 0.0}, version))
                 continue
-            except QueueFull:
+            except (QueueFull, ClientGone):
                 raise
             except (FileNotFoundError, MediaError) as error:
                 metrics.count_error(error)
@@ -432,10 +434,14 @@ class Own:
         return answers
 
     def _ask(
-        self, tasks: Sequence[dict[str, Any]], call: Call, params: Mapping[str, Any]
+        self,
+        tasks: Sequence[dict[str, Any]],
+        call: Call,
+        params: Mapping[str, Any],
+        gone: Callable[[], bool],
     ) -> list[Any]:
         """What ``predict`` returns, as a list."""
-        with self._turn(), self._surroundings(), _during(call):
+        with self._turn(gone), self._surroundings(), _during(call):
             if self._instance is None:
                 raise PredictionError(f"{self.name} is not made: no labelling configuration came")
             self._instance.__dict__["_running"] = call
@@ -503,9 +509,10 @@ class Own:
 
     @property
     def trains(self) -> bool:
-        """Whether the class has a ``fit`` of its own."""
-        base = importlib.import_module("label_studio_ml.model").LabelStudioMLBase
-        return bool(self._class.fit is not base.fit)  # type: ignore[attr-defined]
+        """Whether the class has a ``fit`` of its own, or ``@update_fn`` names one."""
+        package = importlib.import_module("label_studio_ml.model")
+        own = self._class.fit is not package.LabelStudioMLBase.fit  # type: ignore[attr-defined]
+        return own or getattr(package, "_update_fn", None) is not None
 
     @property
     def events(self) -> frozenset[str]:
@@ -563,19 +570,27 @@ class Own:
         self._events.join()
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[None]:
+    def _turn(self, gone: Callable[[], bool]) -> Iterator[None]:
         """One call at a time: a model object is not safe to share between threads."""
-        if not self._lock.acquire(timeout=self._wait):
-            since = self._training_since
-            busy = (
-                "with other requests" if since is None else f"for {time.monotonic() - since:.0f} s"
-            )
-            what = "is busy" if since is None else "trains"
-            raise QueueFull(f"{self.name} {what} {busy}; try again later")
+        end, taken = time.monotonic() + self._wait, False
         try:
+            while not taken:
+                left = max(end - time.monotonic(), 0.0)
+                taken = self._lock.acquire(timeout=min(left, LOOK_UP))
+                if gone():
+                    raise ClientGone("the client is gone; its request was dropped")
+                if not taken and left <= LOOK_UP:
+                    raise QueueFull(self._busy())
             yield
         finally:
-            self._lock.release()
+            if taken:
+                self._lock.release()
+
+    def _busy(self) -> str:
+        since = self._training_since
+        if since is None:
+            return f"{self.name} is busy with other requests; try again later"
+        return f"{self.name} trains for {time.monotonic() - since:.0f} s; try again later"
 
     @contextlib.contextmanager
     def _surroundings(self) -> Iterator[None]:

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import logging
+import re
 import threading
 import time
 import weakref
@@ -35,8 +36,8 @@ __all__ = [
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0
-"""After so long a request tries to load a model again that could not be loaded: what was in the way
-(no memory on the GPU, say) may be gone, but trying costs seconds."""
+"""After so long a request or a look at the files tries again what could not be loaded: what was in
+the way (no memory on the GPU, say) may be gone, but trying costs seconds."""
 
 START_TRIES = 5
 """How often weights are loaded at start that are replaced meanwhile."""
@@ -111,7 +112,8 @@ class _Slot:
     """What is known of a model of models.yaml.
 
     ``model`` is None while it is unloaded. ``wanted``: whether what changes is loaded at once.
-    ``taken`` is what was last acted on, ``seen`` the weights at the last look.
+    ``taken`` is what was last acted on, ``seen`` the weights at the last look. ``reserved``: bytes
+    that a model takes which is being loaded. ``told`` is the error that the log has.
     """
 
     spec: Spec
@@ -119,7 +121,9 @@ class _Slot:
     entry: Entry | None = None
     model: Model | None = None
     error: str = ""
+    told: str = ""
     failed_at: float = 0.0
+    reserved: int = 0
     used: float = field(default_factory=time.monotonic)
     loading: threading.Lock = field(default_factory=threading.Lock)
     taken: tuple[Spec, Signature | None] | None = None
@@ -354,15 +358,20 @@ class Registry:
         spec = slot.spec
         self._make_room(slot, entry)
         began = time.monotonic()
-        model = self._build(entry)
-        # The version names these very weights, so they must be what was loaded.
-        if spec.signature() != signature:
-            model.owner.release()
-            raise _Changed(f"{entry.weights}: changed while it was loaded")
+        try:
+            model = self._build(entry)
+            # The version names these very weights, so they must be what was loaded.
+            if spec.signature() != signature:
+                model.owner.release()
+                raise _Changed(f"{entry.weights}: changed while it was loaded")
+        except BaseException:
+            with self._lock:
+                slot.reserved = 0
+            raise
         with self._lock:
             old = slot.model
-            slot.model = model
-            slot.entry, slot.error = entry, ""
+            slot.model, slot.reserved = model, 0
+            slot.entry, slot.error, slot.told = entry, "", ""
             slot.wanted = True
             slot.used = time.monotonic()
             # A request that took the old one has it still; the last of them lets it go.
@@ -399,8 +408,11 @@ class Registry:
         known = isinstance(error, config.ConfigError | engines.EngineError)
         name = slot.spec.name
         text = str(error) if known else f"{name}: {type(error).__name__}: {error}"
+        # Each try may find another number of bytes free.
+        gist = re.sub(r"[0-9.]+", "0", text)
         with self._lock:
-            told, slot.error = slot.error == text, text
+            told, slot.told = slot.told == gist, gist
+            slot.error = text
             slot.failed_at = time.monotonic()
             old = slot.model
             if old is None:
@@ -439,7 +451,8 @@ class Registry:
         self.sweep()
 
     def _make_room(self, slot: _Slot, entry: Entry) -> None:
-        """Unloads the least recently used models until the memory is enough for ``entry``."""
+        """Unloads the least recently used models until the memory is enough for ``entry``, and
+        reserves it in ``slot``: others that load at the same time count with it."""
         if not self._options.memory:
             return
         need = _size(entry)
@@ -451,6 +464,7 @@ class Registry:
                 if other.model and not other.loading.locked():
                     self._unload(other, f"room for {entry.version}")
             total = self._taken_memory() + need
+            slot.reserved = need
         self.sweep()  # before the new one is loaded, not some time later
         if total > self._options.memory:
             log.warning(
@@ -466,7 +480,7 @@ class Registry:
         return not memory or self._taken_memory() + _size(entry) <= memory
 
     def _taken_memory(self) -> int:
-        return sum(slot.model.size for slot in self._all() if slot.model)
+        return sum(slot.reserved + (slot.model.size if slot.model else 0) for slot in self._all())
 
     def _unload(self, slot: _Slot, why: str) -> None:
         if slot.drop():
@@ -511,14 +525,15 @@ class Registry:
         self.sweep()
 
     def refresh(self, timeout: float) -> dict[str, Any]:
-        """Takes the files as they are now; returns `status` once that is done.
+        """Takes the files as they are now, what failed before too; returns `status` once that is
+        done.
 
         A file that is being written is waited for, ``timeout`` seconds at most; its model then has
         an error.
         """
-        end = time.monotonic() + timeout
-        while not self.look():
-            if time.monotonic() > end:
+        began = time.monotonic()
+        while not self.look(began):
+            if time.monotonic() > began + timeout:
                 status = self.status()
                 status["error"] = status["error"] or (
                     f"models.yaml or weights were still changing after {timeout:g} s; "
@@ -528,17 +543,21 @@ class Registry:
             time.sleep(min(self._options.settle / 4, 1.0))
         return self.status()
 
-    def look(self) -> bool:
+    def look(self, failed_before: float | None = None) -> bool:
         """Looks at the files once and takes what has changed; returns whether nothing waits.
 
-        What has changed only just may still be written to, so it waits for a later look.
+        What has changed only just may still be written to, so it waits for a later look. What
+        failed is tried again, changed or not, if that was before ``failed_before``, a time of
+        `time.monotonic`; None: `RETRY_SECONDS` ago.
         """
+        if failed_before is None:
+            failed_before = time.monotonic() - RETRY_SECONDS
         with self._looking:
             settled = self._look_at_list()
             with self._lock:
                 slots = self._all()
             for slot in slots:
-                settled &= self._look_at(slot)
+                settled &= self._look_at(slot, failed_before)
             del slots, slot  # or what was removed would not be released below
             self.sweep()
             return settled
@@ -581,10 +600,12 @@ class Registry:
             metrics.forget_model(name)
             log.info("%s is no longer in models.yaml", name)
 
-    def _look_at(self, slot: _Slot) -> bool:
+    def _look_at(self, slot: _Slot, failed_before: float) -> bool:
         signature = slot.spec.signature()
         settled = slot.seen.settled(signature, self._options.settle)
-        if slot.taken and slot.taken[0].same(slot.spec) and slot.taken[1] == signature:
+        new = not slot.taken or not slot.taken[0].same(slot.spec) or slot.taken[1] != signature
+        again = slot.error and slot.failed_at < failed_before
+        if not new and not again:
             return True
         if not settled:
             return False
@@ -592,7 +613,8 @@ class Registry:
         if not self._take(slot, signature):
             return False
         after = slot.entry.version if slot.entry else ""
-        if slot.error or before != after:
+        # Each change counts once, however often it is tried.
+        if (slot.error and new) or before != after:
             metrics.RELOADS.labels("failed" if slot.error else "ok").inc()
         return True
 
@@ -609,7 +631,7 @@ class Registry:
                 with self._lock:
                     old = slot.model
                     if old is not None and old.version == entry.version:
-                        slot.error = ""
+                        slot.error = slot.told = ""
                         return True
                     if old is None and (not slot.wanted or not self._fits(entry)):
                         slot.entry, slot.error = entry, ""

@@ -43,7 +43,7 @@ class FakeImage(Prepared):
 
 
 class FakeEngine:
-    """Stands in for torch: every image has the boxes of the weights file that reach ``conf``."""
+    """Stands in for torch: every image has the boxes of the weights file that exceed ``conf``."""
 
     description = "fake, cpu"
     calls: list[dict[str, Any]]
@@ -85,8 +85,9 @@ class FakeEngine:
         for image in prepared:
             if image.width in self._fails or "all" in self._fails:
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
-            rows = np.array([b for b in self._boxes if b[4] >= conf], np.float32).reshape(-1, 6)
-            found.append(Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64)))
+            rows = np.array(self._boxes, np.float32).reshape(-1, 6)
+            boxes = Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
+            found.append(boxes.above(conf))
         return found
 
     def release(self) -> None:

@@ -142,7 +142,7 @@ def test_whatever_the_arrivals_each_image_is_answered_once_with_its_own_boxes(
                         future.result(10)
                 else:
                     boxes = future.result(10)
-                    wanted = [score for score in (0.9, 0.3) if score >= conf]
+                    wanted = [score for score in (0.9, 0.3) if np.float32(score) > np.float32(conf)]
                     assert boxes.scores.tolist() == pytest.approx(wanted)
                     assert set(boxes.classes.tolist()) <= {number * 100 + i}
     assert all(len(numbers) <= batch_size for numbers, _, _ in engine.batches)
@@ -293,7 +293,7 @@ def test_release_waits_for_those_who_hold_and_refuses_new_ones():
 
 
 @given(st.lists(st.floats(0, 1, width=32)), st.floats(0, 1))
-def test_boxes_above_a_score_are_those_that_reach_it_in_order(scores, least):
+def test_boxes_above_a_score_are_those_that_exceed_it_in_order(scores, least):
     count = len(scores)
     boxes = Boxes(
         np.arange(count * 4, dtype=np.float32).reshape(count, 4),
@@ -301,7 +301,7 @@ def test_boxes_above_a_score_are_those_that_reach_it_in_order(scores, least):
         np.arange(count, dtype=np.int64),
     )
     kept = boxes.above(least)
-    wanted = [i for i, score in enumerate(scores) if np.float32(score) >= np.float32(least)]
+    wanted = [i for i, score in enumerate(scores) if np.float32(score) > np.float32(least)]
     assert kept.classes.tolist() == wanted
     assert kept.xyxy.shape == (len(wanted), 4)
     assert len(kept.scores) == len(wanted)

@@ -234,6 +234,17 @@ def test_boxes_come_best_first_above_the_threshold_and_in_their_types(rows, iou,
     assert found.xyxy.shape == (len(found.scores), 4)
 
 
+@given(st.lists(ROW, min_size=1, max_size=40), st.booleans(), st.data())
+def test_a_lower_threshold_of_the_batch_shows_no_other_boxes(rows, end2end, data):
+    """Whoever comes along, a box whose score equals the threshold is in no answer."""
+    conf = data.draw(st.sampled_from([row[4] for row in rows]))
+    made = np.array(rows, np.float32) if end2end else output(rows)
+    alone, together = (suppress.boxes(made, SQUARE, c, 0.7, end2end) for c in (conf, conf / 2))
+    assert alone.scores.tolist() == together.above(conf).scores.tolist()
+    assert alone.xyxy.tolist() == together.above(conf).xyxy.tolist()
+    assert (alone.scores > np.float32(conf)).all()
+
+
 def test_no_more_boxes_than_ultralytics_gives():
     grid = [(x * 8 + 4, y * 8 + 4, 8, 8, 0.5, 0) for x in range(40) for y in range(40)]
     assert len(suppress.boxes(output(grid), SQUARE, 0.25, 0.7, end2end=False).scores) == 300

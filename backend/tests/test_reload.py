@@ -6,6 +6,7 @@ Files are real, and so are the looks at them, at an interval of milliseconds.
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 import logging
@@ -22,7 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ls_yolo import app as backend
-from ls_yolo import engines, metrics, registry
+from ls_yolo import engines, entries, metrics, registry
 from ls_yolo.choices import Choices
 from ls_yolo.config import ConfigError
 from ls_yolo.predictor import Predictor
@@ -569,6 +570,62 @@ def test_after_a_while_a_request_tries_again(make_registry, write_weights, monke
     assert models.get("a").names == {0: "one"}
 
 
+@pytest.fixture
+def out_of_memory(monkeypatch):
+    """While set, no load succeeds; each says another number of bytes."""
+    full, load, free = threading.Event(), engines.load, iter(range(10**6))
+
+    def tight(*arguments):
+        if full.is_set():
+            raise RuntimeError(f"CUDA out of memory: {next(free)}.5 MiB is free")
+        return load(*arguments)
+
+    monkeypatch.setattr(engines, "load", tight)
+    return full
+
+
+@pytest.mark.parametrize("asked", [True, False], ids=["by /reload", "by itself, after a while"])
+def test_new_weights_that_failed_for_a_passing_reason_are_taken_without_another_change(
+    models, write_weights, out_of_memory, monkeypatch, caplog, asked
+):
+    old, failed, ok = models.get("a"), reloads("failed"), reloads("ok")
+
+    def again():
+        if asked:
+            return models.refresh(10)
+        with monkeypatch.context() as patch:
+            patch.setattr(registry, "RETRY_SECONDS", 0.0)
+            settle(models)
+        return models.status()
+
+    write_weights("a.pt", {0: "two"})
+    out_of_memory.set()
+    settle(models)
+    assert "CUDA out of memory: 0.5 MiB" in row(models)["error"]
+    settle(models)
+    assert "CUDA out of memory: 0.5 MiB" in row(models)["error"], "tried again at once"
+    assert "CUDA out of memory: 1.5 MiB" in again()["models"][0]["error"]
+    assert models.get("a") is old
+    assert [record.levelname for record in caplog.records].count("ERROR") == 1
+    out_of_memory.clear()
+    assert again()["models"][0]["error"] == ""
+    assert models.get("a").names == {0: "two"}
+    assert (reloads("failed"), reloads("ok")) == (failed + 1, ok + 1)
+
+
+def test_weights_that_could_not_be_read_for_a_while_are_taken(models, write_weights, monkeypatch):
+    def broken(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    write_weights("a.pt", {0: "two"})
+    with monkeypatch.context() as patch:
+        patch.setattr(entries, "hash_file", broken)
+        settle(models)
+    assert "Input/output error" in row(models)["error"]
+    models.refresh(10)
+    assert (models.get("a").names, row(models)["error"]) == ({0: "two"}, "")
+
+
 # Idle time and memory
 
 
@@ -638,6 +695,28 @@ def test_what_is_in_use_is_not_unloaded_for_another(three, caplog):
     assert states(models) == ["ready"] * 3
     assert "more than MODEL_MEMORY_MB" in caplog.text
     del used
+
+
+def test_two_that_load_at_the_same_time_are_both_counted(three, monkeypatch, engine_calls):
+    models = three(lazy=True)
+    models.get("a")
+    with ThreadPoolExecutor(1) as pool, slow_loads(monkeypatch, "b.pt") as begun:
+        first = pool.submit(models.get, "b")
+        assert begun.wait(10)
+        models.get("c")
+        assert states(models) == ["unloaded", "loading", "ready"]
+    first.result()
+    assert states(models) == ["unloaded", "ready", "ready"]
+
+
+def test_what_could_not_be_loaded_takes_no_memory(three, models_dir):
+    models = three(lazy=True)
+    (models_dir / "b.pt").write_text("{")
+    models.get("a")
+    with pytest.raises(ModelUnavailable):
+        models.get("b")
+    models.get("c")
+    assert states(models) == ["ready", "failed", "ready"]
 
 
 def test_the_new_weights_of_a_model_that_was_unloaded_wait_for_a_request(

@@ -80,6 +80,10 @@ def test_engines_agree(inside: Any, one: str, other: str) -> None:
                 assert abs(row[1] - found[1]) <= 0.02, (name, first, row, found)
 
 
+def test_a_threshold_means_the_same_alone_and_in_a_batch(inside: Any) -> None:
+    assert inside["at the threshold"] == {"torch": [], "openvino": [], "torch, half": []}
+
+
 def test_where_the_memory_is_full_batches_are_halved_and_the_log_says_so_once(inside: Any) -> None:
     (line,) = inside["full memory"]["log"]
     assert "the memory is full; batches of" in line

@@ -39,8 +39,8 @@ class Boxes:
     classes: npt.NDArray[np.int64]
 
     def above(self, score: float) -> Boxes:
-        """The boxes whose score is at least ``score``."""
-        keep = self.scores >= score
+        """The boxes whose score exceeds ``score``: the rule of `Engine.predict`."""
+        keep = self.scores > score
         return Boxes(self.xyxy[keep], self.scores[keep], self.classes[keep])
 
 
@@ -142,8 +142,8 @@ class Engine(Protocol):
     def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
         """The boxes of each image, in order, the same whatever else is in the batch.
 
-        ``conf`` is the score, 0 to 1, that a box must exceed; ``iou`` the overlap, 0 to 1, above
-        which two boxes of a class are one. At most 300 boxes an image.
+        ``conf`` is the score, 0 to 1, that a box must exceed, both in float32; ``iou`` the overlap,
+        0 to 1, above which two boxes of a class are one. At most 300 boxes an image.
         """
 
     def release(self) -> None:

@@ -134,9 +134,11 @@ class TorchEngine:
                 ]
             # What can be a box is picked on the device, for all images at once: little is left.
             scores, classes = output[:, 4:].max(1)
+            # Half precision would round the threshold, too.
+            scores = scores.float()
             image, anchor = (scores > conf).nonzero(as_tuple=True)
             xywh = output[:, :4].transpose(1, 2)[image, anchor].float().cpu().numpy()
-            chosen = scores[image, anchor].float().cpu().numpy()
+            chosen = scores[image, anchor].cpu().numpy()
             kinds = classes[image, anchor].cpu().numpy()
         edges = np.searchsorted(image.cpu().numpy(), np.arange(len(items) + 1))
         return [

@@ -2,3 +2,5 @@
 
 This folder's parent goes to the end of ``sys.path``, so the real package always comes first.
 """
+
+__version__ = "2.0.1"

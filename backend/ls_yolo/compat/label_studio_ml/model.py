@@ -2,86 +2,72 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
 import re
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from label_studio_sdk import LabelStudio
 from label_studio_sdk._extensions.label_studio_tools.core.label_config import parse_config
 from label_studio_sdk._extensions.label_studio_tools.core.utils.io import get_local_path
 from label_studio_sdk.label_interface.interface import LabelInterface
 
+from .cache import BaseCache, MemoryCache, SqliteCache
 from .response import ModelResponse
+from .utils import is_preload_needed
 
 log = logging.getLogger(__name__)
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 # The SDK has no types for these.
 _get_local_path: Any = get_local_path
 _parse_config: Any = parse_config
 
-__all__ = ["LabelStudioMLBase", "ModelResponse"]
-
-
-class _Store:
-    """Texts by project and key, in a file that outlives the process."""
-
-    def __init__(self, path: Path) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._path = path
-        with self._open() as database:
-            database.execute(
-                "CREATE TABLE IF NOT EXISTS kept"
-                " (project TEXT, key TEXT, value TEXT, PRIMARY KEY (project, key))"
-            )
-
-    @contextlib.contextmanager
-    def _open(self) -> Iterator[sqlite3.Connection]:
-        # Sqlite's own "with" ends a transaction and leaves the file open.
-        with contextlib.closing(sqlite3.connect(self._path, timeout=10)) as database, database:
-            yield database
-
-    def get(self, project: str, key: str) -> str | None:
-        with self._open() as database:
-            query = "SELECT value FROM kept WHERE project = ? AND key = ?"
-            row = database.execute(query, (project, key)).fetchone()
-        return None if row is None else str(row[0])
-
-    def set(self, project: str, key: str, value: str) -> None:
-        with self._open() as database:
-            database.execute("REPLACE INTO kept VALUES (?, ?, ?)", (project, key, value))
-
-
-class _Memory:
-    """The same where there is no folder that can be written to: it lasts as long as the process."""
-
-    def __init__(self) -> None:
-        self._texts: dict[tuple[str, str], str] = {}
-
-    def get(self, project: str, key: str) -> str | None:
-        return self._texts.get((project, key))
-
-    def set(self, project: str, key: str, value: str) -> None:
-        self._texts[project, key] = value
+__all__ = ["LabelStudioMLBase", "ModelResponse", "predict_fn", "update_fn"]
 
 
 @lru_cache(maxsize=4)
-def _opened(path: Path) -> _Store | _Memory:
+def _opened(folder: str) -> BaseCache:
     try:
-        return _Store(path)
+        return SqliteCache(folder, "model-py.sqlite")
     except (OSError, sqlite3.Error) as error:
-        log.warning("%s: %s; what set() stores is lost when the backend stops", path, error)
-        return _Memory()
+        log.warning("%s: %s; what set() stores is lost when the backend stops", folder, error)
+        return MemoryCache(folder)
 
 
-def _store() -> _Store | _Memory:
-    return _opened(Path(os.environ.get("MODEL_DIR") or ".") / "model-py.sqlite")
+def _cache() -> BaseCache:
+    return _opened(os.environ.get("MODEL_DIR") or ".")
+
+
+def __getattr__(name: str) -> Any:
+    if name == "CACHE":  # not made before somebody asks: it makes a file
+        return _cache()
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+_predict_fn: Callable[..., Any] | None = None
+_update_fn: Callable[..., Any] | None = None
+
+
+def predict_fn(function: _Function) -> _Function:
+    """A decorator: where the class has no ``predict``, ``function(tasks, context, helper=instance,
+    **kwargs)`` predicts."""
+    global _predict_fn
+    _predict_fn = function
+    return function
+
+
+def update_fn(function: _Function) -> _Function:
+    """A decorator: where the class has no ``fit``, ``function(event, data, helper=instance,
+    **kwargs)`` learns."""
+    global _update_fn
+    _update_fn = function
+    return function
 
 
 class LabelStudioMLBase:
@@ -110,10 +96,13 @@ class LabelStudioMLBase:
         self, tasks: list[dict[str, Any]], context: dict[str, Any] | None = None, **kwargs: Any
     ) -> Any:
         """The predictions of ``tasks``, in order: a `ModelResponse` or a list."""
+        if _predict_fn:
+            return _predict_fn(tasks, context, helper=self, **kwargs)
         raise NotImplementedError(f"{type(self).__name__} has no predict(tasks, context, **kwargs)")
 
     def fit(self, event: str, data: dict[str, Any], **kwargs: Any) -> Any:
         """Learns from an event of Label Studio; ``data`` is the body of its webhook."""
+        return _update_fn(event, data, helper=self, **kwargs) if _update_fn else None
 
     def process_event(
         self, event: str, data: dict[str, Any], job_id: str, additional_params: dict[str, Any]
@@ -125,7 +114,7 @@ class LabelStudioMLBase:
 
     def get(self, key: str) -> str | None:
         """What this project's ``set`` has stored; None where it has not."""
-        return _store().get(self.project_id, key)
+        return _cache()[self.project_id, key]
 
     def set(self, key: str, value: str) -> None:
         """Stores a text for this project; it is there after a restart.
@@ -133,11 +122,7 @@ class LabelStudioMLBase:
         Raises:
             ValueError: the value is no text.
         """
-        if not isinstance(value, str):
-            raise ValueError(
-                f"set({key!r}): found {type(value).__name__}, expected str; json.dumps makes one"
-            )
-        _store().set(self.project_id, key, value)
+        _cache()[self.project_id, key] = value
 
     def has(self, key: str) -> bool:
         return self.get(key) is not None
@@ -206,6 +191,25 @@ class LabelStudioMLBase:
                 **kwargs,
             )
         )
+
+    def preload_task_data(
+        self, task: dict[str, Any], value: Any = None, read_file: bool = True
+    ) -> Any:
+        """``value`` with the text of the file, or with ``read_file=False`` its path, wherever it
+        has the address of one. A dict is changed in place. Without a value: ``task["data"]``."""
+
+        def loaded(value: Any) -> Any:
+            if isinstance(value, dict):
+                value.update({key: loaded(item) for key, item in value.items()})
+                return value
+            if isinstance(value, list):
+                return [loaded(item) for item in value]
+            if not isinstance(value, str) or not is_preload_needed(value):
+                return value
+            path = self.get_local_path(value, task_id=task.get("id"))
+            return Path(path).read_text(encoding="utf-8") if read_file else path
+
+        return loaded(task["data"] if value is None else value)
 
     def get_label_studio_access_token(self) -> str | None:
         """A token that Label Studio's API takes as it is; a Personal Access Token is exchanged."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from label_studio_sdk.label_interface.objects import PredictionValue
 from pydantic import BaseModel, ConfigDict
 
+SingleTaskPredictions = list[PredictionValue] | PredictionValue
+
 
 class ModelResponse(BaseModel):
     """``predictions``: for each task, in order, one prediction or a list of them.
@@ -16,7 +18,7 @@ class ModelResponse(BaseModel):
     model_config = ConfigDict(protected_namespaces=())
 
     model_version: str | None = None
-    predictions: list[list[PredictionValue] | PredictionValue]
+    predictions: list[SingleTaskPredictions]
 
     def has_model_version(self) -> bool:
         return bool(self.model_version)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from PIL import Image, ImageOps
 
@@ -56,3 +60,58 @@ def is_skipped(completion: dict[str, Any]) -> bool:
 def get_choice(completion: dict[str, Any]) -> str:
     """The first choice of a task's first annotation."""
     return str(completion["annotations"][0]["result"][0]["value"]["choices"][0])
+
+
+def is_valid_url(path: str) -> bool:
+    """Whether a text has the form of an address: a scheme and a host."""
+    try:
+        parts = urlsplit(path)
+    except ValueError:
+        return False
+    return bool(parts.scheme and parts.netloc)
+
+
+def is_preload_needed(url: str) -> bool:
+    """Whether a value of a task's data stands for a file: an upload, a local file, one in a cloud
+    storage or anywhere else at an address.
+
+    A path of this machine does not: a task's text may be any, and must not name our files.
+    """
+    upload = url.startswith(("upload/", "/upload/", "/data/upload/"))
+    local = url.startswith("/data/") and "?d=" in url
+    return upload or local or is_valid_url(url)
+
+
+def match_labels(input: str, labels: Sequence[str]) -> list[str]:
+    """For each line, the label that is most like it."""
+    return [
+        max(labels, key=lambda label: SequenceMatcher(None, line, label).ratio())
+        for line in input.splitlines()
+    ]
+
+
+class InMemoryLRUDictCache:
+    """Keeps the ``capacity`` values that were used last."""
+
+    def __init__(self, capacity: int = 1) -> None:
+        self.capacity = capacity
+        self.cache: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def __contains__(self, item: Hashable) -> bool:
+        return item in self.cache
+
+    def get(self, key: Hashable) -> Any:
+        """The value, or None."""
+        if key in self.cache:
+            self.cache.move_to_end(key)
+        return self.cache.get(key)
+
+    def put(self, key: Hashable, value: Any) -> None:
+        """Keeps a value, in place of the one that was not used for longest."""
+        self.cache[key] = value
+        self.cache.move_to_end(key)
+        while len(self.cache) > self.capacity:
+            self.cache.popitem(last=False)
+
+    def __str__(self) -> str:
+        return str(self.cache)
