@@ -9,11 +9,11 @@ import re
 import select
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, Response, jsonify, request
+from flask import Blueprint, Flask, Response, g, jsonify, request
 from werkzeug.exceptions import (
     BadRequest,
     ClientDisconnected,
@@ -21,7 +21,7 @@ from werkzeug.exceptions import (
     RequestEntityTooLarge,
 )
 
-from ls_yolo import engines, logs, metrics, openapi, selection, settings
+from ls_yolo import SMALL_BODY, engines, logs, metrics, openapi, selection, settings
 from ls_yolo.batching import Owner, QueueFull, Released
 from ls_yolo.choices import Choices
 from ls_yolo.config import ConfigError
@@ -47,8 +47,6 @@ WORKER_BOOT_ERROR = 3
 """What gunicorn takes a worker's exit with this code for: it cannot start at all."""
 MAX_BODY = 64 * 1024 * 1024
 """The largest request body, in bytes: 250 tasks with their annotations are far below it."""
-MAX_BUTTON = 1024 * 1024
-"""The largest body, in bytes, that is looked into before its sender has said the password."""
 RELOAD_WITHIN = 60.0
 """Seconds that a request to reload waits for files that are still being written."""
 RETRY_AFTER = "1"
@@ -116,13 +114,12 @@ def create_app() -> Flask:
         sys.exit(WORKER_BOOT_ERROR)
     if not values["BASIC_AUTH_PASS"]:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
-    url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
-    studio = Studio(url, key) if url and key else None
+    studio = Studio.read(values)
     predictor = Predictor(
         models,
         Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
         studio,
-        url,
+        values["LABEL_STUDIO_URL"],
         values["DECODE_THREADS"],
         Web.read(values),
         values["DECODE_REDUCED"],
@@ -138,29 +135,29 @@ def create_app() -> Flask:
 
 
 class Places:
-    """How many requests for predictions are worked for at a time: all but two of ``threads``, so
-    that one is always free for what is answered at once, 429 included."""
+    """How many requests that may take long are worked for at a time, for predictions or with a
+    large body: all but two of ``threads``, so that one is always free for what is answered at once,
+    429 included."""
 
     def __init__(self, threads: int) -> None:
         self._most = max(1, threads - 2)
         self._free = threading.BoundedSemaphore(self._most)
 
-    @contextlib.contextmanager
-    def taken(self) -> Iterator[None]:
-        """Takes a place, meanwhile.
+    def take(self) -> None:
+        """Takes a place, until it is given back.
 
         Raises:
             QueueFull: none is free.
         """
         if not self._free.acquire(blocking=False):
-            raise QueueFull(f"{self._most} requests for predictions run already; try again shortly")
-        try:
-            yield
-        finally:
-            self._free.release()
+            raise QueueFull(f"{self._most} requests run already; try again shortly")
+
+    def give_back(self) -> None:
+        """Gives a place back."""
+        self._free.release()
 
 
-def shell(user: str, password: str) -> Flask:
+def shell(user: str, password: str, places: Places) -> Flask:
     """What all routes are behind: authentication, limits, errors as JSON.
 
     An empty ``password``: no authentication.
@@ -177,7 +174,7 @@ def shell(user: str, password: str) -> Flask:
             return None
         # Label Studio sends no authentication with the webhooks of tasks and annotations, which ask
         # for nothing here; an error would only fill its log. With a button's it does, whose body is
-        # small: from strangers no other is read.
+        # small: from strangers no other is read, since it need not have arrived yet.
         if name == "webhook" and "Authorization" not in request.headers and not _trains():
             return jsonify(status="ignored")
         answer = jsonify(
@@ -186,6 +183,18 @@ def shell(user: str, password: str) -> Flask:
         answer.status_code = 401
         answer.headers["WWW-Authenticate"] = 'Basic realm="ls-yolo"'
         return answer
+
+    @app.before_request
+    def admit() -> None:
+        # Before the body is read: who sends it slowly takes a place, but never the last thread.
+        if (request.endpoint or "").rpartition(".")[2] == "predict" or not _small():
+            places.take()
+            g.place = places
+
+    @app.teardown_request
+    def leave(error: BaseException | None) -> None:
+        if "place" in g:
+            g.pop("place").give_back()
 
     @app.get("/openapi.json")
     def description() -> Any:
@@ -219,7 +228,7 @@ def build(
 ) -> Flask:
     """The application around its parts. An empty ``password``: no authentication."""
     told = _Told()
-    app = shell(user, password)
+    app = shell(user, password, places)
     routes = Blueprint("backend", __name__)
 
     def url_names(models: str | None) -> tuple[str, ...]:
@@ -277,11 +286,6 @@ def build(
 
     @routes.post("/predict")
     def predict(models: str | None = None) -> Any:
-        # Before the body is read: who sends it slowly takes a place, but never the last thread.
-        with places.taken():
-            return _predict(models)
-
-    def _predict(models: str | None) -> Any:
         body = _body()
         tasks = body.get("tasks")
         if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
@@ -380,8 +384,14 @@ def _action() -> str:
 
 def _trains() -> bool:
     """Whether the request, unless it is large, is what the button that starts training sends."""
-    small = (request.content_length or MAX_BODY) <= MAX_BUTTON
-    return small and _action() == "START_TRAINING"
+    return _small() and _action() == "START_TRAINING"
+
+
+def _small() -> bool:
+    """Whether all of the request has arrived when it gets a thread; see `ls_yolo.worker`."""
+    if request.content_length is None:
+        return "Transfer-Encoding" not in request.headers
+    return request.content_length <= SMALL_BODY
 
 
 def _text(body: dict[str, Any], key: str) -> str:

@@ -684,8 +684,7 @@ def create(values: Mapping[str, Any]) -> Flask:
 
     Where it cannot serve, it says why and exits.
     """
-    url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
-    studio = Studio(url, key) if url and key else None
+    studio = Studio.read(values)
     weights.safe()  # the class is trusted, what it loads is not
     try:
         own = Own(
@@ -714,7 +713,7 @@ def build(
 ) -> Flask:
     """The application around its parts; see `ls_yolo.app.build`. Names in the URL, ``/m/a+b``,
     count as ``extra_params`` ``{"0": "a", "1": "b"}``."""
-    app = http.shell(user, password)
+    app = http.shell(user, password, places)
     routes = Blueprint("backend", __name__)
 
     def call(body: Mapping[str, Any], config: Any, models: str | None) -> Call:
@@ -760,18 +759,16 @@ def build(
 
     @routes.post("/predict")
     def predict(models: str | None = None) -> Any:
-        # Before the body is read: who sends it slowly takes a place, but never the last thread.
-        with places.taken():
-            body = http._body()
-            tasks, params = body.get("tasks"), body.get("params") or {}
-            if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-                raise BadRequest("tasks: expected a list of tasks, each a JSON object")
-            if not isinstance(params, dict):
-                raise BadRequest("params: expected a JSON object")
-            logs.note(tasks=len(tasks))
-            gone = http._gone(request.environ.get("gunicorn.socket"))
-            asked = call(body, http._text(body, "label_config"), models)
-            return jsonify(results=own.predict(tasks, asked, params, gone))
+        body = http._body()
+        tasks, params = body.get("tasks"), body.get("params") or {}
+        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
+            raise BadRequest("tasks: expected a list of tasks, each a JSON object")
+        if not isinstance(params, dict):
+            raise BadRequest("params: expected a JSON object")
+        logs.note(tasks=len(tasks))
+        gone = http._gone(request.environ.get("gunicorn.socket"))
+        asked = call(body, http._text(body, "label_config"), models)
+        return jsonify(results=own.predict(tasks, asked, params, gone))
 
     @routes.get("/versions")
     def versions(models: str | None = None) -> Any:

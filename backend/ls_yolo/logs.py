@@ -169,6 +169,7 @@ def configure(values: Mapping[str, Any]) -> None:
     root.setLevel(str(values["LOG_LEVEL"]).upper())
     for name in ("httpx", "httpcore"):  # each request at INFO, and its headers at DEBUG
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.captureWarnings(True)
     # Gunicorn has handlers of its own, for text.
     server = logging.getLogger("gunicorn.error")
     server.handlers.clear()

@@ -9,10 +9,14 @@ import io
 import posixpath
 import re
 import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol
-from urllib.parse import parse_qs, unquote, unquote_to_bytes, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qs, unquote, unquote_to_bytes, urlencode, urlsplit
 
 import cv2
 import numpy as np
@@ -25,7 +29,18 @@ MAX_BYTES = 256 * 1024 * 1024
 """The largest file that is read, in bytes."""
 MAX_PIXELS = 178_956_970
 """The largest image that is decoded, in pixels: what Pillow takes for a decompression bomb."""
-
+PIXEL_BYTES = 8
+"""What decoding takes at its peak for each pixel, in bytes, the decoded image with it; measured."""
+MORE_BYTES = {"WEBP": 17, "AVIF": 12, "JPEG2000": 25, "TIFF": 14}
+"""The same for formats whose decoders keep copies of their own."""
+MEMORY = MAX_PIXELS * PIXEL_BYTES
+"""What is decoded at a time may take this much together, in bytes: an image of the largest size is
+decoded alone, photographs of up to 44 million pixels four at a time."""
+LARGE = 16 * 1024 * 1024
+"""More bytes than photographs have: of what comes over a network and is larger, only a few files
+are in memory at a time."""
+LARGE_FILES = 2
+"""How many those few are."""
 
 SPARE = 3
 """A photograph is decoded at no fewer than this many times the pixels, a side, that the network
@@ -33,14 +48,18 @@ needs. On clean photographs yolov8n's boxes moved by 0.37 per cent of the image 
 up to 1.3; on noisy ones by up to 2.2."""
 OVERHANG = 0.001
 """By what part of a side the last pixel of a smaller copy may reach over the image's edge."""
+STRIP = 1 << 18
+"""About how many pixels are brought to three channels at a time."""
 STORAGES = frozenset({"s3", "gs", "azure-blob"})
 """Addresses that Label Studio's cloud storages write into tasks; it passes the files on."""
 
+_LOCAL, _WEB = "/data/local-files", frozenset({"http", "https"})
 _EXIF_ORIENTATION = 0x0112
 # What OpenCV decodes as the browser shows it; the rest is Pillow's: of WebP and AVIF OpenCV does
 # not know the rotation, of GIF not every kind of frame. None is what Pillow does not know.
 _BY_OPENCV = frozenset({"JPEG", "MPO", "PNG", "BMP", "DIB", "TIFF", "PPM", "JPEG2000", "SUN", None})
 
+Place = Literal["hand", "studio", "web"]
 Kind = Literal["url", "missing", "forbidden", "too_large", "too_slow", "unreachable", "damaged"]
 
 
@@ -63,6 +82,67 @@ class Elsewhere(Exception):
         self.url = url
 
 
+class Memory:
+    """So many bytes, of which each takes what it needs, in turn: what is large is not passed by
+    what is small for ever."""
+
+    def __init__(self, size: int = MEMORY) -> None:
+        self._size = self._free = size
+        self._turn = threading.Lock()
+        self._freed = threading.Condition()
+
+    @contextlib.contextmanager
+    def taken(self, amount: int) -> Iterator[None]:
+        """Waits until ``amount`` bytes are free, or all of them, and takes them meanwhile."""
+        amount = min(amount, self._size)
+        with self._turn, self._freed:
+            self._freed.wait_for(lambda: self._free >= amount)
+            self._free -= amount
+        try:
+            yield
+        finally:
+            with self._freed:
+                self._free += amount
+                self._freed.notify()
+
+
+_large = threading.BoundedSemaphore(LARGE_FILES)
+_held: ContextVar[contextlib.ExitStack | None] = ContextVar("held", default=None)
+
+
+@contextlib.contextmanager
+def holding() -> Iterator[None]:
+    """A large file that `gather` makes in this thread counts as in memory until the end of it."""
+    with contextlib.ExitStack() as held:
+        token = _held.set(held)
+        try:
+            yield
+        finally:
+            _held.reset(token)
+
+
+def gather(chunks: Iterable[bytes], limit: int, name: str, deadline: float) -> bytes:
+    """The file ``name`` that comes in ``chunks``, without a second copy of it.
+
+    Raises:
+        MediaError: it has more than ``limit`` bytes.
+        TimeoutError: it was not here by ``deadline`` (`time.monotonic`).
+    """
+    data, held = io.BytesIO(), _held.get()
+    for chunk in chunks:
+        size = data.tell() + len(chunk)
+        if size > limit:
+            raise MediaError(f"{name}: larger than {limit >> 20} MiB", "too_large")
+        if held is not None and data.tell() <= LARGE < size:
+            if not _large.acquire(timeout=max(0.0, deadline - time.monotonic())):
+                raise TimeoutError
+            held.callback(_large.release)
+        data.write(chunk)
+        if time.monotonic() > deadline:
+            raise TimeoutError
+    return data.getvalue()
+
+
 class Fetcher(Protocol):
     """What fetches a path of Label Studio with a token."""
 
@@ -81,11 +161,17 @@ class WebFetcher(Protocol):
         """The bytes at ``url``; at most ``limit`` of them, else a `MediaError`."""
 
 
-def at_hand(url: object) -> bool:
-    """Whether `read` needs no network for ``url``; so it is with what is no URL at all."""
-    if not isinstance(url, str):
-        return True
-    return url.lstrip()[:5].lower() == "data:" or "/data/local-files/" in url.partition("?")[0]
+def place(url: object, studio_url: str) -> Place:
+    """Where `read` has ``url`` from; what is no URL at all counts as at hand."""
+    if not isinstance(url, str) or _is_data(url):
+        return "hand"
+    try:
+        _, parts, path = _parse(url, studio_url)
+    except MediaError:
+        return "hand"
+    if path.endswith(_LOCAL):
+        return "hand"
+    return "web" if parts.scheme.lower() in _WEB and not _proxied(parts, path) else "studio"
 
 
 def read(
@@ -111,23 +197,14 @@ def read(
         MediaError: the URL is of another kind, or the file is missing, outside, or too large.
         StudioError: Label Studio cannot be asked.
     """
-    url = url.strip()
-    if url[:5].lower() == "data:":
-        return _read_data(url)
-    if studio_url and url.startswith(studio_url.rstrip("/") + "/"):
-        url = url[len(studio_url.rstrip("/")) :]
-    try:
-        parts = urlsplit(url)
-    except ValueError as error:
-        raise MediaError(f"{shown(url)}: not a URL: {error}", "url") from None
-    # Normalised before it is compared: /data/upload/../../api/... is not an upload.
-    path = posixpath.normpath(unquote(parts.path))
-    if path.endswith("/data/local-files"):
+    if _is_data(url):
+        return _read_data(url.strip())
+    url, parts, path = _parse(url, studio_url)
+    if path.endswith(_LOCAL):
         values = parse_qs(parts.query).get("d", [""])
         return _read_local(values[-1], root)
-    proxied = re.search(r"/(tasks|projects)/[0-9]+/(resolve|presign)$", path)
-    if proxied and (files := parse_qs(parts.query).get("fileuri")):
-        return _of_studio(url, proxied[0] + "/", files[-1], studio, web)
+    if proxied := _proxied(parts, path):
+        return _of_studio(url, *proxied, studio, web)
     if parts.scheme.lower() in STORAGES:
         if not isinstance(task_id, int) or isinstance(task_id, bool):
             raise MediaError(
@@ -144,13 +221,37 @@ def read(
         _, upload, name = path.partition("/data/upload/")
         if upload:
             return _of_studio(url, upload + name, "", studio, web)
-    if parts.scheme.lower() in ("http", "https") and web is not None:
+    if parts.scheme.lower() in _WEB and web is not None:
         return web.fetch(url, MAX_BYTES)
     raise MediaError(
         f"{shown(url)}: not a URL that the backend reads; expected /data/local-files/?d=..., "
         "/data/upload/..., https://..., s3://... or data:...",
         "url",
     )
+
+
+def _is_data(url: str) -> bool:
+    return url.lstrip()[:5].lower() == "data:"
+
+
+def _parse(url: str, studio_url: str) -> tuple[str, SplitResult, str]:
+    """A URL without Label Studio's own address, its parts, and its path, normalised."""
+    url = url.strip()
+    if studio_url and url.startswith(studio_url.rstrip("/") + "/"):
+        url = url[len(studio_url.rstrip("/")) :]
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise MediaError(f"{shown(url)}: not a URL: {error}", "url") from None
+    # Before it is compared: /data/upload/../../api/... is not an upload.
+    return url, parts, posixpath.normpath(unquote(parts.path))
+
+
+def _proxied(parts: SplitResult, path: str) -> tuple[str, str] | None:
+    """Under which path Label Studio passes a storage's file on, and what it calls the file."""
+    found = re.search(r"/(tasks|projects)/[0-9]+/(resolve|presign)$", path)
+    files = parse_qs(parts.query).get("fileuri")
+    return (found[0] + "/", files[-1]) if found and files else None
 
 
 def _of_studio(
@@ -227,8 +328,10 @@ def _read_local(name: str, root: Path) -> bytes:
         raise MediaError(f"{name!r:.200}: not the name of a file", "url") from None
 
 
-def decode(data: bytes) -> Image:
+def decode(data: bytes, header: Header | None = None) -> Image:
     """The upright image in ``data``, as the browser shows it.
+
+    ``header``: what `look` found, where that is known.
 
     EXIF rotation is applied, what is transparent is white, 16 bits are scaled to 8, and of an
     animation it is the first frame.
@@ -236,10 +339,12 @@ def decode(data: bytes) -> Image:
     Raises:
         MediaError: the data is no image, is cut off, or has too many pixels.
     """
-    return _decode(data, _look(data), cv2.IMREAD_COLOR)
+    return _decode(data, header or look(data), cv2.IMREAD_COLOR)
 
 
-def decode_near(data: bytes, longest: int) -> tuple[Image, tuple[int, int]]:
+def decode_near(
+    data: bytes, longest: int, header: Header | None = None
+) -> tuple[Image, tuple[int, int]]:
     """The image as `decode` gives it, or smaller, and the full width and height in pixels.
 
     A JPEG is made smaller by 2, 4 or 8 while it is decoded, which costs half the time, if its
@@ -249,7 +354,7 @@ def decode_near(data: bytes, longest: int) -> tuple[Image, tuple[int, int]]:
     Raises:
         MediaError: as `decode`.
     """
-    header = _look(data)
+    header = header or look(data)
     divisor = 1
     if header.kind in ("JPEG", "MPO"):
         divisor = max(n for n in (1, 2, 4, 8) if n == 1 or _fits(header.size, n, longest))
@@ -278,7 +383,7 @@ def _fits(size: tuple[int, int], divisor: int, longest: int) -> bool:
 
 
 @dataclass(frozen=True)
-class _Header:
+class Header:
     """What the header of an image says. ``kind``: the format as Pillow calls it, None where Pillow
     does not know it; ``size``: width and height before it is turned; ``turned``: by a quarter."""
 
@@ -287,14 +392,25 @@ class _Header:
     turned: bool = False
     alpha: bool = False
 
+    @property
+    def memory(self) -> int:
+        """What decoding it takes at its peak, in bytes; `MEMORY` where that cannot be told."""
+        if self.kind is None:
+            return MEMORY
+        return self.size[0] * self.size[1] * MORE_BYTES.get(self.kind, PIXEL_BYTES)
 
-def _look(data: bytes) -> _Header:
-    """Refuses a decompression bomb by its header, before any pixel is decoded."""
+
+def look(data: bytes) -> Header:
+    """The header of the image in ``data``.
+
+    Raises:
+        MediaError: there is no data, or it is a decompression bomb.
+    """
     if not data:
         raise MediaError("the file is empty")
     try:
         with PillowImage.open(io.BytesIO(data)) as picture:
-            header = _Header(
+            header = Header(
                 picture.format,
                 picture.size,
                 picture.format in ("JPEG", "MPO") and _orientation(picture) >= 5,
@@ -304,7 +420,7 @@ def _look(data: bytes) -> _Header:
     except PillowImage.DecompressionBombError:
         raise MediaError(f"more than {MAX_PIXELS} pixels", "too_large") from None
     except Exception:
-        return _Header(None, (0, 0))  # OpenCV may know it; `ls_yolo` has set its limit
+        return Header(None, (0, 0))  # OpenCV may know it; `ls_yolo` has set its limit
     width, height = header.size
     if width * height > MAX_PIXELS:
         raise MediaError(f"{width} x {height} is more than {MAX_PIXELS} pixels", "too_large")
@@ -317,19 +433,26 @@ def _orientation(picture: PillowImage.Image) -> int:
     return 1
 
 
-def _decode(data: bytes, header: _Header, flag: int) -> Image:
+def _decode(data: bytes, header: Header, flag: int) -> Image:
     # OpenCV applies EXIF rotation in these modes; it is what ultralytics reads with. It would drop
-    # alpha, and show what nobody sees.
-    if header.kind in _BY_OPENCV and not header.alpha:
+    # alpha, and show what nobody sees. Of a PNG that is cut off its library would write to the log.
+    cut_off = header.kind == "PNG" and b"IEND" not in data[-64:]
+    if header.kind in _BY_OPENCV and not header.alpha and not cut_off:
         with contextlib.suppress(cv2.error):
             image = cv2.imdecode(np.frombuffer(data, np.uint8), flag)
             if image is not None:
                 return image.astype(np.uint8, copy=False)
     try:
         with PillowImage.open(io.BytesIO(data)) as picture:
-            upright = ImageOps.exif_transpose(picture)
-            rgb = np.asarray(_flat(upright), dtype=np.uint8)
-            return np.ascontiguousarray(rgb[:, :, ::-1])
+            ImageOps.exif_transpose(picture, in_place=True)
+            flat = np.empty((picture.height, picture.width, 3), np.uint8)
+            # In strips, or copies of the whole would take several times as much as it does.
+            rows = max(1, STRIP // picture.width)
+            for top in range(0, picture.height, rows):
+                bottom = min(top + rows, picture.height)
+                strip = _flat(picture.crop((0, top, picture.width, bottom)))
+                flat[top:bottom] = np.asarray(strip, dtype=np.uint8)[:, :, ::-1]
+            return flat
     # Ultralytics has Pillow look for a package of its own for what Pillow does not know.
     except (UnidentifiedImageError, ImportError):
         raise MediaError(

@@ -28,7 +28,11 @@ log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 FETCHED = 16
-"""Images that are fetched over a network at a time: slow ones wait beside those at hand."""
+"""Images that are fetched from Label Studio at a time: slow ones wait beside those at hand."""
+FROM_WEB = 32
+"""Images that are fetched from the web at a time, whose servers may be slower than all others."""
+FROM_WEB_EACH = 8
+"""How many of them are of one request: who names slow servers leaves some to others."""
 LOOK_UP = 0.2
 """How often, in seconds, a request that waits looks whether its client is still there."""
 
@@ -84,9 +88,13 @@ class Predictor:
         self._reduced = reduced
         self._threads = threads
         # A slow network must not keep images on the disk waiting, nor let more be decoded at once.
-        self._at_hand = ThreadPoolExecutor(threads, "decode")
-        self._fetched = ThreadPoolExecutor(FETCHED, "fetch")
+        self._pools: dict[media.Place, ThreadPoolExecutor] = {
+            "hand": ThreadPoolExecutor(threads, "decode"),
+            "studio": ThreadPoolExecutor(FETCHED, "fetch"),
+            "web": ThreadPoolExecutor(FROM_WEB, "web"),
+        }
         self._decoding = threading.BoundedSemaphore(threads)
+        self._memory = media.Memory()
         self.registry = registry
         self._root = root
         self._studio = studio
@@ -188,14 +196,21 @@ class Predictor:
         answers: list[dict[str, Any]] = []
         broken, why = 0, ""
         under_way: deque[Future[_Started]] = deque()
-        waiting = iter(tasks)
+        waiting = deque(tasks)
+        of_web: list[Future[_Started]] = []
         try:
             for task in tasks:
-                for next_task in itertools.islice(waiting, ahead - len(under_way)):
+                while waiting and len(under_way) < ahead:
+                    place = self._place(waiting[0], runs)
+                    of_web = [job for job in of_web if not job.done()]
+                    if place == "web" and len(of_web) >= FROM_WEB_EACH:
+                        break
                     # With the context of the request, which the log names.
                     run = contextvars.copy_context().run
-                    pool = self._at_hand if _at_hand(next_task, runs) else self._fetched
-                    under_way.append(pool.submit(run, self._start, next_task, runs))
+                    job = self._pools[place].submit(run, self._start, waiting.popleft(), runs)
+                    under_way.append(job)
+                    if place == "web":
+                        of_web.append(job)
                 try:
                     started = _wait(under_way[0], gone)
                     regions = _regions(started, plan, gone)
@@ -249,20 +264,24 @@ class Predictor:
         started = _Started()
         ready: list[tuple[_Run, Prepared]] = []
         for key, of_key in itertools.groupby(runs, key=lambda run: run.key):
-            with metrics.stage("fetch"):
-                data = self._read(task, key)
+            wanted = list(of_key)
             with contextlib.ExitStack() as coming:
-                wanted = list(of_key)
+                coming.enter_context(media.holding())
+                with metrics.stage("fetch"):
+                    data = self._read(task, key)
+                header = media.look(data)
+                coming.enter_context(self._memory.taken(header.memory))
                 for run in wanted:
                     coming.enter_context(run.model.owner.expecting())
                 with self._decoding, metrics.stage("decode"):
-                    image, size = self._decode(data, wanted)
+                    image, size = self._decode(data, header, wanted)
                     if self._plotter is not None:
                         started.images[key] = image
                     ready += [
                         (run, run.model.owner.prepare(image, run.model.entry.imgsz, size))
                         for run in wanted
                     ]
+                del data, image
         try:
             for run, prepared in ready:
                 started.sizes[run.key] = (prepared.width, prepared.height)
@@ -274,6 +293,13 @@ class Predictor:
             raise
         return started
 
+    def _place(self, task: Mapping[str, Any], runs: Sequence[_Run]) -> media.Place:
+        """Where the images of ``task`` come from: the slowest place of them."""
+        data = task.get("data")
+        found = data if isinstance(data, Mapping) else {}
+        places = {media.place(found.get(run.key), self._studio_url) for run in runs}
+        return "web" if "web" in places else "studio" if "studio" in places else "hand"
+
     def _read(self, task: Mapping[str, Any], key: str) -> bytes:
         data = task.get("data")
         url = data.get(key) if isinstance(data, Mapping) else None
@@ -284,13 +310,15 @@ class Predictor:
             url, self._root, self._studio, self._studio_url, task.get("id"), self._web
         )
 
-    def _decode(self, data: bytes, runs: Sequence[_Run]) -> tuple[Image, tuple[int, int]]:
+    def _decode(
+        self, data: bytes, header: media.Header, runs: Sequence[_Run]
+    ) -> tuple[Image, tuple[int, int]]:
         """The image for ``runs``, and the photograph's width and height in pixels."""
         if not self._reduced:
-            image = media.decode(data)
+            image = media.decode(data, header)
             return image, (image.shape[1], image.shape[0])
         longest = max(run.model.entry.imgsz or run.model.owner.imgsz for run in runs)
-        return media.decode_near(data, longest)
+        return media.decode_near(data, longest, header)
 
 
 @dataclass(frozen=True)
@@ -314,13 +342,6 @@ class _Started:
     def cancel(self) -> None:
         for future in self.boxes.values():
             future.cancel()
-
-
-def _at_hand(task: Mapping[str, Any], runs: Sequence[_Run]) -> bool:
-    """Whether all images of ``task`` can be had without a network, or not at all."""
-    data = task.get("data")
-    found = data if isinstance(data, Mapping) else {}
-    return all(media.at_hand(found.get(run.key)) for run in runs)
 
 
 def _runs(plan: Plan) -> list[_Run]:

@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 import httpcore
 import httpx
 
-from ls_yolo.media import MediaError, shown
+from ls_yolo.media import MediaError, gather, shown
 
 CONNECT_SECONDS = 5.0
 """How long one address may take to answer at all."""
@@ -109,13 +109,15 @@ class Web:
         ) as pool:
             at = url
             for _ in range(MAX_REDIRECTS + 1):
-                found = self._get(pool, at, limit)
+                found = self._get(pool, at, limit, deadline)
                 if isinstance(found, bytes):
                     return found
                 at = found
         raise MediaError(f"{shown(url)}: redirected more than {MAX_REDIRECTS} times", "unreachable")
 
-    def _get(self, pool: httpcore.ConnectionPool, url: str, limit: int) -> bytes | str:
+    def _get(
+        self, pool: httpcore.ConnectionPool, url: str, limit: int, deadline: float
+    ) -> bytes | str:
         """The file at ``url``, or the URL that it redirects to."""
         try:
             parsed = httpx.URL(url)
@@ -147,7 +149,7 @@ class Web:
                 given = {key.lower(): value for key, value in answer.headers}
                 if answer.status in (301, 302, 303, 307, 308) and b"location" in given:
                     return urljoin(url, given[b"location"].decode("latin-1"))
-                return _body(answer, given, url, limit)
+                return _body(answer, given, url, limit, deadline)
         except MediaError:
             raise
         except (httpcore.TimeoutException, TimeoutError):
@@ -198,23 +200,19 @@ def _plain(host: str) -> str:
     return host.strip().strip("[]").rstrip(".").lower()
 
 
-def _body(answer: httpcore.Response, given: dict[bytes, bytes], url: str, limit: int) -> bytes:
+def _body(
+    answer: httpcore.Response, given: dict[bytes, bytes], url: str, limit: int, deadline: float
+) -> bytes:
     if answer.status in (404, 410):
         raise MediaError(f"{shown(url)}: the server does not have it", "missing")
     if answer.status != 200:
         raise MediaError(f"{shown(url)}: the server answered {answer.status}", "unreachable")
     if given.get(b"content-encoding", b"identity").lower() not in (b"", b"identity"):
         raise MediaError(f"{shown(url)}: compressed, which was not asked for", "unreachable")
-    large = MediaError(f"{shown(url)}: larger than {limit >> 20} MiB", "too_large")
     length = given.get(b"content-length", b"")
     if length.isdigit() and int(length) > limit:
-        raise large
-    data = bytearray()
-    for chunk in answer.iter_stream():
-        data += chunk
-        if len(data) > limit:
-            raise large
-    return bytes(data)
+        raise MediaError(f"{shown(url)}: larger than {limit >> 20} MiB", "too_large")
+    return gather(answer.iter_stream(), limit, shown(url), deadline)
 
 
 class _Checked(httpcore.NetworkBackend):

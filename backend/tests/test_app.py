@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from label_studio_sdk.label_interface import LabelInterface
 
+from ls_yolo import SMALL_BODY
 from ls_yolo import app as backend
 from ls_yolo.choices import Choices
 from ls_yolo.predictor import Predictor
@@ -431,7 +432,7 @@ def test_webhooks_of_annotations_come_without_a_password_and_are_ignored(make, p
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[" * 100_000, json.dumps(TRAINING).encode() + b" " * backend.MAX_BUTTON]
+    "body", [b"", b"{", b"[" * 100_000, json.dumps(TRAINING).encode() + b" " * SMALL_BODY]
 )
 def test_a_webhook_without_a_password_that_says_nothing_or_too_much_is_ignored(make, body):
     answer = make("user", "password").post("/webhook", data=body, content_type="application/json")

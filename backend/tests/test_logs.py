@@ -7,10 +7,16 @@ import contextvars
 import io
 import json
 import logging
+import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from urllib.parse import quote, quote_plus
 
+import cv2
 import jwt
+import numpy as np
 import pytest
 from flask import Flask, jsonify, request
 from hypothesis import assume, given
@@ -38,6 +44,7 @@ def lines(monkeypatch):
     before = root.handlers[:], root.level, server.handlers[:], server.propagate
     logs.configure(VALUES)
     yield lambda: stream.getvalue().splitlines()
+    logging.captureWarnings(False)
     root.handlers[:], root.level, server.handlers[:], server.propagate = before
 
 
@@ -272,3 +279,35 @@ def test_no_web_token_appears(claims):
 )
 def test_what_is_no_secret_stays(text):
     assert Redactor([KEY, "abc"])(text) == text
+
+
+DAMAGED = """
+import sys, warnings
+from pathlib import Path
+from ls_yolo import logs, media
+logs.configure({"LOG_LEVEL": "INFO", "LOG_FORMAT": "json"})
+for name in sys.argv[1:]:
+    try:
+        media.decode(Path(name).read_bytes())
+    except media.MediaError:
+        print("refused")
+warnings.warn("from a library")
+"""
+
+
+def test_what_libraries_say_of_damaged_images_and_warn_of_is_json_or_nothing(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 255, (200, 200, 3), np.uint8)
+    kinds = (".png", ".bmp", ".jp2", ".jpg", ".tiff")
+    for kind in kinds:
+        data = cv2.imencode(kind, picture)[1].tobytes()
+        (tmp_path / f"a{kind}").write_bytes(data[: len(data) // 2])
+    done = subprocess.run(
+        [sys.executable, "-c", DAMAGED, *(str(tmp_path / f"a{kind}") for kind in kinds)],
+        env={**os.environ, "PYTHONPATH": str(Path(logs.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == "refused\n" * len(kinds)
+    said = [json.loads(line)["message"] for line in done.stderr.splitlines()]
+    assert "from a library" in said[-1]

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import contextvars
 import io
 import os
 import struct
 import subprocess
 import sys
+import threading
+import time
 import zlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
@@ -503,6 +507,130 @@ def test_a_decompression_bomb_is_refused_by_its_header(side):
     bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", b"") + chunk(b"IEND", b"")
     with pytest.raises(MediaError, match="more than 178956970 pixels"):
         media.decode(bomb)
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from ls_yolo import media
+def status(key):
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith(key))
+for name in 2 * sys.argv[1:]:  # at first, libraries are loaded
+    data = Path(name).read_bytes()
+    Path("/proc/self/clear_refs").write_text("5")
+    before = status("VmRSS")
+    image = media.decode(data)
+    print((status("VmHWM") - before) / media.look(data).memory)
+    del image
+"""
+
+
+def test_decoding_takes_no_more_memory_than_is_counted_for_it(tmp_path):
+    kinds = [("RGBA", "PNG"), ("LA", "PNG"), ("RGB", "WEBP"), ("RGBA", "WEBP"), ("RGB", "TIFF")]
+    kinds += [("RGB", "AVIF"), ("RGBA", "JPEG2000"), ("P", "GIF"), ("RGB", "JPEG"), ("F", "TIFF")]
+    exif = PillowImage.Exif()
+    exif[0x0112] = 6
+    names = []
+    for mode, kind in kinds:
+        names.append(tmp_path / f"{mode}.{kind}")
+        more = {"exif": exif} if kind in ("PNG", "WEBP", "JPEG") else {}
+        names[-1].write_bytes(encode(PillowImage.new(mode, (2000, 2000)), kind, **more))
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK, *names],
+        env={**os.environ, "PYTHONPATH": str(Path(media.__file__).parent.parent)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    parts = map(float, done.stdout.split()[len(names) :])
+    found = dict(zip([name.name for name in names], parts, strict=True))
+    assert max(found.values()) < 1.1, found
+
+
+@pytest.mark.parametrize(("mode", "kind"), [("RGBA", "PNG"), ("LA", "PNG"), ("RGB", "TGA")])
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 200))
+@settings(max_examples=30)
+def test_an_image_is_the_same_in_strips_of_any_height(mode, kind, width, height, strip):
+    rng = np.random.default_rng(width * height)
+    pixels = rng.integers(0, 256, (height, width, len(mode)), np.uint8)
+    data = encode(PillowImage.fromarray(pixels), kind)
+    whole = media.decode(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(media, "STRIP", strip)
+        assert np.array_equal(media.decode(data), whole)
+
+
+def test_what_is_decoded_at_a_time_stays_within_the_memory():
+    memory, used, most = media.Memory(10), 0, []
+    lock = threading.Lock()
+
+    def decode(amount):
+        nonlocal used
+        with memory.taken(amount):
+            with lock:
+                used += min(amount, 10)
+                most.append(used)
+            time.sleep(0.002)
+            with lock:
+                used -= min(amount, 10)
+
+    with ThreadPoolExecutor(12) as pool:
+        list(pool.map(decode, [3, 1, 4, 99, 5, 9, 2, 6, 10, 5, 3, 5] * 10))
+    assert max(most) == 10
+    with memory.taken(10):
+        pass  # all of it is free again
+
+
+def test_a_large_image_is_not_passed_by_small_ones_for_ever():
+    memory, done = media.Memory(10), threading.Event()
+    ready = threading.Event()
+
+    def small():
+        while not done.is_set():
+            with memory.taken(3):
+                ready.set()
+                time.sleep(0.002)
+
+    def large():
+        assert ready.wait(30)
+        with memory.taken(10):
+            done.set()
+
+    with ThreadPoolExecutor(5) as pool:
+        jobs = [pool.submit(small) for _ in range(4)] + [pool.submit(large)]
+        assert done.wait(30)
+        for job in jobs:
+            job.result()
+
+
+def test_of_large_files_a_few_are_in_memory_at_a_time(monkeypatch):
+    monkeypatch.setattr(media, "LARGE", 10)
+    soon = time.monotonic() + 0.2
+    for _ in range(2):
+        with media.holding():
+            assert media.gather([b"0" * 8] * 3, 100, "a", time.monotonic() + 30) == b"0" * 24
+            for _ in range(media.LARGE_FILES - 1):
+                with ThreadPoolExecutor(1) as pool, media.holding():
+                    context = contextvars.copy_context().run
+                    job = pool.submit(context, media.gather, [b"0" * 11], 100, "b", soon + 30)
+                    assert len(job.result()) == 11
+                    with ThreadPoolExecutor(1) as another, media.holding():
+                        context = contextvars.copy_context().run
+                        assert media.gather([b"0" * 10], 100, "small", soon + 30) == b"0" * 10
+                        job = another.submit(context, media.gather, [b"0" * 11], 100, "c", soon)
+                        with pytest.raises(TimeoutError):
+                            job.result()
+        soon = time.monotonic() + 0.2
+
+
+def test_a_file_that_is_gathered_is_limited_in_size_and_time():
+    assert media.gather([], 3, "a", time.monotonic() + 30) == b""
+    assert media.gather([b"ab", b"c"], 3, "a", time.monotonic() + 30) == b"abc"
+    with pytest.raises(MediaError, match="a: larger than"):
+        media.gather([b"ab", b"cd"], 3, "a", time.monotonic() + 30)
+    with pytest.raises(TimeoutError):
+        media.gather([b"ab", b"c"], 3, "a", time.monotonic() - 1)
 
 
 def test_a_bomb_of_a_format_that_only_opencv_knows_is_refused_too():

@@ -14,7 +14,13 @@ from hypothesis import strategies as st
 from ls_yolo.batching import QueueFull, Released
 from ls_yolo.labels import LabelConfigError
 from ls_yolo.media import MediaError
-from ls_yolo.predictor import ClientGone, PredictionError, Predictor
+from ls_yolo.predictor import (
+    FROM_WEB,
+    FROM_WEB_EACH,
+    ClientGone,
+    PredictionError,
+    Predictor,
+)
 from ls_yolo.registry import UnknownModel
 from ls_yolo.studio import StudioError
 
@@ -494,6 +500,53 @@ def test_images_at_hand_do_not_wait_for_those_of_a_slow_network(make, write_imag
             web.free.set()
     assert found(near[0]) == ["person"]
     assert [answer["error"] for answer in slow.result()] == ["http://slow/a.jpg"] * 8
+
+
+class Photographs:
+    """A Label Studio that has a photograph under every path."""
+
+    def __init__(self, content):
+        self.content = content
+
+    def fetch(self, path, limit, query=""):
+        return self.content
+
+
+def test_uploads_do_not_wait_for_a_slow_web_however_many_ask_it(make, datasets, write_image):
+    write_image("a.jpg")
+    web = Stuck()
+    predictor = make(web=web, studio=Photographs((datasets / "a.jpg").read_bytes()))
+    urls = ["http://slow/data/local-files/a.jpg", "http://slow/tasks/1/resolve/", "http://slow/a"]
+    far = [{"data": {"image": urls[n % 3]}} for n in range(16)]
+    with ThreadPoolExecutor(8) as pool:
+        slow = [pool.submit(predict, predictor, far) for _ in range(8)]
+        try:
+            for _ in range(FROM_WEB):
+                assert web.asked.acquire(timeout=30)
+            for url in ("/data/upload/1/a.jpg", "http://ls:8080/data/upload/1/a.jpg", "s3://b/a"):
+                (answer,) = predict(predictor, [{"id": 1, "data": {"image": url}}])
+                assert found(answer) == ["person"]
+            assert not any(job.done() for job in slow)
+        finally:
+            web.free.set()
+        assert all(len(job.result()) == 16 for job in slow)
+
+
+def test_a_request_asks_a_slow_web_for_a_few_images_at_a_time(make):
+    web = Stuck()
+    predictor = make(web=web)
+    far = [{"data": {"image": f"http://slow/{n}.jpg"}} for n in range(20)]
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(predict, predictor, far)
+        try:
+            for _ in range(FROM_WEB_EACH):
+                assert web.asked.acquire(timeout=30)
+            assert not web.asked.acquire(timeout=0.3)
+        finally:
+            web.free.set()
+        assert [answer["error"] for answer in slow.result()] == [
+            task["data"]["image"] for task in far
+        ]
 
 
 # Pictures of what was predicted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import signal
@@ -11,7 +12,7 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from http.client import HTTPConnection
+from http.client import HTTPConnection, parse_headers
 from pathlib import Path
 
 import pytest
@@ -32,15 +33,17 @@ def gunicorn():
 
 
 class Service:
-    def __init__(self, port, process, calls, url):
+    def __init__(self, port, process, calls, url, password):
         self.port, self.process, self.calls, self.url = port, process, calls, url
+        pair = base64.b64encode(f"label-studio:{password}".encode()).decode()
+        self.headers = {"Authorization": f"Basic {pair}"} if password else {}
 
     def connect(self, timeout=20):
         return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def get(self, path):
         connection = self.connect()
-        connection.request("GET", path)
+        connection.request("GET", path, headers=self.headers)
         answer = connection.getresponse()
         found = answer.status, json.loads(answer.read())
         connection.close()
@@ -52,7 +55,7 @@ class Service:
 
     def post(self, path="/predict", tasks=1, connection=None, padding=""):
         connection = connection or self.connect()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json", **self.headers}
         connection.request("POST", path, self.body(tasks) + padding, headers)
         answer = connection.getresponse()
         return answer.status, json.loads(answer.read()), answer.headers
@@ -83,6 +86,7 @@ def serve(gunicorn, tmp_path, models_dir, datasets, write_weights, write_image):
             "MODEL_DIR": str(tmp_path / "cache"),
             "LOCAL_FILES_DOCUMENT_ROOT": str(datasets),
             "LABEL_STUDIO_API_KEY": "",
+            "BASIC_AUTH_USER": "label-studio",
             "BASIC_AUTH_PASS": "",
             "PORT": str(port),
             "THREADS": str(threads),
@@ -95,7 +99,7 @@ def serve(gunicorn, tmp_path, models_dir, datasets, write_weights, write_image):
         process = subprocess.Popen(
             [sys.executable, *command], env=environ, stderr=log, stdout=log, cwd=tmp_path
         )
-        service = Service(port, process, calls, url)
+        service = Service(port, process, calls, url, environ["BASIC_AUTH_PASS"])
         try:
             for _ in range(400):
                 try:
@@ -159,11 +163,12 @@ def test_beyond_the_limit_a_request_is_turned_away_at_once_and_health_is_answere
         assert service.post()[0] == 200
 
 
-def test_a_large_body_that_is_turned_away_gets_its_answer_too(serve):
+@pytest.mark.parametrize("padding", [200_000, 5_000_000])
+def test_a_large_body_that_is_turned_away_gets_its_answer_too(serve, padding):
     with serve(seconds=0.2, threads=3) as service, ThreadPoolExecutor(1) as pool:
         long = pool.submit(service.post, tasks=10)
         wait_for(lambda: service.images() > 0)
-        assert service.post(padding=" " * 500_000)[0] == 429
+        assert service.post(padding=" " * padding)[0] == 429
         assert long.result()[0] == 200
 
 
@@ -197,18 +202,30 @@ def test_at_sigterm_what_runs_is_finished_and_the_exit_code_is_0(serve):
         idle.close()
 
 
-@pytest.mark.parametrize(
-    "head", [b"", b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{"]
-)
-def test_clients_that_send_nothing_more_block_nobody_though_more_than_threads(serve, head):
-    with serve(threads=4) as service:
-        slow = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(10)]
-        try:
+@pytest.mark.parametrize("password", ["", "secret"])
+def test_clients_that_send_nothing_more_block_nobody_though_more_than_threads(serve, password):
+    heads = [
+        b"",
+        b"G",
+        b"GET /health HTTP/1.1\r\nX-Slow: ",
+        b"GET /health HTTP/1.1\r\nHost: x\r\n\r\nG",
+        *(
+            b"POST /%b HTTP/1.1\r\nHost: x\r\n%b\r\n\r\n5\r\n{" % (path, length)
+            for path in (b"predict", b"setup", b"webhook", b"nothing")
+            for length in (
+                b"Content-Length: 1000",
+                b"Content-Length: 1000000",
+                b"Transfer-Encoding: chunked",
+            )
+        ),
+    ]
+    with serve(threads=4, BASIC_AUTH_PASS=password) as service:
+        for head in heads:
+            slow = [socket.create_connection(("127.0.0.1", service.port)) for _ in range(10)]
             for connection in slow:
                 connection.sendall(head)
-            time.sleep(1)
-            assert min(quick(service) for _ in range(3)) < 0.05
-        finally:
+            time.sleep(0.3)
+            assert min(quick(service) for _ in range(3)) < 0.05, head
             for connection in slow:
                 connection.close()
         wait_for(lambda: service.post()[0] == 200)
@@ -243,6 +260,53 @@ def test_a_slow_client_is_let_go_after_the_timeout_however_it_trickles(serve, he
         for connection in slow:
             connection.close()
         assert service.post()[0] == 200
+
+
+def test_requests_are_answered_in_whatever_pieces_they_come(serve):
+    def head(method, path, *lines):
+        return "\r\n".join([f"{method} {path} HTTP/1.1", "Host: x", *lines, "", ""]).encode()
+
+    with serve(threads=4, READ_TIMEOUT=2) as service:
+        body = service.body().encode()
+        json_body = "Content-Type: application/json"
+        predict = head("POST", "/predict", json_body, f"Content-Length: {len(body)}") + body
+        large = body + b" " * 1_000_000
+        with socket.create_connection(("127.0.0.1", service.port), timeout=20) as connection:
+            stream = connection.makefile("rb")
+
+            def answer():
+                status = int(stream.readline().split()[1])
+                length = int(parse_headers(stream).get("Content-Length", 0))
+                return (status, stream.read(length)) if status != 100 else answer()
+
+            for byte in predict:
+                connection.sendall(bytes([byte]))
+            assert answer()[0] == 200
+            # The next one comes with the end of the one before it.
+            connection.sendall(predict + predict[:40])
+            assert answer()[0] == 200
+            connection.sendall(predict[40:])
+            assert answer()[0] == 200
+            connection.sendall(b"".join(head("GET", f"/{path}") for path in ("livez", "health")))
+            assert b"alive" in answer()[1]
+            assert b"UP" in answer()[1]
+            connection.sendall(
+                head("POST", "/predict", json_body, f"Content-Length: {len(large)}") + large
+            )
+            assert answer()[0] == 200
+            chunks = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+            connection.sendall(
+                head("POST", "/predict", json_body, "Transfer-Encoding: chunked") + chunks
+            )
+            assert answer()[0] == 200
+            for length in (len(body), len(large)):
+                expects = ("Expect: 100-continue", f"Content-Length: {length}", json_body)
+                connection.sendall(head("POST", "/predict", *expects))
+                assert stream.readline() + stream.readline() == b"HTTP/1.1 100 Continue\r\n\r\n"
+                connection.sendall(body.ljust(length))
+                assert answer()[0] == 200
+            connection.sendall(head("POST", "/setup", json_body, "Content-Length: 9") + b"{")
+            assert answer()[0] == 408
 
 
 def test_a_thousand_requests_leave_no_thread_and_no_file_behind(serve):

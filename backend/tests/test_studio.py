@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from urllib.parse import unquote
 
@@ -192,6 +194,34 @@ def test_nobody_listening_is_said_to_be_so():
         StudioError, match=r"not to be had from http://127\.0\.0\.1:1: ConnectError"
     ):
         Studio("http://127.0.0.1:1", "legacy").fetch("/data/upload/1/a.jpg", 100)
+
+
+def test_a_label_studio_that_hangs_holds_predictions_up_once_and_not_one_after_another(
+    monkeypatch,
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(studio, "ASK_TIMEOUT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as silent, ThreadPoolExecutor(8) as pool:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        key = token("refresh", 3600)
+        here = Studio.read({"LABEL_STUDIO_URL": url, "LABEL_STUDIO_API_KEY": key})
+        started = time.monotonic()
+        jobs = [pool.submit(here.fetch, "/data/upload/1/a.jpg", 100) for _ in range(4)]
+        jobs += [pool.submit(here.connections, 3) for _ in range(4)]
+        for job in jobs:
+            with pytest.raises(StudioError, match="ReadTimeout"):
+                job.result()
+        assert time.monotonic() - started < 2
+
+
+def test_a_token_that_was_refused_is_asked_for_again(label_studio, monkeypatch):
+    monkeypatch.setattr(studio, "REFUSED_FOR", 0.0)
+    here = Studio(label_studio.url, token("refresh", 3600))
+    label_studio.answer = (502, b"<html>Bad Gateway</html>")
+    with pytest.raises(StudioError):
+        here.fetch("/data/upload/1/a.jpg", 100)
+    label_studio.answer = None
+    assert here.fetch("/data/upload/1/a.jpg", 100) == b"jpeg"
 
 
 def test_the_connections_of_a_project_are_listed(label_studio):
