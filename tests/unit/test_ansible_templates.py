@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
 import subprocess
 
 import pytest
@@ -162,10 +163,14 @@ def merged(there, version="26.1.5", **more):
 
 
 def test_what_stands_in_daemon_json_stays():
-    there = {"data-root": "/big/docker", "features": {"buildkit": True}, "log-driver": "json-file"}
+    there = {
+        "data-root": "/big/docker",
+        "features": {"buildkit": True},
+        "log-driver": "syslog",
+        "log-opts": {"syslog-address": "udp://192.0.2.1:514"},
+    }
     found = merged(there)
-    assert found["data-root"] == "/big/docker"
-    assert found["features"] == {"buildkit": True, "cdi": True}
+    assert found == {**there, "features": {"buildkit": True, "cdi": True}}
     assert merged(found) == found  # a second run changes nothing
 
 
@@ -205,6 +210,43 @@ def test_the_driver_is_the_distributions():
     ubuntu = value("nvidia_driver_wanted", ansible_facts=facts("noble"))
     assert ubuntu[-1].startswith("nvidia-driver-")
     assert value("nvidia_driver_wanted", nvidia_driver_packages=["mine"]) == ["mine"]
+
+
+def test_debians_entry_is_found_in_whatever_file_it_stands():
+    told = [
+        "trixie trixie main /etc/apt/sources.list.d/debian.sources:1",
+        "trixie trixie contrib /etc/apt/sources.list.d/debian.sources:1",
+        "trixie-updates trixie-updates main /etc/apt/updates.list:1",
+        "stable trixie main /etc/apt/sources.list:3",
+        "nodistro $(CODENAME) main /etc/apt/sources.list.d/node.sources:1",
+    ]
+    found = value("nvidia_source_files", nvidia_sources={"stdout_lines": told})
+    assert found == ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"]
+
+
+ALL = "contrib non-free non-free-firmware"
+
+
+@pytest.mark.parametrize(
+    ("there", "then"),
+    [
+        ("deb http://mirror/debian trixie main", ALL),
+        ("deb [signed-by=/a.pgp arch=amd64] http://m/d trixie-updates main", ALL),
+        ("deb http://mirror/debian stable main non-free-firmware", "contrib non-free"),
+        ("Components: main contrib non-free", "non-free-firmware"),
+        ("Components: main contrib non-free-firmware non-free", ""),
+        ("deb https://example.com/apt any main", ""),
+        ("# deb http://mirror/debian trixie main", ""),
+        ("Types: deb", ""),
+    ],
+)  # fmt: skip
+def test_a_driver_s_components_stand_in_debians_own_entry_once(there, then):
+    """Two entries of one archive that name its key differently would make apt read neither."""
+    text = f"{there}\n\nTypes: deb\n"
+    for component in ALL.split():
+        line = value("nvidia_line", nvidia_component=component)
+        text = re.sub(line, rf"\1 {component}", text, flags=re.MULTILINE)
+    assert text == f"{f'{there} {then}'.strip()}\n\nTypes: deb\n"
 
 
 # .env
