@@ -11,7 +11,7 @@ import subprocess
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
+from ansible.plugins.loader import add_all_plugin_dirs, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from hypothesis import given
 from hypothesis import strategies as st
@@ -56,6 +56,7 @@ def trusted(value):
 def roles():
     """Defaults and vars of every role, as a play has them."""
     init_plugin_loader()
+    add_all_plugin_dirs(str(ROLES / "ls_yolo"))
     found = {}
     for kind in ("defaults", "vars"):
         for role in ROLES.iterdir():
@@ -359,3 +360,54 @@ def test_the_rules_of_published_ports_follow_the_ports():
     )
     assert "--ctorigdstport 8081 -j DROP" in script
     assert "netdev ls-yolo {" not in script
+
+
+def test_rules_change_without_a_moment_in_between():
+    """A restart takes the old ones away first, and leaves all open where the new are refused."""
+    script = firewall(
+        network_macvlan=True, network_parent="eth0", ls_yolo_backend_from=["10.0.0.0/8"]
+    )
+    up = script[: script.index("down() {")]
+    assert "iptables-restore --noflush" in up
+    assert "iptables -F" not in up and "iptables -A" not in up
+    assert "nft -f -" in up
+    unit = rendered("ls_yolo", "ls-yolo-firewall.service.j2")
+    assert "ExecReload=/etc/ls-yolo/firewall.sh up\n" in unit
+
+
+def test_rules_stand_before_the_engine_starts_containers_and_stay_when_it_stops():
+    unit = rendered("ls_yolo", "ls-yolo-firewall.service.j2")
+    assert "Before=docker.service ls-yolo.service\n" in unit
+    assert "PartOf" not in unit
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_services_start_with_their_rules_alone(wanted):
+    unit = rendered("ls_yolo", "ls-yolo.service.j2", ls_yolo_firewall=wanted)
+    assert ("Requires=ls-yolo-firewall.service" in unit) is wanted
+
+
+def firewall_faults(**inventory):
+    found = "preflight_firewall_faults | selectattr('wrong') | map(attribute='fault') | list"
+    return [" ".join(str(text).split()) for text in value(found, **inventory)]
+
+
+def test_sources_that_are_addresses_or_networks_are_taken():
+    sources = ["192.168.103.0/24", "10.1.2.3", "0.0.0.0/0"]
+    more = {"ls_yolo_backend_env": {"BIND_ADDRESS": "0.0.0.0"}}
+    assert firewall_faults(ls_yolo_label_studio_from=sources, **more) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["192.168.103.0/33", "192.168.103.5/24", "office", "fd00::/8", "10.0.0.1-10.0.0.9"]
+)
+def test_sources_that_are_no_networks_are_named(source):
+    (fault,) = firewall_faults(ls_yolo_backend_from=["10.0.0.1", source])
+    assert f"found {source}, expected IPv4 addresses and networks" in fault
+
+
+def test_rules_for_ipv4_are_not_taken_for_a_port_of_ipv6():
+    ipv6 = {"ls_yolo_backend_env": {"BIND_ADDRESS": "::"}}
+    assert firewall_faults(**ipv6) == []
+    (fault,) = firewall_faults(ls_yolo_backend_from=["10.0.0.1"], **ipv6)
+    assert fault.startswith("BIND_ADDRESS: found ::, which is IPv6")
