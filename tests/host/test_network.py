@@ -70,10 +70,14 @@ def test_sources_that_are_none_are_refused_and_the_rules_stay(site, host, variab
 
 
 def test_a_shim_of_another_name_takes_the_place_of_the_old_one(site, host, variables):
+    # As where NetworkManager is installed.
+    host.root("mkdir", "-p", "/etc/NetworkManager/conf.d")
     renamed = {**variables, "network_shim_interface": "ls-yolo-host"}
     outcome = host.playbook("site.yml", "--tags", "network", variables=renamed)
     assert outcome.code == 0, outcome.message()
     assert not host.has("/sys/class/net/ls-yolo-shim")
+    told = host.root("cat", "/etc/NetworkManager/conf.d/ls-yolo.conf")
+    assert told.endswith("[keyfile]\nunmanaged-devices+=interface-name:ls-yolo-host")
     assert "dev ls-yolo-host" in host.root("ip", "route", "get", LABEL_STUDIO)
     assert host.get(URLS[0]) == "200"
 
