@@ -191,3 +191,12 @@ def test_without_a_card_the_backend_is_on_the_cpu_again(second_card, variables):
     seen = second_card.container("backend", "sh", "-c", "echo /dev/nvidia*")
     assert seen == "/dev/nvidia*"
     assert not second_card.has("/etc/systemd/system/ls-yolo-cdi.service")
+
+
+def test_the_rules_stand_while_the_engine_restarts(second_card):
+    asked = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "ls-yolo-firewall")
+    before = second_card.root(*asked)
+    second_card.root("systemctl", "restart", "docker")
+    assert second_card.root(*asked) == before
+    assert "-j LS-YOLO" in second_card.root("iptables", "--list-rules", "DOCKER-USER")
+    second_card.root("nft", "list", "table", "netdev", "ls-yolo")
