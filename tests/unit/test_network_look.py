@@ -116,6 +116,13 @@ def test_a_network_of_the_engine_that_ours_cannot_stand_beside_is_named(network,
         assert "docker network rm vlan103" in fault
 
 
+def test_the_shim_is_known_by_its_mark_when_its_name_has_changed(net):
+    (net / "eth0" / "ifalias").write_text("\n")
+    assert look.named("shim of ls-yolo", net) == []
+    (net / "eth1" / "ifalias").write_text("shim of ls-yolo\n")
+    assert look.named("shim of ls-yolo", net) == ["eth1"]
+
+
 def test_a_machine_that_answers_for_an_address_is_a_conflict_unless_it_is_ours():
     answers = {"192.168.103.130": "02:00:00:00:00:01"}
     (fault,) = look.conflict_faults(WANTED, answers, [])
@@ -143,7 +150,9 @@ def shim(**variables):
     template = environment.from_string((ROLE / "templates/shim.sh.j2").read_text())
     base, _, vlan = variables["network_parent"].partition(".")
     return template.render(
-        **{**given, "network_base": base, "network_vlan": vlan, **variables}, ansible_managed=""
+        network_shim_alias="shim",
+        **{**given, "network_base": base, "network_vlan": vlan, **variables},
+        ansible_managed="",
     )
 
 

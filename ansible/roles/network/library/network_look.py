@@ -23,6 +23,7 @@ description:
 options:
   parent: {type: str, required: true, description: "Interface, or INTERFACE.VLAN."}
   shim: {type: str, required: true, description: "The host's own interface to its containers."}
+  shim_alias: {type: str, required: true, description: "Its mark, whatever its name has been."}
   subnet: {type: str, required: true, description: "The LAN, such as 192.168.103.0/24."}
   gateway: {type: str, default: "", description: "The router's address."}
   addresses: {type: dict, required: true, description: "Addresses by their variable."}
@@ -37,6 +38,7 @@ EXAMPLES = r"""
   network_look:
     parent: eth0
     shim: ls-yolo-shim
+    shim_alias: shim of ls-yolo
     subnet: 192.168.103.0/24
     addresses: {network_backend_address: 192.168.103.129}
     network: ls-yolo_lan
@@ -55,6 +57,11 @@ def vlan_of(parent):
     """Interface and VLAN number of ``eth0.103``; None where there is no VLAN."""
     match = re.fullmatch(r"(.+)\.(\d{1,4})", parent)
     return (match[1], int(match[2])) if match else (parent, None)
+
+
+def named(alias, net=NET):
+    """The interfaces that carry this alias."""
+    return [path.parent.name for path in net.glob("*/ifalias") if path.read_text().strip() == alias]
 
 
 def interface_faults(parent, net=NET):
@@ -253,6 +260,7 @@ def main():
         argument_spec={
             "parent": {"type": "str", "required": True},
             "shim": {"type": "str", "required": True},
+            "shim_alias": {"type": "str", "required": True},
             "subnet": {"type": "str", "required": True},
             "gateway": {"type": "str", "default": ""},
             "addresses": {"type": "dict", "required": True},
@@ -263,7 +271,8 @@ def main():
         supports_check_mode=True,
     )
     given = module.params
-    parent, shim, addresses = given["parent"], given["shim"], given["addresses"]
+    parent, addresses = given["parent"], given["addresses"]
+    shims = {given["shim"], *named(given["shim_alias"])}
 
     def ip(*words):
         return json.loads(
@@ -281,14 +290,14 @@ def main():
     own = {
         entry["local"]
         for link in ip("address", "show")
-        if link.get("ifname") != shim
+        if link.get("ifname") not in shims
         for entry in link.get("addr_info", [])
     }
     faults = interface_faults(parent)
     faults += address_faults(given["subnet"], given["gateway"], addresses, given["dhcp_range"], own)
     # The engine's bridges are told by their networks' names.
     routes = ip("route", "show")
-    faults += route_faults(given["subnet"], routes, {parent, shim, *bridges})
+    faults += route_faults(given["subnet"], routes, {parent, *shims, *bridges})
     faults += engine_faults(given["subnet"], parent, networks, given["network"])
     missing = not (NET / parent).exists()
     if not faults and not missing:
