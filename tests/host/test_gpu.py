@@ -200,3 +200,4 @@ def test_the_rules_stand_while_the_engine_restarts(second_card):
     assert second_card.root(*asked) == before
     assert "-j LS-YOLO" in second_card.root("iptables", "--list-rules", "DOCKER-USER")
     second_card.root("nft", "list", "table", "netdev", "ls-yolo")
+    second_card.wait_until_healthy()
