@@ -21,9 +21,11 @@ from typing import Any
 import build
 import common
 import compose
+import cuda
 import database
 import demo
 import env
+import gpu
 import install_engine
 import lan
 import preflight
@@ -87,10 +89,11 @@ def refuse_another_host() -> None:
     """Before ``setup`` alone, which makes no pre-flight: what overlays need must be there.
 
     Raises:
-        Failure: the database would be another one, or the LAN is not to be had.
+        Failure: the database would be another one, the LAN is not to be had, or the GPU.
     """
     values = common.values()
     checks = [*database.checks(values, answers=True), *lan.checks(values, answers=True)]
+    checks += gpu.checks(values, gpu.gpus(), answers=True)
     if preflight.exit_code(checks):
         raise Failure(preflight.verdict(checks))
 
@@ -204,6 +207,35 @@ def start_services() -> None:
     )
 
 
+def check_gpu() -> None:
+    """Lets torch compute in the backend's container, where a GPU was asked for.
+
+    Raises:
+        Failure: it cannot. The backend itself would go on with the CPU and tell its log alone.
+    """
+    values = common.values()
+    if not common.enabled(values, "GPU") or values["DEVICE"] == "cpu":
+        return
+    code = "import torch; torch.ones(1, device='cuda').sum().item()"
+    done = subprocess.run(
+        compose.command("exec", "-T", "backend", "python3", "-c", code),
+        env=compose.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
+    )  # fmt: skip
+    if done.returncode == 0:
+        return
+    said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+    faults = cuda.faults(cuda.cards(), common.minimums())
+    cures = [
+        f"{name}: found {found}, expected {need}. {cure}" for name, found, need, cure in faults
+    ]
+    raise Failure(
+        f"the backend was given GPU {values['GPU_DEVICE']}, but torch cannot compute on it and "
+        f"takes the CPU:\n  {said}\n"
+        + "\n".join(cures or ["The driver runs? (nvidia-smi) After an update of it: reboot."])
+        + "\nTo go on with the CPU: GPU=0 in .env (nvidia_enabled: false in an inventory)"
+    )
+
+
 def remove_left_behind() -> None:
     """Ends a setup whose make up was killed: its container goes on, and so would beside ours."""
     project = common.values()["COMPOSE_PROJECT_NAME"]
@@ -285,6 +317,7 @@ def main(arguments: Iterable[str] = ()) -> int:
         if words == ["setup"]:
             refuse_another_host()
             start_services()
+            check_gpu()
             run_setup()
         elif words == ["prepare"]:
             # Tests publish on ports of their own.
@@ -299,6 +332,7 @@ def everything() -> None:
     prepare(ports=True)
     step("Services")
     start_services()
+    check_gpu()
     step("Projects")
     run_setup()
     build.remove_replaced()

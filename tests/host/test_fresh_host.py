@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.host.conftest import LABEL_STUDIO
+from tests.host.machines import Machine, Outcome, docker
 
 pytestmark = pytest.mark.host
 
@@ -30,6 +35,49 @@ def test_an_address_in_use_is_refused_before_anything_is_changed(host, friend, v
 def test_the_engine_comes_with_its_role_alone(host, engine):
     assert host.root("systemctl", "is-active", "docker") == "active"
     assert host.root("docker", "image", "ls", "--quiet") == ""
+
+
+@pytest.fixture(scope="module")
+def wrong_options(
+    host: Machine,
+    engine: Outcome,
+    variables: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Outcome, str]:
+    """A run on a host without buildx, which a bundle brings, with options that do not go together.
+
+    And daemon.json as it was before.
+    """
+    found = host.root("sh", "-c", "dpkg-query --search '*/cli-plugins/docker-buildx'")
+    package = found.partition(":")[0]
+    host.root(
+        "sh", "-c", f"cd /mnt && apt-get -q download {package} && apt-get -qy remove {package}"
+    )
+    file = host.root("sh", "-c", f"ls /mnt/{package}_*.deb")
+    bundle = tmp_path_factory.mktemp("packages")
+    docker("cp", f"{host.name}:{file}", bundle / Path(file).name)
+    before = host.root("cat", "/etc/docker/daemon.json")
+    options = {"log-driver": "json-file", "log-opts": {"syslog-address": "udp://192.0.2.1:514"}}
+    outcome = host.playbook(
+        "site.yml", "--tags", "docker",
+        variables={
+            **variables, "docker_source": "bundle", "docker_bundle": str(bundle),
+            "docker_daemon_options": options,
+        },
+    )  # fmt: skip
+    return outcome, before
+
+
+def test_what_is_missing_comes_from_a_bundle(host, wrong_options):
+    assert host.root("docker", "buildx", "version")
+
+
+def test_an_engine_that_does_not_start_with_new_options_goes_on_with_the_old(host, wrong_options):
+    outcome, before = wrong_options
+    assert outcome.code == 2
+    assert "unknown log opt 'syslog-address' for json-file" in outcome.message()
+    assert json.loads(host.root("cat", "/etc/docker/daemon.json")) == json.loads(before)
+    assert host.root("docker", "info", "--format", "{{.LoggingDriver}}") == "json-file"
 
 
 def test_the_first_run_ends_with_a_prediction_of_each_task(host, site):

@@ -1,17 +1,19 @@
 """The GPU's way into the backend, on a host without one.
 
-NVIDIA's two programs are replaced by scripts that say what those say of two cards, and the device
-files are copies of /dev/null. What is proven is which of them is asked for, and who gets it.
+NVIDIA's programs are replaced by scripts that say what those say of two cards, and the device files
+are copies of /dev/null. What is proven is which of them is asked for, who gets it, and that a card
+on which nothing can be computed is told.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.host.machines import Machine
+from tests.host.machines import Machine, Outcome, docker
 
 pytestmark = pytest.mark.host
 
@@ -42,8 +44,25 @@ case "$*" in
     echo '{json.dumps(CDI)}' >"$file" ;;
 'cdi list') printf 'nvidia.com/gpu=%s\\n' 0 1 GPU-0a GPU-1b ;;
 'system create-dev-char-symlinks'*) ;;
+'runtime configure --runtime=docker')
+    python3 - <<'MERGE'
+import json, pathlib
+file = pathlib.Path("/etc/docker/daemon.json")
+found = json.loads(file.read_text())
+found["runtimes"] = {{"nvidia": {{"path": "nvidia-container-runtime", "runtimeArgs": []}}}}
+file.write_text(json.dumps(found))
+MERGE
+    ;;
 *) echo "stand-in of nvidia-ctk: unknown: $*" >&2; exit 2 ;;
 esac
+"""
+
+
+CONTROL = """Package: nvidia-container-toolkit
+Version: 1.17.8
+Architecture: all
+Maintainer: test <test@example.com>
+Description: stand-ins
 """
 
 
@@ -57,12 +76,27 @@ def card(host: Machine, site: object) -> Iterator[Machine]:
 
 
 @pytest.fixture(scope="module")
+def toolkit(host: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """The variables for a bundle with a package of the stand-ins."""
+    for path, text in {
+        "DEBIAN/control": CONTROL,
+        "usr/bin/nvidia-ctk": NVIDIA_CTK,
+        "usr/bin/nvidia-container-runtime": '#!/bin/sh\nexec runc "$@"\n',
+    }.items():
+        host.root("mkdir", "-p", f"/mnt/toolkit/{Path(path).parent}")
+        host.write(f"/mnt/toolkit/{path}", text, "0644" if path == "DEBIAN/control" else "0755")
+    host.root("dpkg-deb", "--build", "/mnt/toolkit", "/mnt/toolkit.deb")
+    bundle = tmp_path_factory.mktemp("toolkit")
+    docker("cp", f"{host.name}:/mnt/toolkit.deb", bundle / "toolkit.deb")
+    return {"nvidia_toolkit_source": "bundle", "nvidia_toolkit_bundle": str(bundle)}
+
+
+@pytest.fixture(scope="module")
 def driver(card: Machine) -> Iterator[Machine]:
-    """And with a driver and the container toolkit."""
-    for name, text in (("nvidia-smi", NVIDIA_SMI), ("nvidia-ctk", NVIDIA_CTK)):
-        card.write(f"/usr/bin/{name}", text, "0755")
+    """The host with its driver."""
+    card.write("/usr/bin/nvidia-smi", NVIDIA_SMI, "0755")
     yield card
-    card.root("rm", "-f", "/usr/bin/nvidia-smi", "/usr/bin/nvidia-ctk")
+    card.root("rm", "-f", "/usr/bin/nvidia-smi")
 
 
 def test_a_card_that_is_not_there_is_named(host, site, variables):
@@ -73,28 +107,54 @@ def test_a_card_that_is_not_there_is_named(host, site, variables):
     assert "found no NVIDIA GPU on this host's PCI bus" in outcome.message()
 
 
+def test_a_check_tells_what_would_be_installed_and_does_nothing(card, variables):
+    wanted = {**variables, "nvidia_install_driver": True, "nvidia_runtime": True}
+    with card.unchanged():
+        outcome = card.playbook("site.yml", "--check", "--tags", "nvidia", variables=wanted)
+        assert outcome.code == 0, outcome.message()
+    assert "the driver: linux-headers-" in outcome.output
+    assert "the toolkit, from https://nvidia.github.io" in outcome.output
+
+
 def test_a_missing_driver_is_named_with_its_cure(card, variables):
-    outcome = card.playbook("site.yml", "--tags", "nvidia", variables=variables)
+    """After its packages were installed: one that is small stands for them."""
+    chosen = {"nvidia_install_driver": True, "nvidia_driver_packages": ["nvidia-modprobe"]}
+    outcome = card.playbook("site.yml", "--tags", "nvidia", variables={**variables, **chosen})
     assert outcome.code == 2
     assert "the NVIDIA driver does not run" in outcome.message()
     assert "nvidia_install_driver: true" in outcome.message()
+    assert "install ok" in card.root("dpkg-query", "-Wf", "${Status}", "nvidia-modprobe")
 
 
-def test_a_card_of_another_number_is_named_with_those_there_are(driver, variables):
-    outcome = driver.playbook(
-        "site.yml", "--tags", "nvidia", variables={**variables, "nvidia_gpu_device": "7"}
-    )
+def test_a_card_of_another_number_is_named_with_those_there_are(driver, toolkit, variables):
+    chosen = {**variables, **toolkit, "nvidia_gpu_device": "7"}
+    outcome = driver.playbook("site.yml", "--tags", "nvidia", variables=chosen)
     assert outcome.code == 2
     assert "found no GPU '7', expected one of 0, 1, GPU-0a, GPU-1b" in outcome.message()
 
 
 @pytest.fixture(scope="module")
-def second_card(driver: Machine, variables: dict[str, object]) -> Machine:
-    """The host after a run that gives the second card to the backend."""
-    chosen = {**variables, "nvidia_gpu_device": "1"}
-    outcome = driver.playbook("site.yml", "--tags", "nvidia,ls_yolo", variables=chosen)
-    assert outcome.code == 0, outcome.message()
+def given(driver: Machine, toolkit: dict[str, str], variables: dict[str, object]) -> Outcome:
+    """A run that gives the second card to the backend, and tells the engine of the runtime too."""
+    chosen = {**variables, **toolkit, "nvidia_gpu_device": "1", "nvidia_runtime": True}
+    return driver.playbook("site.yml", "--tags", "nvidia,network,ls_yolo", variables=chosen)
+
+
+@pytest.fixture(scope="module")
+def second_card(driver: Machine, given: Outcome) -> Machine:
+    """The host after that run."""
     return driver
+
+
+def test_a_card_on_which_nothing_can_be_computed_is_no_silent_cpu(given):
+    assert given.code == 2
+    assert "the backend was given GPU 1, but torch cannot compute on it" in given.message()
+    assert "Found no NVIDIA driver" in given.message()
+
+
+def test_the_engine_knows_the_runtime_and_what_it_knew_before(second_card):
+    assert '"nvidia":' in second_card.root("docker", "info", "--format", "{{json .Runtimes}}")
+    assert json.loads(second_card.root("cat", "/etc/docker/daemon.json"))["features"]["cdi"]
 
 
 def test_the_backend_gets_the_card_that_was_chosen_and_no_other(second_card):
@@ -113,7 +173,7 @@ def test_nobody_is_privileged_for_it(second_card):
         assert (config["Privileged"], config["CapDrop"]) == (False, ["ALL"])
 
 
-def test_predictions_go_on(second_card):
+def test_predictions_stay(second_card):
     assert second_card.predicted() == second_card.tasks()
 
 
@@ -130,3 +190,14 @@ def test_without_a_card_the_backend_is_on_the_cpu_again(second_card, variables):
     assert outcome.code == 0, outcome.message()
     seen = second_card.container("backend", "sh", "-c", "echo /dev/nvidia*")
     assert seen == "/dev/nvidia*"
+    assert not second_card.has("/etc/systemd/system/ls-yolo-cdi.service")
+
+
+def test_the_rules_stand_while_the_engine_restarts(second_card):
+    asked = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "ls-yolo-firewall")
+    before = second_card.root(*asked)
+    second_card.root("systemctl", "restart", "docker")
+    assert second_card.root(*asked) == before
+    assert "-j LS-YOLO" in second_card.root("iptables", "--list-rules", "DOCKER-USER")
+    second_card.root("nft", "list", "table", "netdev", "ls-yolo")
+    second_card.wait_until_healthy()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from tests.host.conftest import BACKEND, FRIEND, LABEL_STUDIO, SHIM, STRANGER
+from tests.host.machines import Machine, Outcome
 
 pytestmark = pytest.mark.host
 
@@ -50,3 +53,75 @@ def test_the_bridge_owns_the_way_out(site, host):
     )  # fmt: skip
     for service in ("label-studio", "backend"):
         assert host.default_gateway(service) == gateway
+
+
+def test_no_service_has_an_ipv6_address_for_which_there_are_no_rules(site, host):
+    for service in ("label-studio", "backend"):
+        lines = host.container(service, "cat", "/proc/net/if_inet6").splitlines()
+        assert {line.split()[-1] for line in lines} <= {"lo"}
+
+
+def test_sources_that_are_none_are_refused_and_the_rules_stay(site, host, variables):
+    wrong = {**variables, "ls_yolo_backend_from": ["192.168.103.0/33"]}
+    with host.unchanged():
+        outcome = host.playbook("site.yml", "--tags", "ls_yolo", variables=wrong)
+        assert outcome.code == 2
+    assert "found 192.168.103.0/33, expected IPv4 addresses and networks" in outcome.message()
+
+
+def test_a_shim_of_another_name_takes_the_place_of_the_old_one(site, host, variables):
+    # As where NetworkManager is installed.
+    host.root("mkdir", "-p", "/etc/NetworkManager/conf.d")
+    renamed = {**variables, "network_shim_interface": "ls-yolo-host"}
+    outcome = host.playbook("site.yml", "--tags", "network", variables=renamed)
+    assert outcome.code == 0, outcome.message()
+    assert not host.has("/sys/class/net/ls-yolo-shim")
+    told = host.root("cat", "/etc/NetworkManager/conf.d/ls-yolo.conf")
+    assert told.endswith("[keyfile]\nunmanaged-devices+=interface-name:ls-yolo-host")
+    assert "dev ls-yolo-host" in host.root("ip", "route", "get", LABEL_STUDIO)
+    assert host.get(URLS[0]) == "200"
+
+
+@pytest.fixture(scope="module")
+def off(site: Outcome, host: Machine, variables: dict[str, Any]) -> Machine:
+    """The host after its owner has gone without addresses on the LAN and without a firewall.
+
+    The tests of the GPU switch both on again.
+    """
+    without = {**variables, "network_macvlan": False, "ls_yolo_firewall": False}
+    outcome = host.playbook("site.yml", "--tags", "nvidia,network,ls_yolo", variables=without)
+    assert outcome.code == 0, outcome.message()
+    return host
+
+
+def test_what_is_switched_off_leaves_nothing_that_is_still_in_force(off, friend):
+    assert friend.get(URLS[0]) != "200"
+    links = off.root("ip", "-brief", "link")
+    assert "ls-yolo" not in links and "macvlan" not in links
+    assert "ls-yolo" not in off.root("nft", "list", "ruleset")
+    assert "LS-YOLO" not in off.root("iptables-save")
+    files = off.root("find", "/etc", "-name", "*ls-yolo*", "-o", "-path", "/etc/ls-yolo/*")
+    assert set(files.splitlines()) == {
+        "/etc/ls-yolo",
+        "/etc/systemd/system/ls-yolo.service",
+        "/etc/systemd/system/multi-user.target.wants/ls-yolo.service",
+    }
+
+
+def test_services_go_on_without_it(off):
+    assert off.predicted() == off.tasks()
+
+
+def test_a_network_made_by_hand_is_refused_before_anything_is_changed(off, variables):
+    """The one that the owner has used so far, on the same interface."""
+    off.root(
+        "docker", "network", "create", "--driver", "macvlan", "--opt", "parent=eth1",
+        "--subnet", "192.168.103.0/24", "vlan103",
+    )  # fmt: skip
+    try:
+        with off.unchanged():
+            outcome = off.playbook("site.yml", variables=variables)
+            assert outcome.code == 2
+    finally:
+        off.root("docker", "network", "rm", "vlan103")
+    assert "the engine's network vlan103 has eth1 already" in outcome.message()

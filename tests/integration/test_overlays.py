@@ -47,15 +47,28 @@ def ip(*words: str) -> str:
     ).stdout  # fmt: skip
 
 
-def rendered(names: list[str]) -> Any:
-    """What Compose makes of these files with the defaults, and with secrets made up."""
+def config(names: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
+    """Compose's answer to these files with the defaults, secrets made up, and ``changes``."""
     values = {s["name"]: s["default"] or "x" * 40 for s in common.settings() if not s["fixed"]}
     line = compose.with_files(names, "config", "--format", "json")
     line = [word if word != str(common.ENV_FILE) else os.devnull for word in line]
-    environment = compose.environment({**os.environ, **values, "PARENT": "eth0", "MODEL_CLASS": ""})
-    done = subprocess.run(line, env=environment, capture_output=True, text=True)
+    given = {**os.environ, **values, "PARENT": "eth0", "MODEL_CLASS": "", **changes}
+    environment = compose.environment(given)
+    return subprocess.run(line, env=environment, capture_output=True, text=True)
+
+
+def rendered(names: list[str]) -> Any:
+    done = config(names)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
+
+
+def test_the_lan_is_refused_without_a_password_whoever_runs_compose() -> None:
+    assert config(["compose.yaml"], BASIC_AUTH_PASS="").returncode == 0
+    done = config(["compose.yaml", "macvlan.yaml"], BASIC_AUTH_PASS="")
+    assert done.returncode != 0
+    assert "BASIC_AUTH_PASS" in done.stderr
+    assert "MACVLAN needs a password" in done.stderr
 
 
 @pytest.mark.parametrize("names", check_compose.combinations(), ids=lambda names: "+".join(names))

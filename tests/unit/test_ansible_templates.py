@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import json
+import re
 import subprocess
 
 import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.loader import init_plugin_loader
+from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from hypothesis import given
 from hypothesis import strategies as st
@@ -55,6 +56,7 @@ def trusted(value):
 def roles():
     """Defaults and vars of every role, as a play has them."""
     init_plugin_loader()
+    filter_loader.add_directory(str(ROLES / "ls_yolo" / "filter_plugins"))
     found = {}
     for kind in ("defaults", "vars"):
         for role in ROLES.iterdir():
@@ -162,10 +164,14 @@ def merged(there, version="26.1.5", **more):
 
 
 def test_what_stands_in_daemon_json_stays():
-    there = {"data-root": "/big/docker", "features": {"buildkit": True}, "log-driver": "json-file"}
+    there = {
+        "data-root": "/big/docker",
+        "features": {"buildkit": True},
+        "log-driver": "syslog",
+        "log-opts": {"syslog-address": "udp://192.0.2.1:514"},
+    }
     found = merged(there)
-    assert found["data-root"] == "/big/docker"
-    assert found["features"] == {"buildkit": True, "cdi": True}
+    assert found == {**there, "features": {"buildkit": True, "cdi": True}}
     assert merged(found) == found  # a second run changes nothing
 
 
@@ -205,6 +211,43 @@ def test_the_driver_is_the_distributions():
     ubuntu = value("nvidia_driver_wanted", ansible_facts=facts("noble"))
     assert ubuntu[-1].startswith("nvidia-driver-")
     assert value("nvidia_driver_wanted", nvidia_driver_packages=["mine"]) == ["mine"]
+
+
+def test_debians_entry_is_found_in_whatever_file_it_stands():
+    told = [
+        "trixie trixie main /etc/apt/sources.list.d/debian.sources:1",
+        "trixie trixie contrib /etc/apt/sources.list.d/debian.sources:1",
+        "trixie-updates trixie-updates main /etc/apt/updates.list:1",
+        "stable trixie main /etc/apt/sources.list:3",
+        "nodistro $(CODENAME) main /etc/apt/sources.list.d/node.sources:1",
+    ]
+    found = value("nvidia_source_files", nvidia_sources={"stdout_lines": told})
+    assert found == ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list"]
+
+
+ALL = "contrib non-free non-free-firmware"
+
+
+@pytest.mark.parametrize(
+    ("there", "then"),
+    [
+        ("deb http://mirror/debian trixie main", ALL),
+        ("deb [signed-by=/a.pgp arch=amd64] http://m/d trixie-updates main", ALL),
+        ("deb http://mirror/debian stable main non-free-firmware", "contrib non-free"),
+        ("Components: main contrib non-free", "non-free-firmware"),
+        ("Components: main contrib non-free-firmware non-free", ""),
+        ("deb https://example.com/apt any main", ""),
+        ("# deb http://mirror/debian trixie main", ""),
+        ("Types: deb", ""),
+    ],
+)  # fmt: skip
+def test_a_driver_s_components_stand_in_debians_own_entry_once(there, then):
+    """Two entries of one archive that name its key differently would make apt read neither."""
+    text = f"{there}\n\nTypes: deb\n"
+    for component in ALL.split():
+        line = value("nvidia_line", nvidia_component=component)
+        text = re.sub(line, rf"\1 {component}", text, flags=re.MULTILINE)
+    assert text == f"{f'{there} {then}'.strip()}\n\nTypes: deb\n"
 
 
 # .env
@@ -317,3 +360,54 @@ def test_the_rules_of_published_ports_follow_the_ports():
     )
     assert "--ctorigdstport 8081 -j DROP" in script
     assert "netdev ls-yolo {" not in script
+
+
+def test_rules_change_without_a_moment_in_between():
+    """A restart takes the old ones away first, and leaves all open where the new are refused."""
+    script = firewall(
+        network_macvlan=True, network_parent="eth0", ls_yolo_backend_from=["10.0.0.0/8"]
+    )
+    up = script[: script.index("down() {")]
+    assert "iptables-restore --noflush" in up
+    assert "iptables -F" not in up and "iptables -A" not in up
+    assert "nft -f -" in up
+    unit = rendered("ls_yolo", "ls-yolo-firewall.service.j2")
+    assert "ExecReload=/etc/ls-yolo/firewall.sh up\n" in unit
+
+
+def test_rules_stand_before_the_engine_starts_containers_and_stay_when_it_stops():
+    unit = rendered("ls_yolo", "ls-yolo-firewall.service.j2")
+    assert "Before=docker.service ls-yolo.service\n" in unit
+    assert "PartOf" not in unit
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_services_start_with_their_rules_alone(wanted):
+    unit = rendered("ls_yolo", "ls-yolo.service.j2", ls_yolo_firewall=wanted)
+    assert ("Requires=ls-yolo-firewall.service" in unit) is wanted
+
+
+def firewall_faults(**inventory):
+    found = "preflight_firewall_faults | selectattr('wrong') | map(attribute='fault') | list"
+    return [" ".join(str(text).split()) for text in value(found, **inventory)]
+
+
+def test_sources_that_are_addresses_or_networks_are_taken():
+    sources = ["192.168.103.0/24", "10.1.2.3", "0.0.0.0/0"]
+    more = {"ls_yolo_backend_env": {"BIND_ADDRESS": "0.0.0.0"}}
+    assert firewall_faults(ls_yolo_label_studio_from=sources, **more) == []
+
+
+@pytest.mark.parametrize(
+    "source", ["192.168.103.0/33", "192.168.103.5/24", "office", "fd00::/8", "10.0.0.1-10.0.0.9"]
+)
+def test_sources_that_are_no_networks_are_named(source):
+    (fault,) = firewall_faults(ls_yolo_backend_from=["10.0.0.1", source])
+    assert f"found {source}, expected IPv4 addresses and networks" in fault
+
+
+def test_rules_for_ipv4_are_not_taken_for_a_port_of_ipv6():
+    ipv6 = {"ls_yolo_backend_env": {"BIND_ADDRESS": "::"}}
+    assert firewall_faults(**ipv6) == []
+    (fault,) = firewall_faults(ls_yolo_backend_from=["10.0.0.1"], **ipv6)
+    assert fault.startswith("BIND_ADDRESS: found ::, which is IPv6")

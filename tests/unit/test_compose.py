@@ -102,7 +102,7 @@ def test_an_overlay_changes_what_it_is_for_and_nothing_else() -> None:
         ("gpu.yaml", "backend"): {"shm_size", "deploy"},
         ("gpu-runtime.yaml", "backend"): {"shm_size", "runtime", "environment"},
         ("macvlan.yaml", "label-studio"): {"networks"},
-        ("macvlan.yaml", "backend"): {"networks"},
+        ("macvlan.yaml", "backend"): {"networks", "environment"},
         ("postgres.yaml", "label-studio"): {"depends_on", "environment", "healthcheck"},
     }
 

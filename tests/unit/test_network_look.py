@@ -92,6 +92,37 @@ def test_a_network_that_another_interface_leads_to_is_refused():
     assert look.route_faults("192.168.103.0/24", routes, {"eth0", "tun0"}) == []
 
 
+@pytest.mark.parametrize(
+    ("network", "said"),
+    [
+        ({"Options": {"parent": "eth0"}}, "the engine's network vlan103 has eth0 already"),
+        ({"Options": {"parent": "eth1"}, "subnet": "192.168.0.0/16"}, "vlan103 overlaps 192.168"),
+        ({"Options": None, "subnet": "192.168.103.128/25"}, "vlan103 overlaps 192.168.103.0/24"),
+        ({"Options": {"parent": "eth1"}}, ""),
+        ({"Name": "ls-yolo_lan", "Options": {"parent": "eth0"}, "subnet": "192.168.103.0/24"}, ""),
+        ({"Options": None, "subnet": "fd00::/64"}, ""),
+    ],
+)
+def test_a_network_of_the_engine_that_ours_cannot_stand_beside_is_named(network, said):
+    """Such as the one that was made by hand for the same services."""
+    subnet = network.pop("subnet", "10.9.0.0/24")
+    told = [{"Name": "vlan103", "IPAM": {"Config": [{"Subnet": subnet}]}, **network}]
+    found = look.engine_faults("192.168.103.0/24", "eth0", told, "ls-yolo_lan")
+    if not said:
+        assert found == []
+    else:
+        (fault,) = found
+        assert said in fault
+        assert "docker network rm vlan103" in fault
+
+
+def test_the_shim_is_known_by_its_mark_when_its_name_has_changed(net):
+    (net / "eth0" / "ifalias").write_text("\n")
+    assert look.named("shim of ls-yolo", net) == []
+    (net / "eth1" / "ifalias").write_text("shim of ls-yolo\n")
+    assert look.named("shim of ls-yolo", net) == ["eth1"]
+
+
 def test_a_machine_that_answers_for_an_address_is_a_conflict_unless_it_is_ours():
     answers = {"192.168.103.130": "02:00:00:00:00:01"}
     (fault,) = look.conflict_faults(WANTED, answers, [])
@@ -119,7 +150,9 @@ def shim(**variables):
     template = environment.from_string((ROLE / "templates/shim.sh.j2").read_text())
     base, _, vlan = variables["network_parent"].partition(".")
     return template.render(
-        **{**given, "network_base": base, "network_vlan": vlan, **variables}, ansible_managed=""
+        network_shim_alias="shim",
+        **{**given, "network_base": base, "network_vlan": vlan, **variables},
+        ansible_managed="",
     )
 
 

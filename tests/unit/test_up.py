@@ -54,7 +54,7 @@ def steps(monkeypatch):
     monkeypatch.setattr(preflight, "all_checks", all_checks)
     for module, name in (
         (up.install_engine, "main"), (up.env, "main"), (up.demo, "main"), (up.build, "main"),
-        (up, "start_services"), (up, "run_setup"), (up.build, "remove_replaced"),
+        (up, "start_services"), (up, "check_gpu"), (up, "run_setup"), (up.build, "remove_replaced"),
     ):  # fmt: skip
         label = f"{module.__name__}.{name}"
         monkeypatch.setattr(module, name, lambda *_, label=label: ran.append(label))
@@ -62,7 +62,7 @@ def steps(monkeypatch):
 
 
 REST = [
-    "env.main", "demo.main", "build.main", "up.start_services", "up.run_setup",
+    "env.main", "demo.main", "build.main", "up.start_services", "up.check_gpu", "up.run_setup",
     "build.remove_replaced",
 ]  # fmt: skip
 
@@ -103,7 +103,7 @@ def test_setup_starts_what_does_not_run_and_makes_the_projects(steps, monkeypatc
     monkeypatch.setattr(common, "env_text", lambda *_: "A=1")
     monkeypatch.setattr(up.database, "checks", lambda *_, **__: [])
     up.main(["setup"])
-    assert steps == ["up.start_services", "up.run_setup"]
+    assert steps == ["up.start_services", "up.check_gpu", "up.run_setup"]
 
 
 def test_setup_needs_an_installation(steps, monkeypatch):
@@ -118,6 +118,17 @@ def test_setup_is_refused_where_the_database_would_be_another_one(steps, monkeyp
     fault = Check("database", "projects are kept in PostgreSQL", "", STOP, "POSTGRES=1 in .env")
     monkeypatch.setattr(up.database, "checks", lambda *_, **__: [fault])
     with pytest.raises(common.Failure, match="POSTGRES=1"):
+        up.main(["setup"])
+    assert steps == []
+
+
+def test_setup_is_refused_where_the_gpu_cannot_be_had(steps, monkeypatch):
+    """A playbook makes no pre-flight: the backend would go on with the CPU."""
+    monkeypatch.setattr(common, "env_text", lambda *_: "GPU=1")
+    monkeypatch.setattr(up.database, "checks", lambda *_, **__: [])
+    no_cuda = up.gpu.Host(gpus=("A card",), devices=("0",), cdi=False, runtime=False)
+    monkeypatch.setattr(up.gpu, "look", lambda *_, **__: no_cuda)
+    with pytest.raises(common.Failure, match="does not read CDI specifications"):
         up.main(["setup"])
     assert steps == []
 
@@ -220,6 +231,36 @@ def test_services_start_once_the_models_are_fine(client):
     look, *_, up_ = ran()
     assert look.endswith("backend ls-yolo check")
     assert " up -d --wait" in up_
+
+
+@pytest.fixture
+def gpu_values(monkeypatch):
+    values = {**common.values({}, Path(os.devnull)), "GPU": "1"}
+    monkeypatch.setattr(common, "values", lambda *_: values)
+    monkeypatch.setattr(up.cuda, "cards", lambda: [("A card", "470.161.03", "7.5")])
+    return values
+
+
+def test_a_gpu_that_torch_cannot_use_is_no_silent_cpu(client, gpu_values):
+    ran = client("case $* in *exec*) echo 'RuntimeError: no driver' >&2; exit 1;; esac")
+    with pytest.raises(common.Failure) as caught:
+        up.check_gpu()
+    assert "exec -T backend python3 -c import torch" in ran()[-1]
+    for said in ("RuntimeError: no driver", "found 470.161.03, expected 525", "GPU=0 in .env"):
+        assert said in str(caught.value)
+
+
+def test_a_gpu_that_torch_uses_is_fine(client, gpu_values):
+    client("exit 0")
+    up.check_gpu()
+
+
+@pytest.mark.parametrize("chosen", [{"GPU": "0"}, {"DEVICE": "cpu"}])
+def test_torch_is_not_asked_where_the_cpu_is_wanted(client, gpu_values, chosen):
+    gpu_values |= chosen
+    ran = client("exit 1")
+    up.check_gpu()
+    assert ran() == []
 
 
 def test_a_setup_that_was_left_behind_ends_before_the_new_one(client):

@@ -16,17 +16,19 @@ DOCUMENTATION = r"""
 module: network_look
 short_description: Looks whether addresses on a LAN can be given to containers
 description:
-  - Reads interfaces, addresses and routes of the host, and asks the LAN by ARP for the addresses.
+  - Reads interfaces, addresses and routes of the host and its engine's networks, and asks the LAN
+    by ARP for the addresses.
   - Changes nothing. Returns what is wrong, with what was found, what is expected and the cure.
   - A module, and not the kit's scripts/lan.py, because it looks before the kit is on the host.
 options:
   parent: {type: str, required: true, description: "Interface, or INTERFACE.VLAN."}
   shim: {type: str, required: true, description: "The host's own interface to its containers."}
+  shim_alias: {type: str, required: true, description: "Its mark, whatever its name has been."}
   subnet: {type: str, required: true, description: "The LAN, such as 192.168.103.0/24."}
   gateway: {type: str, default: "", description: "The router's address."}
   addresses: {type: dict, required: true, description: "Addresses by their variable."}
   dhcp_range: {type: str, default: "", description: "What DHCP gives out, first-last."}
-  known_macs: {type: list, elements: str, default: [], description: "MACs of our containers."}
+  network: {type: str, required: true, description: "Our own network of the engine."}
   wait: {type: float, default: 2.0, description: "Seconds to listen for answers."}
 author: [ls-yolo]
 """
@@ -36,8 +38,10 @@ EXAMPLES = r"""
   network_look:
     parent: eth0
     shim: ls-yolo-shim
+    shim_alias: shim of ls-yolo
     subnet: 192.168.103.0/24
     addresses: {network_backend_address: 192.168.103.129}
+    network: ls-yolo_lan
 """
 
 RETURN = r"""
@@ -53,6 +57,11 @@ def vlan_of(parent):
     """Interface and VLAN number of ``eth0.103``; None where there is no VLAN."""
     match = re.fullmatch(r"(.+)\.(\d{1,4})", parent)
     return (match[1], int(match[2])) if match else (parent, None)
+
+
+def named(alias, net=NET):
+    """The interfaces that carry this alias."""
+    return [path.parent.name for path in net.glob("*/ifalias") if path.read_text().strip() == alias]
 
 
 def interface_faults(parent, net=NET):
@@ -153,9 +162,41 @@ def route_faults(subnet, routes, ours):
         if network.overlaps(ipaddress.IPv4Network(target, strict=False)):
             faults.append(
                 f"network_subnet: {network} overlaps the route to {target} by {route.get('dev')}, "
-                "which is another network. Correct network_subnet or network_parent; a network of "
-                "Docker's: docker network rm, or default-address-pools in docker_daemon_options"
+                "which is another network. Correct network_subnet or network_parent"
             )
+    return faults
+
+
+def engine_faults(subnet, parent, networks, ours):
+    """Networks of the engine that it would not let ``ours`` stand beside.
+
+    ``networks``: docker network inspect.
+    """
+    try:
+        wanted = ipaddress.IPv4Network(subnet)
+    except ValueError:
+        return []
+    faults = []
+    for network in networks:
+        name = network["Name"]
+        if name == ours:
+            continue
+        subnets = [entry.get("Subnet", "") for entry in network["IPAM"].get("Config") or ()]
+        cure = (
+            f"Take what is in it away and remove it (docker network rm {name}), or correct "
+            "network_parent and network_subnet"
+        )
+        if (network.get("Options") or {}).get("parent") == parent:
+            faults.append(
+                f"network_parent: the engine's network {name} has {parent} already, and it lets no "
+                f"other stand on it. {cure}"
+            )
+        elif any(
+            wanted.overlaps(ipaddress.IPv4Network(text, strict=False))
+            for text in subnets
+            if text and ":" not in text
+        ):
+            faults.append(f"network_subnet: the engine's network {name} overlaps {wanted}. {cure}")
     return faults
 
 
@@ -219,32 +260,45 @@ def main():
         argument_spec={
             "parent": {"type": "str", "required": True},
             "shim": {"type": "str", "required": True},
+            "shim_alias": {"type": "str", "required": True},
             "subnet": {"type": "str", "required": True},
             "gateway": {"type": "str", "default": ""},
             "addresses": {"type": "dict", "required": True},
             "dhcp_range": {"type": "str", "default": ""},
-            "known_macs": {"type": "list", "elements": "str", "default": []},
+            "network": {"type": "str", "required": True},
             "wait": {"type": "float", "default": 2.0},
         },
         supports_check_mode=True,
     )
     given = module.params
-    parent, shim, addresses = given["parent"], given["shim"], given["addresses"]
+    parent, addresses = given["parent"], given["addresses"]
+    shims = {given["shim"], *named(given["shim_alias"])}
 
     def ip(*words):
         return json.loads(
             module.run_command(["ip", "-json", "-4", *words], check_rc=True)[1] or "[]"
         )
 
+    def engine(*words):
+        program = module.get_bin_path("docker")
+        code, said, _ = module.run_command([program, "network", *words]) if program else (1, "", "")
+        return said if code == 0 else ""
+
+    ids = engine("ls", "--quiet", "--no-trunc").split()
+    networks = json.loads((engine("inspect", *ids) if ids else "") or "[]")
+    bridges = {f"br-{network['Id'][:12]}" for network in networks}
     own = {
         entry["local"]
         for link in ip("address", "show")
-        if link.get("ifname") != shim
+        if link.get("ifname") not in shims
         for entry in link.get("addr_info", [])
     }
     faults = interface_faults(parent)
     faults += address_faults(given["subnet"], given["gateway"], addresses, given["dhcp_range"], own)
-    faults += route_faults(given["subnet"], ip("route", "show"), {parent, shim})
+    # The engine's bridges are told by their networks' names.
+    routes = ip("route", "show")
+    faults += route_faults(given["subnet"], routes, {parent, *shims, *bridges})
+    faults += engine_faults(given["subnet"], parent, networks, given["network"])
     missing = not (NET / parent).exists()
     if not faults and not missing:
         macs = [
@@ -253,7 +307,13 @@ def main():
             if (path / "address").is_file()
         ]
         answers = probe(parent, sorted(addresses.values()), given["wait"])
-        faults += conflict_faults(addresses, answers, [*given["known_macs"], *macs])
+        macs += [
+            container["MacAddress"]
+            for network in networks
+            if network["Name"] == given["network"]
+            for container in (network.get("Containers") or {}).values()
+        ]
+        faults += conflict_faults(addresses, answers, macs)
     module.exit_json(changed=False, faults=faults, parent_missing=missing)
 
 
