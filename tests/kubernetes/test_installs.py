@@ -12,11 +12,14 @@ from pathlib import Path
 
 import pytest
 
+import cluster
 from release import CHART, HELM3
 
 pytestmark = pytest.mark.kubernetes
 
 PASSWORD = "of-the-tests-9f2c"
+# What OpenShift puts into pods that ask for no ids: a user of the namespace's own, in the group 0.
+GIVEN_IDS = {"runAsUser": 1000650000, "runAsGroup": 0, "fsGroup": 1000650000}
 
 
 def secret(name, **data):
@@ -98,6 +101,8 @@ def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
                 },
             },
             "networkPolicy": {"backend": {"egress": [{"ports": [{"port": 8000}]}]}},
+            "labelStudio": {"podSecurityContext": GIVEN_IDS},
+            "backend": {"podSecurityContext": GIVEN_IDS},
         },
         objects=[
             {
@@ -128,9 +133,18 @@ def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
             },
         ],
     )  # fmt: skip
+    # From here on no container without requests and limits of both is taken; the mirror has none.
+    cluster.apply({
+        "apiVersion": "v1", "kind": "ResourceQuota",
+        "metadata": {"name": "all", "namespace": release.namespace},
+        "spec": {"hard": {"requests.cpu": "8", "requests.memory": "16Gi",
+                          "limits.cpu": "16", "limits.memory": "64Gi"}},
+    })  # fmt: skip
     release.install()
     release.test()
     release.counted()
+    used = cluster.get("resourcequota", "all", "-n", release.namespace)["status"]["used"]
+    assert used["limits.cpu"] != "0", "the quota counts"
     for pod in release.get("pods"):
         mounted = [m["mountPath"] for c in pod["spec"]["containers"] for m in c["volumeMounts"]]
         token = "/var/run/secrets/kubernetes.io/serviceaccount"

@@ -49,14 +49,6 @@ def kinds(where):
         yield
 
 
-@pytest.fixture
-def secret(where):
-    cluster.apply({
-        "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s3", "namespace": where},
-        "stringData": {"key_id": "a", "access_key": "b"},
-    })  # fmt: skip
-
-
 # Before the tests with `kinds`.
 @pytest.mark.parametrize(
     ("values", "words"),
@@ -66,7 +58,7 @@ def secret(where):
                  "backend.autoscaling.keda.enabled=true"]),
     ],
 )  # fmt: skip
-def test_a_kind_that_the_cluster_does_not_know_is_refused(where, secret, values, words):
+def test_a_kind_that_the_cluster_does_not_know_is_refused(where, values, words):
     if known := there() & set(KINDS):
         lacking(f"the cluster has {', '.join(sorted(known))} already")
     release = Release(where, [VALUES / f"{values}.yaml"])

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import contextlib
 import io
+import re
+import shutil
+import subprocess
 import threading
 import time
 import zipfile
 
 import pytest
 import requests
+import yaml
 
 import cluster
 import common
-from release import until
+from release import CHART, until
 
 pytestmark = pytest.mark.kubernetes
 TITLE = "Yard"
+PAGE = common.ROOT / "docs" / "kubernetes.md"
 LOGIN = {
     "LABEL_STUDIO_PASSWORD": "of-the-tests-77d1",
     "LABEL_STUDIO_API_KEY": "0123456789abcdef0123456789abcdef01234567",
@@ -44,7 +49,10 @@ def with_comment(weights: bytes) -> bytes:
 def release(make, demo_files):
     made = make(
         ["existing-claims", "existing-secrets", "ingress"],
-        {"models": {"config": MODELS.format(conf=0.25)}},
+        {
+            "models": {"config": MODELS.format(conf=0.25)},
+            "labelStudio": {"env": {"LABEL_STUDIO_HOST": "https://outside.example.com"}},
+        },
         claims={
             "uploads": {},
             "exports": {},
@@ -91,13 +99,12 @@ class TestRunning:
     def test_what_was_there_before_outlives_upgrades_and_the_release(self, release):
         release.live(TITLE)
 
-    def test_behind_the_ingress_label_studio_knows_the_address_that_people_open(self, release):
+    def test_forms_are_taken_from_the_address_that_people_open_and_from_the_ingress(self, release):
         (rule,) = release.one("ingress")["spec"]["rules"]
         assert rule["host"] == "labels.example.com"
         backend = rule["http"]["paths"][0]["backend"]["service"]
         service = release.one("services", "label-studio")
         assert backend["name"] == service["metadata"]["name"]
-        origin = "https://labels.example.com"
         session = requests.Session()
         page = session.get(f"{release.url}/user/login/", timeout=30)
         assert page.ok
@@ -114,9 +121,32 @@ class TestRunning:
                 headers={"Origin": origin, "Referer": f"{origin}/user/login/",
                          "Cookie": f"csrftoken={token.value}"},
             ).status_code
-            for origin in (origin, "https://elsewhere.example.com")
+            for origin in (
+                "https://outside.example.com", "https://labels.example.com",
+                "https://elsewhere.example.com",
+            )
         }  # fmt: skip
-        assert answers == {origin: 302, "https://elsewhere.example.com": 403}
+        assert list(answers.values()) == [302, 302, 403], answers
+
+    def test_images_copied_in_as_the_page_says_become_tasks_of_their_project(
+        self, release, demo_files, tmp_path
+    ):
+        (command,) = re.findall(r"(?s)```bash\n(tar -C photographs .*?)```", PAGE.read_text())
+        (tmp_path / "photographs").mkdir()
+        shutil.copy(demo_files["bus.jpg"], tmp_path / "photographs")
+        for said, here in (
+            ("labels-ls-yolo-label-studio", "ls-yolo-label-studio"),
+            ("-n labels", f"-n {release.namespace}"),
+            ("kubectl", cluster.KUBECTL),
+        ):
+            assert said in command
+            command = command.replace(said, here)
+        subprocess.run(["bash", "-euc", command], cwd=tmp_path, check=True, timeout=120)
+        values = yaml.safe_load((CHART / "ci" / "existing-claims-values.yaml").read_text())
+        project = values["projects"]["yard.yaml"]
+        wheelhouse = project.replace("Yard", "Wheelhouse").replace("path: yard", "path: wheelhouse")
+        release.install(values={"projects": {"wheelhouse.yaml": wheelhouse}})
+        assert len(release.counted("Wheelhouse")) == 1
 
     def test_a_changed_models_yaml_is_in_the_next_prediction_without_a_restart(self, release):
         old, running = versions(release), marks(release, "backend")

@@ -11,6 +11,7 @@ import yaml
 import common
 import kubetools
 import renders
+from rendering import containers, pod_spec
 
 CI = sorted((renders.CHART / "ci").glob("*-values.yaml"))
 HELMS = {name: str(kubetools.TOOLS / "bin" / name) for name in ("helm", "helm3")}
@@ -93,15 +94,3 @@ def test_only_the_test_has_a_token_of_the_cluster(path):
         if template := pod_spec(found):
             component = found["metadata"]["labels"]["app.kubernetes.io/component"]
             assert template["automountServiceAccountToken"] is (component == "test")
-
-
-def pod_spec(found):
-    if found["kind"] == "Pod":
-        return found["spec"]
-    return (found.get("spec") or {}).get("template", {}).get("spec")
-
-
-def containers(objects):
-    for found in objects:
-        if template := pod_spec(found):
-            yield from [*template.get("initContainers", []), *template["containers"]]

@@ -12,6 +12,7 @@ import yaml
 
 import renders
 from common import Failure
+from rendering import joined
 
 SQLITE = "with SQLite"
 
@@ -26,24 +27,6 @@ def refusal(tmp_path, values):
         found = re.findall(r"(?m)^  - (.+)$", str(failure))
         return found or [str(failure)]
     return []
-
-
-def nested(path, value):
-    """``nested("a.b", 1)`` is ``{"a": {"b": 1}}``."""
-    for name in reversed(path.split(".")):
-        value = {name: value}
-    return value
-
-
-def joined(*pairs):
-    whole = {}
-    for path, value in pairs:
-        place = whole
-        *folders, last = path.split(".")
-        for name in folders:
-            place = place.setdefault(name, {})
-        place[last] = value
-    return whole
 
 
 # What is set, and words that the one fault must have: what was found and the cure.
@@ -110,7 +93,8 @@ FAULTS = {
     ),
     "two scalers": (
         [("backend.autoscaling.hpa.enabled", True), ("backend.autoscaling.keda.enabled", True),
-         ("backend.autoscaling.keda.prometheusAddress", "http://p:9090")],
+         ("backend.autoscaling.keda.prometheusAddress", "http://p:9090"),
+         ("metrics.serviceMonitor.enabled", True)],
         ["Switch one off"],
     ),
     "fewest more than most": (
@@ -122,8 +106,14 @@ FAULTS = {
         ["backend.resources.requests.cpu"],
     ),
     "KEDA without Prometheus": (
-        [("backend.autoscaling.keda.enabled", True)],
+        [("backend.autoscaling.keda.enabled", True), ("metrics.serviceMonitor.enabled", True)],
         ["prometheusAddress", "http://prometheus.monitoring.svc:9090"],
+    ),
+    "KEDA without the labels that it asks by": (
+        [("backend.autoscaling.keda.enabled", True),
+         ("backend.autoscaling.keda.prometheusAddress", "http://p:9090")],
+        ["backend.autoscaling.keda.enabled=true without metrics.serviceMonitor.enabled",
+         "Set it to true"],
     ),
     "no name of a resource": (
         [("backend.gpu.enabled", True), ("backend.gpu.resourceName", "gpu")],
@@ -141,6 +131,31 @@ FAULTS = {
     "a GPU past backend.gpu": (
         [("backend.resources.limits", {"nvidia.com/gpu": 1})],
         ["nvidia.com/gpu", "backend.gpu.enabled"],
+    ),
+    "a setting past its place": (
+        [("backend.extraEnv", [{"name": "DEVICE", "value": "cpu"}])],
+        ["backend.extraEnv names DEVICE", "Set backend.env.DEVICE"],
+    ),
+    "a setting past its place, which is empty": (
+        [("labelStudio.extraEnv", [{"name": "CSRF_TRUSTED_ORIGINS", "value": "https://a"}])],
+        ["Set labelStudio.env.CSRF_TRUSTED_ORIGINS"],
+    ),
+    "a variable that the chart makes": (
+        [("labelStudio.extraEnv", [{"name": "DJANGO_DB", "value": "postgresql"}])],
+        ["labelStudio.extraEnv names DJANGO_DB", "Take it out"],
+    ),
+    "a variable twice": (
+        [("backend.extraEnv", [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}])],
+        ["backend.extraEnv names A a second time", "Take it out"],
+    ),
+    "a list of hosts that only the cluster knows": (
+        [("backend.extraEnv", [{"name": "no_proxy", "valueFrom": {"configMapKeyRef": {}}}])],
+        ["backend.extraEnv has no_proxy by valueFrom", "Give its value"],
+    ),
+    "a password in an address": (
+        [("models.download.files", [{"name": "yolov8n.pt", "url": "https://me:secret@a.example/b.pt",
+                                     "sha256": "0" * 64}])],
+        ["the url of yolov8n.pt", "Take them out", "models.type=claim"],
     ),
     "weights of no claim": (
         [("models.type", "claim")], ["models.claim.existingClaim", "copy them in"],
@@ -163,12 +178,7 @@ FAULTS = {
         ["datasets.nfs.server", "nas", "datasets.nfs.path"],
     ),
     "images of no bucket": (
-        [("datasets.type", "s3"), ("datasets.s3.existingSecret", "s"), ("setup.demo", False)],
-        ["datasets.s3.bucket"],
-    ),
-    "images without a key": (
-        [("datasets.type", "s3"), ("datasets.s3.bucket", "b"), ("setup.demo", False)],
-        ["datasets.s3.existingSecret", "datasets.s3.auth=driver"],
+        [("datasets.type", "s3"), ("setup.demo", False)], ["datasets.s3.bucket"],
     ),
     "the demo on a read-only share": (
         [("datasets.type", "claim"), ("datasets.readOnly", True)],
@@ -194,6 +204,7 @@ def test_a_fault_is_named_with_its_cure(name, tmp_path):
     pairs, words = FAULTS[name]
     (fault,) = refusal(tmp_path, joined(*pairs))
     assert [word for word in words if word not in fault] == []
+    assert "secret@" not in fault
 
 
 def test_all_faults_are_named_at_once(tmp_path):
@@ -215,11 +226,35 @@ def test_all_faults_are_named_at_once(tmp_path):
         ("labelStudio.image.digest", "sha256:short"),
         ("backend.service.port", 99999),
         ("datasets.hostPath.path", "relative"),
+        ("datasets.s3.auth", "secret"),
+        ("nameOverride", "My_App"),
+        ("fullnameOverride", "1st"),
+        ("fullnameOverride", "labels-"),
+        ("backend.extraEnv", [{"name": "RETRIES", "value": 3}]),
     ],
 )
 def test_a_misspelt_or_mistyped_value_is_refused_by_its_name(path, value, tmp_path):
-    (said,) = refusal(tmp_path, nested(path, value))
+    (said,) = refusal(tmp_path, joined((path, value)))
     assert path.rpartition(".")[2] in said
+
+
+def test_projects_may_wait_while_label_studio_stands_still(tmp_path):
+    """As docs/kubernetes.md says for another Postgres."""
+    values = joined(
+        ("projects", {"yard.yaml": "title: x"}), ("setup.enabled", False),
+        ("labelStudio.replicas", 0), ("postgres.enabled", True),
+    )  # fmt: skip
+    assert refusal(tmp_path, values) == []
+
+
+@pytest.mark.parametrize("name", ["a", "labels-2", "2nd"])
+def test_names_that_the_api_server_takes_are_taken(name, tmp_path):
+    assert refusal(tmp_path, {"nameOverride": name}) == []
+
+
+def test_an_at_sign_in_the_path_of_an_address_is_no_password(tmp_path):
+    file = {"name": "yolov8n.pt", "url": "https://a.example/b@1.pt", "sha256": "0" * 64}
+    assert refusal(tmp_path, joined(("models.download.files", [file]))) == []
 
 
 def test_the_defaults_are_taken(tmp_path):

@@ -106,13 +106,26 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
-{{/* A proxy that the operator sets would stand between the services too. */}}
-{{- define "ls-yolo.direct" -}}
+{{/* The operator's variables. A proxy among them would stand between the services too, so their names are put before
+what NO_PROXY says. */}}
+{{- define "ls-yolo.extraEnv" -}}
 {{- $hosts := list (include "ls-yolo.fullname" (dict "root" .root "component" "label-studio")) (include "ls-yolo.fullname" (dict "root" .root "component" "backend")) (include "ls-yolo.fullname" (dict "root" .root "component" "postgres")) "localhost" "127.0.0.1" "kubernetes.default.svc" }}
+{{- $rest := list }}
+{{- range (get (dict "label-studio" .root.Values.labelStudio "backend" .root.Values.backend) .component | default dict).extraEnv }}
+{{- if eq (upper .name) "NO_PROXY" }}
+{{- $hosts = .value | default "" | splitList "," | concat $hosts }}
+{{- else }}
+{{- $rest = append $rest . }}
+{{- end }}
+{{- end }}
+{{- $hosts = without $hosts "" | uniq | join "," | quote }}
 - name: NO_PROXY
-  value: {{ join "," $hosts }}
+  value: {{ $hosts }}
 - name: no_proxy
-  value: {{ join "," $hosts }}
+  value: {{ $hosts }}
+{{- with $rest }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{- define "ls-yolo.secretName" -}}
@@ -136,7 +149,7 @@ http://{{ include "ls-yolo.fullname" (dict "root" .root "component" "label-studi
 http://{{ include "ls-yolo.fullname" (dict "root" .root "component" "backend") }}:{{ .root.Values.backend.service.port }}
 {{- end }}
 
-{{/* What the backend, setup and the test are told: where Label Studio is, and the passwords. */}}
+{{/* What the backend, setup and the test are told: where Label Studio is, the passwords, and the operator's own. */}}
 {{- define "ls-yolo.clientEnv" -}}
 - name: LABEL_STUDIO_URL
   value: {{ include "ls-yolo.labelStudioUrl" . }}
@@ -148,16 +161,35 @@ http://{{ include "ls-yolo.fullname" (dict "root" .root "component" "backend") }
   value: /datasets
 {{- include "ls-yolo.env" (dict "BASIC_AUTH_USER" .root.Values.backend.env.BASIC_AUTH_USER) }}
 {{- include "ls-yolo.secretEnv" (dict "root" .root "keys" (list "LABEL_STUDIO_API_KEY" "BASIC_AUTH_PASS")) }}
-{{- include "ls-yolo.direct" . }}
+{{- include "ls-yolo.extraEnv" . }}
+{{- end }}
+
+{{/* The addresses of Ingress and HTTPRoute, as a JSON list. */}}
+{{- define "ls-yolo.routes" -}}
+{{- $found := list }}
+{{- with .root.Values.ingress }}
+{{- if .enabled }}{{ $found = append $found (printf "%s://%s" (.tls.enabled | ternary "https" "http") .host) }}{{ end }}
+{{- end }}
+{{- with .root.Values.gateway }}
+{{- if .enabled }}{{ $found = append $found (printf "%s://%s" (.tls | ternary "https" "http") .host) }}{{ end }}
+{{- end }}
+{{- toJson $found }}
 {{- end }}
 
 {{/* The address that people open: what is set, else that of Ingress or HTTPRoute. */}}
 {{- define "ls-yolo.publicUrl" -}}
-{{- $v := .root.Values }}
-{{- if $v.labelStudio.env.LABEL_STUDIO_HOST }}{{ $v.labelStudio.env.LABEL_STUDIO_HOST }}
-{{- else if $v.ingress.enabled }}{{ $v.ingress.tls.enabled | ternary "https" "http" }}://{{ $v.ingress.host }}
-{{- else if $v.gateway.enabled }}{{ $v.gateway.tls | ternary "https" "http" }}://{{ $v.gateway.host }}
+{{- .root.Values.labelStudio.env.LABEL_STUDIO_HOST | default (include "ls-yolo.routes" . | fromJsonArray | first) | default "" }}
 {{- end }}
+
+{{/* Origins that may post forms: those that are set, and each route by which people come under another name than the
+one that Label Studio is told, and trusts with its scheme alone. */}}
+{{- define "ls-yolo.origins" -}}
+{{- $found := splitList "," .root.Values.labelStudio.env.CSRF_TRUSTED_ORIGINS }}
+{{- $told := (include "ls-yolo.publicUrl" . | urlParse).host }}
+{{- range include "ls-yolo.routes" . | fromJsonArray }}
+{{- if ne (urlParse .).host $told }}{{ $found = append $found . }}{{ end }}
+{{- end }}
+{{- without $found "" | uniq | join "," }}
 {{- end }}
 
 {{/* sqlite, bundled or external. */}}

@@ -8,6 +8,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
     (include "ls-yolo.faults.labelStudio" . | fromJsonArray)
     (include "ls-yolo.faults.access" . | fromJsonArray)
     (include "ls-yolo.faults.backend" . | fromJsonArray)
+    (include "ls-yolo.faults.extraEnv" . | fromJsonArray)
     (include "ls-yolo.faults.models" . | fromJsonArray)
     (include "ls-yolo.faults.datasets" . | fromJsonArray)
     (include "ls-yolo.faults.setup" . | fromJsonArray)
@@ -109,6 +110,9 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- if and $hpa.enabled (not (($v.resources.requests).cpu)) }}
 {{- $f = append $f "backend.autoscaling.hpa.enabled=true without backend.resources.requests.cpu: there is nothing to take a per cent of. Set it." }}
 {{- end }}
+{{- if and $keda.enabled (not .Values.metrics.serviceMonitor.enabled) }}
+{{- $f = append $f "backend.autoscaling.keda.enabled=true without metrics.serviceMonitor.enabled: KEDA asks Prometheus by the labels that the ServiceMonitor gives, and would find nothing. Set it to true." }}
+{{- end }}
 {{- if and $keda.enabled (not $keda.prometheusAddress) }}
 {{- $f = append $f "backend.autoscaling.keda.enabled=true without backend.autoscaling.keda.prometheusAddress: KEDA would have nobody to ask. Set it, such as http://prometheus.monitoring.svc:9090." }}
 {{- end }}
@@ -131,11 +135,43 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- toJson $f }}
 {{- end }}
 
+{{/* A variable that is given twice is refused by the API server, or one of the two is lost without a word. */}}
+{{- define "ls-yolo.faults.extraEnv" -}}
+{{- $f := list }}
+{{- $env := dict
+    "labelStudio" (include "ls-yolo.labelStudioEnv" (dict "root" . "component" "label-studio") | fromYamlArray)
+    "backend" (include "ls-yolo.backendEnv" (dict "root" . "component" "backend") | fromYamlArray)
+}}
+{{- range $part, $rows := $env }}
+{{- $values := index $.Values $part }}
+{{- $names := list }}
+{{- range $rows }}{{ $names = append $names .name }}{{ end }}
+{{- range $values.extraEnv }}
+{{- $name := .name }}
+{{- if eq (upper $name) "NO_PROXY" }}
+{{- if .valueFrom }}
+{{- $f = append $f (printf "%s.extraEnv has %s by valueFrom: the names of the services are put before it, so it must be known here. Give its value." $part $name) }}
+{{- end }}
+{{- else if hasKey $values.env $name }}
+{{- $f = append $f (printf "%s.extraEnv names %s, which has a place of its own. Set %s.env.%s." $part $name $part $name) }}
+{{- else if gt (len $names) (len (without $names $name) | add1) }}
+{{- $f = append $f (printf "%s.extraEnv names %s a second time, or the chart sets it from other values. Take it out." $part $name) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- uniq $f | toJson }}
+{{- end }}
+
 {{- define "ls-yolo.faults.models" -}}
 {{- $f := list }}
 {{- $m := .Values.models }}
 {{- $text := include "ls-yolo.modelsConfig" (dict "root" .) }}
 {{- $config := $text | fromYaml }}
+{{- range $m.download.files }}
+{{- if regexMatch "^https?://[^/?#]*@" .url }}
+{{- $f = append $f (printf "models.download.files: the url of %s has a user and a password, which whoever may read ConfigMaps would see. Take them out, and fetch from where none is asked, or use models.type=claim or image." .name) }}
+{{- end }}
+{{- end }}
 {{- if and (eq $m.type "claim") (not $m.claim.existingClaim) }}
 {{- $f = append $f "models.type=claim without models.claim.existingClaim: there are no weights. Make a claim, copy them in, and name it there." }}
 {{- end }}
@@ -182,9 +218,6 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- if not $d.s3.bucket }}
 {{- $f = append $f "datasets.type=s3 without datasets.s3.bucket: no images. Name the bucket." }}
 {{- end }}
-{{- if and (eq $d.s3.auth "secret") (not $d.s3.existingSecret) }}
-{{- $f = append $f "datasets.type=s3 without datasets.s3.existingSecret: no access key. Make a Secret with the keys key_id and access_key and name it there, or set datasets.s3.auth=driver where the driver's own account may read the bucket." }}
-{{- end }}
 {{- end }}
 {{- if and .Values.setup.demo $d.type (or $d.readOnly (eq $d.type "s3")) }}
 {{- $f = append $f (printf "setup.demo=true with datasets.type=%s, which is read-only: the demo's photographs cannot be put there. Set setup.demo=false." $d.type) }}
@@ -207,7 +240,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- $f = append $f (printf "projects names the file %q: only files that end in .yaml or .yml are read, and letters, digits, dot, dash and underscore are allowed. Rename it." $name) }}
 {{- end }}
 {{- end }}
-{{- if and .Values.projects (not .Values.setup.enabled) }}
+{{- if and .Values.projects (not .Values.setup.enabled) .Values.labelStudio.replicas }}
 {{- $f = append $f "projects with setup.enabled=false: nobody would make them. Set setup.enabled=true." }}
 {{- end }}
 {{- toJson $f }}
@@ -246,7 +279,6 @@ up; without one (helm template) nothing is found and nothing of it is refused.
     (list ($v.postgres.enabled | ternary $v.postgres.existingSecret "") "postgres.existingSecret" (list "POSTGRES_PASSWORD"))
     (list (not $v.postgres.external.host | not | ternary $v.postgres.external.existingSecret "") "postgres.external.existingSecret" (list "POSTGRES_PASSWORD"))
     (list ($v.labelStudio.s3.enabled | ternary $v.labelStudio.s3.existingSecret "") "labelStudio.s3.existingSecret" (list "access-key-id" "secret-access-key"))
-    (list (and (eq $v.datasets.type "s3") (eq $v.datasets.s3.auth "secret") | ternary $v.datasets.s3.existingSecret "") "datasets.s3.existingSecret" (list "key_id" "access_key"))
 }}
 {{- range $secrets }}
 {{- $name := index . 0 }}

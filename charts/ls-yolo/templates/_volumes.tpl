@@ -124,8 +124,7 @@ affinity:
   securityContext:
     {{- include "ls-yolo.containerSecurityContext" . | nindent 4 }}
   resources:
-    requests: {cpu: 10m, memory: 32Mi}
-    limits: {memory: 128Mi}
+    {{- toYaml (index .root.Values (eq .component "label-studio" | ternary "labelStudio" .component)).resources | nindent 4 }}
   volumeMounts:
     - {name: scripts, mountPath: /scripts, readOnly: true}
     - name: datasets

@@ -7,31 +7,7 @@ securityContext:
   {{- include "ls-yolo.containerSecurityContext" . | nindent 2 }}
 terminationMessagePolicy: FallbackToLogsOnError
 env:
-  {{- include "ls-yolo.env" (omit $v.env "LABEL_STUDIO_HOST") | nindent 2 }}
-  {{- with include "ls-yolo.publicUrl" . }}
-  - name: LABEL_STUDIO_HOST
-    value: {{ . | quote }}
-  {{- end }}
-  - name: LOCAL_FILES_DOCUMENT_ROOT
-    value: /datasets
-  # The backend's Service is the one private address that Label Studio may call; the name is looked up at each call.
-  - name: SSRF_ALLOWED_HOSTS
-    value: {{ include "ls-yolo.fullname" (dict "root" .root "component" "backend") }}
-  {{- include "ls-yolo.secretEnv" (dict "root" .root "keys" (list "LABEL_STUDIO_PASSWORD" "LABEL_STUDIO_API_KEY" "SECRET_KEY")) | nindent 2 }}
-  {{- include "ls-yolo.databaseEnv" . | nindent 2 }}
-  {{- if $v.s3.enabled }}
-  - name: STORAGE_TYPE
-    value: s3
-  {{- include "ls-yolo.env" (dict "STORAGE_AWS_BUCKET_NAME" $v.s3.bucket "STORAGE_AWS_FOLDER" $v.s3.folder "STORAGE_AWS_REGION_NAME" $v.s3.region "STORAGE_AWS_ENDPOINT_URL" $v.s3.endpoint) | nindent 2 }}
-  - name: STORAGE_AWS_ACCESS_KEY_ID
-    valueFrom: {secretKeyRef: {name: {{ $v.s3.existingSecret }}, key: access-key-id}}
-  - name: STORAGE_AWS_SECRET_ACCESS_KEY
-    valueFrom: {secretKeyRef: {name: {{ $v.s3.existingSecret }}, key: secret-access-key}}
-  {{- end }}
-  {{- include "ls-yolo.direct" . | nindent 2 }}
-  {{- with $v.extraEnv }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
+  {{- include "ls-yolo.labelStudioEnv" . | nindent 2 }}
 {{- with $v.extraEnvFrom }}
 envFrom:
   {{- toYaml . | nindent 2 }}
@@ -43,6 +19,29 @@ volumeMounts:
   {{- with $v.extraVolumeMounts }}
   {{- toYaml . | nindent 2 }}
   {{- end }}
+{{- end }}
+
+{{- define "ls-yolo.labelStudioEnv" -}}
+{{- $v := .root.Values.labelStudio }}
+{{- $addresses := dict "LABEL_STUDIO_HOST" (include "ls-yolo.publicUrl" .) "CSRF_TRUSTED_ORIGINS" (include "ls-yolo.origins" .) }}
+{{- include "ls-yolo.env" (merge $addresses $v.env) }}
+- name: LOCAL_FILES_DOCUMENT_ROOT
+  value: /datasets
+# The backend's Service is the one private address that Label Studio may call; the name is looked up at each call.
+- name: SSRF_ALLOWED_HOSTS
+  value: {{ include "ls-yolo.fullname" (dict "root" .root "component" "backend") }}
+{{- include "ls-yolo.secretEnv" (dict "root" .root "keys" (list "LABEL_STUDIO_PASSWORD" "LABEL_STUDIO_API_KEY" "SECRET_KEY")) }}
+{{- include "ls-yolo.databaseEnv" . }}
+{{- if $v.s3.enabled }}
+- name: STORAGE_TYPE
+  value: s3
+{{- include "ls-yolo.env" (dict "STORAGE_AWS_BUCKET_NAME" $v.s3.bucket "STORAGE_AWS_FOLDER" $v.s3.folder "STORAGE_AWS_REGION_NAME" $v.s3.region "STORAGE_AWS_ENDPOINT_URL" $v.s3.endpoint) }}
+- name: STORAGE_AWS_ACCESS_KEY_ID
+  valueFrom: {secretKeyRef: {name: {{ $v.s3.existingSecret }}, key: access-key-id}}
+- name: STORAGE_AWS_SECRET_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ $v.s3.existingSecret }}, key: secret-access-key}}
+{{- end }}
+{{- include "ls-yolo.extraEnv" . }}
 {{- end }}
 
 {{- define "ls-yolo.databaseEnv" -}}

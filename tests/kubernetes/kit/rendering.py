@@ -1,0 +1,35 @@
+"""What the chart makes, and values for it, as tests want them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+Object = dict[str, Any]
+
+
+def joined(*pairs: tuple[str, Any]) -> Object:
+    """``joined(("a.b", 1), ("a.c", 2))`` is ``{"a": {"b": 1, "c": 2}}``."""
+    whole: Object = {}
+    for path, value in pairs:
+        place = whole
+        *folders, last = path.split(".")
+        for name in folders:
+            place = place.setdefault(name, {})
+        place[last] = value
+    return whole
+
+
+def pod_spec(found: Object) -> Object | None:
+    """The spec of the pods that an object is or makes; None if it makes none."""
+    if found["kind"] == "Pod":
+        return dict(found["spec"])
+    spec: Object | None = (found.get("spec") or {}).get("template", {}).get("spec")
+    return spec
+
+
+def containers(objects: Iterable[Object]) -> Iterator[Object]:
+    """The containers of all pods of objects, those that run first among them."""
+    for found in objects:
+        if template := pod_spec(found):
+            yield from [*template.get("initContainers", []), *template["containers"]]
