@@ -3,6 +3,11 @@
 
 Where ``.env`` exists, only settings that it does not name at all are added at its end. What is set
 in the environment (`make up LABEL_STUDIO_PORT=8081`) is written when its line is made.
+
+    env.py [-]
+
+-: lines of the form of .env come by stdin, and count as if they were in the environment; so no
+command line holds a secret.
 """
 
 from __future__ import annotations
@@ -10,9 +15,10 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import sys
 import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -181,7 +187,11 @@ def make(path: Path, environ: Mapping[str, str], torch_index: Callable[[], str])
     return added
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
+    if list(arguments) == ["-"]:
+        os.environ.update(common.parse_env(sys.stdin.read()))
+    elif arguments:
+        raise common.Failure(f"found {' '.join(arguments)}, expected nothing or -")
     path = common.ENV_FILE
     new = not path.exists()
     added = make(path, os.environ, torch_index_for_host)
@@ -199,4 +209,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    common.run_main(main)
+    common.run_main(lambda: main(sys.argv[1:]))

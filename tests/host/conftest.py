@@ -135,6 +135,7 @@ def variables(commit: str) -> dict[str, Any]:
         "ls_yolo_images": "bundle",
         "ls_yolo_images_bundle": BUNDLE,
         "ls_yolo_images_bundle_on_host": True,
+        "ls_yolo_backend_env": {"LABEL_STUDIO_PASSWORD": secrets.token_urlsafe(24)},
     }
 
 

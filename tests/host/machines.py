@@ -200,13 +200,14 @@ command -v nft >/dev/null && nft list ruleset
 command -v docker >/dev/null && docker ps --all --quiet
 true
 """
-# Asks Label Studio for $1 with the token that comes by stdin.
+# Asks Label Studio for $1 by the method $2, with the token that comes by stdin.
 ASK_LABEL_STUDIO = """
 import sys, urllib.request
 request = urllib.request.Request(
-    "http://127.0.0.1:8080" + sys.argv[1], headers={"Authorization": "Token " + sys.stdin.read()}
+    "http://127.0.0.1:8080" + sys.argv[1], headers={"Authorization": "Token " + sys.stdin.read()},
+    method=sys.argv[2],
 )
-print(urllib.request.urlopen(request, timeout=60).read().decode())
+print(urllib.request.urlopen(request, timeout=60).read().decode() or "null")
 """
 
 
@@ -381,10 +382,10 @@ class Machine:
         """The host's .env."""
         return common.parse_env(self.root("cat", "/opt/ls-yolo/.env"))
 
-    def label_studio(self, path: str) -> Any:
+    def label_studio(self, path: str, method: str = "GET") -> Any:
         """What Label Studio's API answers its first user on the host's loopback."""
         key = self.settings()["LABEL_STUDIO_API_KEY"]
-        return json.loads(self.root("python3", "-c", ASK_LABEL_STUDIO, path, input=key))
+        return json.loads(self.root("python3", "-c", ASK_LABEL_STUDIO, path, method, input=key))
 
     def tasks(self) -> set[int]:
         """All tasks of Label Studio."""

@@ -32,6 +32,17 @@ def test_an_address_in_use_is_refused_before_anything_is_changed(host, friend, v
     assert f"{LABEL_STUDIO} is in use by another machine" in outcome.message()
 
 
+def test_a_folder_of_somebody_else_is_refused_before_anything_is_changed(host, variables):
+    """A clone that someone runs with `make up`, say."""
+    host.root("install", "-D", "/dev/null", "/opt/ls-yolo/models/mine.pt")
+    with host.unchanged():
+        outcome = host.playbook("site.yml", "--tags", "docker", variables=variables)
+        assert outcome.code == 2
+        assert "ls_yolo_dir: found models in /opt/ls-yolo, which no playbook" in outcome.message()
+        assert host.playbook("reset.yml", variables=variables).code == 2
+    host.root("rm", "-r", "/opt/ls-yolo")
+
+
 def test_the_engine_comes_with_its_role_alone(host, engine):
     assert host.root("systemctl", "is-active", "docker") == "active"
     assert host.root("docker", "image", "ls", "--quiet") == ""
@@ -91,9 +102,15 @@ def test_a_second_run_changes_nothing(host, site, variables):
     assert outcome.counts["changed"] == 0, outcome.changed
 
 
-def test_secrets_are_made_on_the_host_and_shown_nowhere(host, site):
+def test_secrets_are_given_or_made_on_the_host_and_shown_nowhere(host, site, variables):
     settings = host.settings()
+    given = variables["ls_yolo_backend_env"]["LABEL_STUDIO_PASSWORD"]
+    assert settings["LABEL_STUDIO_PASSWORD"] == given
     assert host.root("stat", "-c", "%a %U", "/opt/ls-yolo/.env") == "600 ls-yolo"
+    # Where sudo writes each command line, and each module what it was asked for.
+    journal = host.root("journalctl", "--no-pager", "--all")
+    assert "BECOME-SUCCESS" in journal
     for name in ("LABEL_STUDIO_PASSWORD", "LABEL_STUDIO_API_KEY", "BASIC_AUTH_PASS"):
         assert len(settings[name]) >= 20
         assert settings[name] not in host.log.read_text()
+        assert settings[name] not in journal

@@ -14,7 +14,7 @@ import yaml
 
 import common
 from tests.host.conftest import HOST, STRANGER, a_host
-from tests.host.machines import Machine, Outcome, Segment
+from tests.host.machines import Commits, Machine, Outcome, Segment, run
 
 pytestmark = pytest.mark.host
 
@@ -37,8 +37,13 @@ def older(host: Machine, engine_volume: str, segment: Segment) -> Iterator[Machi
 
 
 @pytest.fixture(scope="module")
-def mine(variables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """The inventory of an owner with models, images and a project of their own."""
+def mine(
+    commits: Commits,
+    commit: str,
+    variables: dict[str, Any],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> dict[str, Any]:
+    """The inventory of an owner with models, images and a project of their own, and no git."""
     folder = tmp_path_factory.mktemp("mine")
     weights, photographs = common.ROOT / "models", common.ROOT / "datasets" / "demo"
     for name, files in (
@@ -50,8 +55,11 @@ def mine(variables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) ->
         (folder / name).mkdir(parents=True)
         for file, data in files.items():
             (folder / name / file).write_bytes(data)
+    release = folder / "release.tar.gz"
+    commits.git("archive", "--format=tar.gz", f"--output={release}", commit)
     return {
         **variables,
+        "ls_yolo_kit_archive": str(release),
         **{
             f"ls_yolo_{name}_src": str(folder / name) for name in ("models", "datasets", "projects")
         },
@@ -67,6 +75,16 @@ def test_a_check_of_a_bare_host_does_nothing(older, mine):
     with older.unchanged():
         outcome = older.playbook("site.yml", "--check", "--diff", variables=mine)
         assert outcome.code == 0, outcome.message()
+
+
+def test_an_archive_of_something_else_is_refused(older, mine, tmp_path):
+    other = tmp_path / "other.tar.gz"
+    run("tar", "-czf", other, "-C", common.ROOT.parent, f"{common.ROOT.name}/scripts/up.py")
+    outcome = older.playbook(
+        "site.yml", "--tags", "docker", variables={**mine, "ls_yolo_kit_archive": str(other)}
+    )
+    assert outcome.code == 2
+    assert f"found no scripts/up.py in {other}" in outcome.message()
 
 
 def test_an_engine_of_another_suite_is_not_taken_unasked(older, mine):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import build
 import common
 from tests.host.conftest import BACKEND, LABEL_STUDIO, STRANGER
 from tests.host.machines import Commits, Machine, Outcome
@@ -14,6 +16,9 @@ from tests.host.machines import Commits, Machine, Outcome
 pytestmark = pytest.mark.host
 
 NEXT = "99.0.0"
+# What somebody put into the kit's folder.
+THEIRS = ("/opt/ls-yolo/models/theirs.pt", "/opt/ls-yolo/note.txt")
+HOST_PAGE = common.ROOT / "docs" / "host.md"
 
 
 def test_everything_comes_back_by_itself_after_a_reboot(host, site, friend, stranger):
@@ -31,17 +36,28 @@ def test_everything_comes_back_by_itself_after_a_reboot(host, site, friend, stra
 
 @pytest.fixture(scope="module")
 def next_version(commits: Commits, commit: str) -> str:
-    """A commit after this one: with another VERSION, a new page, and one page less."""
+    """A commit after this one: with another VERSION, a new page, and one page less. Its images are
+    built in a moment, of those that are there.
+    """
     files = {"VERSION": f"{NEXT}\n", "docs/new.md": "# New\n"}
+    files |= {f"{name}/Dockerfile": f"FROM {tag}\n" for name, tag in common.images().items()}
     return commits.after(commit, files, without="docs/mirrors.md")
 
 
 @pytest.fixture(scope="module")
-def upgraded(host: Machine, site: Outcome, variables: dict[str, Any], next_version: str) -> Machine:
-    """The host with the next version. Its images are those that are there, under its names."""
-    for name, tag in common.images().items():
-        host.root("docker", "tag", tag, f"ls-yolo/{name}:{NEXT}")
-    newer = {**variables, "ls_yolo_version": next_version, "ls_yolo_images": "present"}
+def by_hand(host: Machine, site: Outcome) -> int:
+    """When the services were started by hand, so that systemd takes them for stopped."""
+    host.root("systemctl", "stop", "ls-yolo")
+    host.root("sh", "-c", "docker start $(docker ps --all --quiet)")
+    return int(host.root("date", "+%s"))
+
+
+@pytest.fixture(scope="module")
+def upgraded(host: Machine, by_hand: int, variables: dict[str, Any], next_version: str) -> Machine:
+    """The host with the next version."""
+    host.give_image(build.BASE)
+    host.root("touch", *THEIRS)
+    newer = {**variables, "ls_yolo_version": next_version, "ls_yolo_images": "build"}
     outcome = host.playbook("upgrade.yml", variables=newer)
     assert outcome.code == 0, outcome.message()
     return host
@@ -59,11 +75,46 @@ def test_an_upgrade_runs_the_new_images_on_the_old_data(upgraded):
     assert upgraded.predicted() == upgraded.tasks() != set()
 
 
-def test_an_upgrade_saves_the_data_first(upgraded):
-    (backup,) = upgraded.root("sh", "-c", "ls /srv/ls-yolo/backups/*").splitlines()
+def test_an_upgrade_leaves_what_the_kit_did_not_bring(upgraded):
+    assert all(upgraded.has(path) for path in THEIRS)
+
+
+@pytest.fixture(scope="module")
+def backup(upgraded: Machine) -> str:
+    """The archive that the upgrade made."""
+    (path,) = upgraded.root("sh", "-c", "ls /srv/ls-yolo/backups/*").splitlines()
+    return path
+
+
+def test_an_upgrade_saves_the_data_first(upgraded, backup):
     assert upgraded.root("stat", "-c", "%a %U", backup) == "600 root"
     names = {Path(name).name for name in upgraded.root("tar", "-tf", backup).splitlines()}
     assert {".env", "label_studio.sqlite3"} <= names
+
+
+def test_services_that_systemd_knows_nothing_of_are_stopped_before_data_are_saved(
+    upgraded, backup, by_hand
+):
+    ended = upgraded.root(
+        "docker", "events", "--since", str(by_hand), "--until", "0s", "--filter", "event=die",
+        "--filter", "label=com.docker.compose.service=label-studio", "--format", "{{.Time}}",
+    )  # fmt: skip
+    written = upgraded.root("stat", "-c", "%Y", backup)
+    assert int(ended.split()[0]) <= int(written)
+
+
+def test_a_backup_is_put_back_as_the_page_says(upgraded, backup):
+    before = upgraded.predicted()
+    since = "/var/lib/docker/volumes/ls-yolo_label-studio-data/_data/since"
+    upgraded.root("touch", since)
+    for project in upgraded.label_studio("/api/projects/")["results"]:
+        upgraded.label_studio(f"/api/projects/{project['id']}/", "DELETE")
+    assert upgraded.tasks() == set()
+    (commands,) = re.findall(r"```bash\n(archive=.*?)```", HOST_PAGE.read_text(), re.DOTALL)
+    upgraded.root("bash", "-euc", commands.replace("/srv/ls-yolo/backups/<archive>", backup))
+    assert not upgraded.has(since)
+    upgraded.root("systemctl", "start", "ls-yolo")
+    assert upgraded.predicted() == before != set()
 
 
 @pytest.fixture(scope="module")
@@ -100,11 +151,13 @@ def test_data_outlives_a_reset(given_back, variables):
     assert host.predicted() == before
 
 
-def test_a_reset_that_may_takes_the_data_too(given_back, variables):
+def test_a_reset_that_may_takes_the_data_too_also_after_one_that_kept_them(given_back, variables):
     host, _ = given_back
-    outcome = host.playbook("reset.yml", "-e", "ls_yolo_reset_data=true", variables=variables)
-    assert outcome.code == 0, outcome.message()
-    for path in ("/opt/ls-yolo", "/srv/ls-yolo"):
-        assert not host.has(path)
+    for more in ((), ("-e", "ls_yolo_reset_data=true")):
+        outcome = host.playbook("reset.yml", *more, variables=variables)
+        assert outcome.code == 0, outcome.message()
+    left = host.root("find", "/opt/ls-yolo", "/srv/ls-yolo", "-type", "f", check=False)
+    assert sorted(left.splitlines()) == sorted(THEIRS)
+    assert not host.has("/srv/ls-yolo")
     assert host.root("docker", "volume", "ls", "--quiet") == ""
     assert host.root("getent", "passwd", "ls-yolo", check=False) == ""

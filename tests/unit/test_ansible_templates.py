@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import functools
 import importlib.util
 import json
@@ -153,6 +154,17 @@ def test_scripts_run_with_a_python_that_is_new_enough(system):
     assert value("ls_yolo_python", ansible_facts=facts(system)) == SYSTEMS[system]["python"]
 
 
+def test_a_proxy_s_login_stands_in_no_command_line():
+    proxy = "http://me:it's a secret@proxy:3128"
+    given = {"docker_http_proxy": proxy}
+    line = [*value("docker_with_proxy", **given), "env"]
+    assert "secret" not in " ".join(line)
+    for variables, expected in ((given, [f"http_proxy={proxy}", f"https_proxy={proxy}"]), ({}, [])):
+        lines = value("docker_proxy_lines", **variables)
+        done = subprocess.run(line, input=lines, text=True, capture_output=True, env={}, check=True)
+        assert sorted(t for t in done.stdout.splitlines() if "proxy:" in t) == expected
+
+
 def test_debian_13s_packages_come_only_where_they_are_allowed():
     assert value("docker_sources") == ["docker", "distribution"]
     assert value("docker_sources", docker_allow_newer_suite=True)[-1] == "trixie"
@@ -265,6 +277,70 @@ def env_filters():
 def test_a_line_of_env_says_what_the_variable_says(text):
     (line,) = env_filters()["env_lines"]({"LABEL_STUDIO_PASSWORD": text})
     assert common.parse_env(line) == {"LABEL_STUDIO_PASSWORD": text}
+
+
+def slurped(text):
+    return {"content": base64.b64encode(text.encode()).decode()}
+
+
+def test_what_runs_is_called_as_the_host_s_env_says():
+    called = functools.partial(value, "[ls_yolo_project_there, ls_yolo_project]")
+    assert called() == ["ls-yolo", "ls-yolo"]
+    there = slurped("A=1\nCOMPOSE_PROJECT_NAME='labels'\n")
+    assert called(ls_yolo_env_text=there) == ["labels", "labels"]
+    given = {"COMPOSE_PROJECT_NAME": "mine"}
+    assert called(ls_yolo_env_text=there, ls_yolo_backend_env=given) == ["labels", "mine"]
+    assert called(ls_yolo_backend_env=given) == ["mine", "mine"]
+
+
+# The kit
+
+
+@pytest.mark.parametrize(
+    ("text", "there", "files"),
+    [("", "", []), ("\n", "", []), ("\na\nb c\n", "", ["a", "b c"]), ("12ab\na\n", "12ab", ["a"])],
+)
+def test_the_kit_s_list_says_which_it_is_once_it_is_whole(text, there, files):
+    found = value("[ls_yolo_kit_there, ls_yolo_kit_files]", ls_yolo_kit_found=slurped(text))
+    assert found == [there, files]
+
+
+def test_the_kit_s_files_are_those_of_the_archive_without_folders():
+    lines = {"stdout_lines": ["./", "./.ci/", "./.ci/run", "VERSION", "docs/a b.md"]}
+    assert value("ls_yolo_kit_new", ls_yolo_kit_list=lines) == [".ci/run", "VERSION", "docs/a b.md"]
+
+
+def test_the_kit_s_folder_may_be_new_or_hold_an_env_that_was_brought_or_a_kit():
+    def foreign(found, *names):
+        return value(
+            "ls_yolo_foreign", ls_yolo_kit_found=found, ls_yolo_there={"stdout_lines": names}
+        )
+
+    assert foreign({}) == foreign({}, ".env", ".ansible") == []
+    assert foreign(slurped("\n"), "mine.pt") == []
+    assert foreign({}, ".env", ".git", "models") == [".git", "models"]
+
+
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        ({}, []),
+        ({"ls_yolo_data_dir": "/opt"}, []),
+        ({"ls_yolo_data_dir": "/opt/ls-yolo-data"}, []),
+        ({"ls_yolo_data_dir": "/opt/ls-yolo/"}, ["/opt/ls-yolo//models"]),
+        ({"ls_yolo_dir": "/srv/ls-yolo/models/kit"}, ["/srv/ls-yolo/models"]),
+        ({"ls_yolo_backend_env": {"MODELS_DIR": "./models"}}, ["./models"]),
+        (
+            {"ls_yolo_backend_env": {"DATASETS_DIR": "/opt/ls-yolo/../ls-yolo/x"}},
+            ["/opt/ls-yolo/../"],
+        ),
+        ({"ls_yolo_backend_env": {"PROJECTS_DIR": "../projects"}}, []),
+    ],
+)
+def test_data_and_the_kit_lie_apart(given, found):
+    entangled = value("ls_yolo_entangled", **given)
+    assert bool(entangled) == bool(found)
+    assert all(first.startswith(second) for first, second in zip(entangled, found, strict=False))
 
 
 def test_true_is_written_in_small_letters():

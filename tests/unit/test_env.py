@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import os
 import stat
+import sys
 
 import pytest
 
@@ -181,3 +184,22 @@ def test_a_kind_of_secret_that_is_not_known_is_refused():
     for how in ("hex:3", "hex:0", "words:4"):
         with pytest.raises(common.Failure, match="hex:N"):
             env.new_secret(how)
+
+
+def test_settings_may_come_by_stdin(path, monkeypatch, capsys):
+    """As Ansible gives them: what stands in the environment of sudo is logged."""
+    monkeypatch.setattr(common, "ENV_FILE", path)
+    monkeypatch.setattr(env, "torch_index_for_host", NO_INDEX)
+    monkeypatch.setattr(os, "environ", dict(os.environ))
+    monkeypatch.setattr(
+        sys, "stdin", io.StringIO("LABEL_STUDIO_PASSWORD='it is $ecret'\nGPU=true\n")
+    )
+    assert env.main(["-"]) == 0
+    values = common.parse_env(path.read_text())
+    assert (values["LABEL_STUDIO_PASSWORD"], values["GPU"]) == ("it is $ecret", "true")
+    assert "$ecret" not in capsys.readouterr().out
+
+
+def test_another_argument_is_refused():
+    with pytest.raises(common.Failure, match="found --help, expected nothing or -"):
+        env.main(["--help"])

@@ -1,32 +1,52 @@
-"""Filters of the role: how ``.env`` spells a value, which the kit's own scripts say."""
+"""Filters of the role: how ``.env`` spells values, which the kit's own scripts say; folders."""
 
 from __future__ import annotations
 
+import functools
 import importlib.util
-from collections.abc import Callable, Mapping
+import posixpath
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 COMMON = Path(__file__).resolve().parents[4] / "scripts" / "common.py"
 
 
-def env_texts(settings: Mapping[str, Any]) -> dict[str, str]:
-    """The settings as environment variables: true and false in small letters."""
-    return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
-        for name, value in settings.items()
-    }
+@functools.cache
+def common() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("ls_yolo_common", COMMON)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def env_lines(settings: Mapping[str, Any]) -> list[str]:
-    """The settings as lines of ``.env``."""
-    spec = importlib.util.spec_from_file_location("ls_yolo_common", COMMON)
-    assert spec is not None and spec.loader is not None
-    common = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(common)
-    return [f"{name}={common.quote_env(text)}" for name, text in env_texts(settings).items()]
+    """The settings as lines of ``.env``: true and false in small letters."""
+    quote = common().quote_env
+    return [
+        f"{name}={quote(str(value).lower() if isinstance(value, bool) else str(value))}"
+        for name, value in settings.items()
+    ]
+
+
+def env_values(text: str) -> dict[str, str]:
+    """The settings that the text of an ``.env`` gives."""
+    values: dict[str, str] = common().parse_env(text)
+    return values
+
+
+def entangled(folders: Iterable[str], kit: str) -> list[str]:
+    """Those of ``folders`` that lie in ``kit`` or hold it. They are absolute, or relative to it."""
+
+    def one_in_the_other(folder: str) -> bool:
+        paths = posixpath.normpath(kit), posixpath.normpath(posixpath.join(kit, folder))
+        return posixpath.commonpath(paths) in paths
+
+    return [folder for folder in folders if one_in_the_other(folder)]
 
 
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"env_lines": env_lines, "env_texts": env_texts}
+        return {"env_lines": env_lines, "env_values": env_values, "entangled": entangled}
