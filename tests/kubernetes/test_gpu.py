@@ -6,6 +6,8 @@ none behind the offer answers by its processor.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import cluster
@@ -56,7 +58,7 @@ def test_pods_get_a_gpu_each_and_one_too_many_waits_and_is_named(make):
 
 @pytest.mark.parametrize("helm", [HELM, HELM3], ids=["helm", "helm3"])
 def test_a_release_goes_to_gpus_and_back_and_by_rollback_too(reached, helm):
-    with namespace("t-to-gpu") as where:
+    with namespace(f"t-to-gpu-{Path(helm).name}") as where:
         release = Release(where, [], helm_program=helm)
 
         def strategy(*words):
