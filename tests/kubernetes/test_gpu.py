@@ -6,10 +6,12 @@ none behind the offer answers by its processor.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 import cluster
-from release import lacking, until
+from release import HELM, HELM3, NAME, Release, lacking, namespace, until
 
 pytestmark = pytest.mark.kubernetes
 RESOURCE = "nvidia.com/gpu"
@@ -52,3 +54,27 @@ def test_pods_get_a_gpu_each_and_one_too_many_waits_and_is_named(make):
     assert waiting["metadata"]["name"] in said
     assert f"Insufficient {RESOURCE}" in said
     assert "backend.replicas" in said, "the cure"
+
+
+@pytest.mark.parametrize("helm", [HELM, HELM3], ids=["helm", "helm3"])
+def test_a_release_goes_to_gpus_and_back_and_by_rollback_too(reached, helm):
+    with namespace(f"t-to-gpu-{Path(helm).name}") as where:
+        release = Release(where, [], helm_program=helm)
+
+        def strategy(*words):
+            release.helm(*words, "--no-hooks")
+            return release.one("deployments", "backend")["spec"]["strategy"]["type"]
+
+        def upgrade(gpu):
+            # How pods are replaced is asked of the API server; no pod is needed for that.
+            return strategy(
+                "upgrade", "--install", NAME, str(release.chart), "--set",
+                f"labelStudio.replicas=0,backend.replicas=0,backend.gpu.enabled={gpu}",
+            )  # fmt: skip
+
+        assert [upgrade(gpu) for gpu in ("false", "true", "false")] == [
+            "RollingUpdate", "Recreate", "RollingUpdate",
+        ]  # fmt: skip
+        assert strategy("rollback", NAME, "2") == "Recreate"
+        assert strategy("rollback", NAME, "1") == "RollingUpdate"
+        release.uninstall()

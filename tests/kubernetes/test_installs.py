@@ -84,22 +84,14 @@ def test_external_postgres_by_helm_3(make, images):
 def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
     """Weights come from an address, checked by their hash; here from a pod beside the release."""
     image = next(name for name in images.values() if "/backend:" in name)
+    weights = {
+        "name": "yolov8n.pt", "url": "http://mirror/yolov8n.pt",
+        "sha256": "31e20dde3def09e2cf938c7be6fe23d9150bbbe503982af13345706515f2ef95",
+    }  # fmt: skip
     release = make(
         ["restricted"],
         {
-            "models": {
-                "type": "download",
-                "download": {
-                    "files": [
-                        {
-                            "name": "yolov8n.pt",
-                            "url": "http://mirror/yolov8n.pt",
-                            "sha256": "31e20dde3def09e2cf938c7be6fe23d9"
-                            "150bbbe503982af13345706515f2ef95",
-                        }
-                    ]
-                },
-            },
+            "models": {"type": "download", "download": {"files": [weights]}},
             "networkPolicy": {"backend": {"egress": [{"ports": [{"port": 8000}]}]}},
             "labelStudio": {"podSecurityContext": GIVEN_IDS},
             "backend": {"podSecurityContext": GIVEN_IDS},
@@ -150,4 +142,8 @@ def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
         token = "/var/run/secrets/kubernetes.io/serviceaccount"
         component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
         assert token not in mounted or component == "test"
-    release.live()
+    # The same weights in another file: what is stored stays right; without it there is no model.
+    release.live(other={"models": {
+        "download": {"files": [{**weights, "name": "renamed.pt"}]},
+        "config": {"coco": {"weights": "renamed.pt", "conf": 0.25}},
+    }})  # fmt: skip

@@ -54,8 +54,8 @@ def kinds(where):
     ("values", "words"),
     [
         ("optional", ["gateway.enabled=true", "HTTPRoute", "metrics.serviceMonitor.enabled=true"]),
-        ("lan", ["multus.enabled=true", "Install Multus first",
-                 "backend.autoscaling.keda.enabled=true"]),
+        ("lan", ["multus.enabled=true", "Install Multus first"]),
+        ("queue", ["backend.autoscaling.keda.enabled=true", "Install KEDA first"]),
     ],
 )  # fmt: skip
 def test_a_kind_that_the_cluster_does_not_know_is_refused(where, values, words):
@@ -67,7 +67,7 @@ def test_a_kind_that_the_cluster_does_not_know_is_refused(where, values, words):
     assert [word for word in words if word not in done.stderr] == []
 
 
-@pytest.mark.parametrize("values", ["optional", "lan"])
+@pytest.mark.parametrize("values", ["optional", "lan", "queue"])
 def test_the_api_server_takes_every_object(where, kinds, values):
     text = renders.render([VALUES / f"{values}.yaml"], "-n", where)
     # Not the pod of `helm test`: its account would have to be there first.
@@ -121,7 +121,12 @@ def test_a_monitor_and_a_route_are_made_that_find_the_services(where, kinds, tmp
     assert not release.get("servicemonitors") + release.get("httproutes")
 
 
-def test_multus_gets_a_macvlan_with_the_address_and_the_pod_asks_for_it(where, kinds):
+@pytest.mark.parametrize(
+    ("component", "address"), [("label-studio", "192.0.2.10/24"), ("backend", "192.0.2.11/24")]
+)
+def test_multus_gets_a_macvlan_with_the_address_and_the_pod_asks_for_it(
+    where, kinds, component, address
+):
     text = renders.render([VALUES / "lan.yaml"], "-n", where)
     objects = [found for found in yaml.safe_load_all(text) if found]
     (network,) = [found for found in objects if found["kind"] == "NetworkAttachmentDefinition"]
@@ -130,9 +135,9 @@ def test_multus_gets_a_macvlan_with_the_address_and_the_pod_asks_for_it(where, k
     assert (plugin["type"], plugin["master"]) == ("macvlan", "eth1")
     (pod,) = [
         found["spec"]["template"]["metadata"] for found in objects
-        if found["kind"] == "Deployment" and found["metadata"]["name"].endswith("label-studio")
+        if found["kind"] == "Deployment" and found["metadata"]["name"].endswith(component)
     ]  # fmt: skip
     asked = pod["annotations"]["k8s.v1.cni.cncf.io/networks"]
     assert network["metadata"]["name"] in asked
     addresses = [entry["address"] for entry in plugin["ipam"].get("addresses", [])]
-    assert "192.0.2.10/24" in asked or "192.0.2.10/24" in addresses
+    assert address in asked or address in addresses

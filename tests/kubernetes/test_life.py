@@ -23,6 +23,17 @@ REFUSED = {
         ({"postgres": {"enabled": False}, "labelStudio": {"replicas": 1}}, "would be sqlite"),
         ({"postgres": {"image": {"tag": "16"}}}, "of Postgres 17, which it cannot read"),
         ({"postgres": {"persistence": {"storageClass": "other"}}}, "cannot be changed"),
+        ({"postgres": {"persistence": {"enabled": False}}}, "no claim), and so far it is"),
+        ({"postgres": {"persistence": {"existingClaim": "weights"}}}, "claim weights), and so far"),
+        ({"postgres": {"database": "other"}}, "(database other, user labelstudio,"),
+        ({"postgres": {"user": "other"}}, "(database labelstudio, user other,"),
+        (
+            {
+                "fullnameOverride": "other",
+                "labelStudio": {"persistence": {"existingClaim": "ls-yolo-label-studio"}},
+            },
+            "claim other-postgres), and so far it is",
+        ),
     ],
 }
 

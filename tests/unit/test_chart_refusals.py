@@ -91,6 +91,17 @@ FAULTS = {
          ("multus.backendAddress", "192.0.2.9/24"), ("backend.replicas", 2)],
         ["multus.backendAddress=192.0.2.9/24", "backend.replicas=1"],
     ),
+    "two pods at a time with the address of the backend": (
+        [("multus.enabled", True), ("multus.master", "eth1"),
+         ("multus.backendAddress", "192.0.2.9/24"), ("backend.strategy", "RollingUpdate")],
+        ["backend.strategy=RollingUpdate", "multus.backendAddress=192.0.2.9/24", "Leave it empty"],
+    ),
+    "two pods at a time with the address of Label Studio": (
+        [("multus.enabled", True), ("multus.master", "eth1"), ("postgres.enabled", True),
+         ("multus.labelStudioAddress", "192.0.2.9/24"),
+         ("labelStudio.strategy", "RollingUpdate")],
+        ["labelStudio.strategy=RollingUpdate", "multus.labelStudioAddress=192.0.2.9/24"],
+    ),
     "two scalers": (
         [("backend.autoscaling.hpa.enabled", True), ("backend.autoscaling.keda.enabled", True),
          ("backend.autoscaling.keda.prometheusAddress", "http://p:9090"),

@@ -224,11 +224,27 @@ k8s.v1.cni.cncf.io/networks: {{ list (dict "name" (include "ls-yolo.fullname" (d
 {{- end }}
 {{- end }}
 
-{{/* The database in a word that another one does not have: what an upgrade is held against. */}}
+{{/* How pods are replaced: as "strategy" says; else one after the other where "single", or where they have an address. */}}
+{{- define "ls-yolo.strategy" -}}
+{{- $type := .strategy | default (or .single (include "ls-yolo.networks" .) | empty | ternary "RollingUpdate" "Recreate") -}}
+type: {{ $type }}
+{{- if eq $type "RollingUpdate" }}
+# The API server's own defaults. Left to it they would be nobody's, stay, and forbid a later Recreate.
+rollingUpdate: {maxSurge: 25%, maxUnavailable: 25%}
+{{- end }}
+{{- end }}
+
+{{/* The database in words that another one does not have: what an upgrade is held against. */}}
 {{- define "ls-yolo.databaseWhere" -}}
 {{- $database := include "ls-yolo.database" . }}
-{{- $e := .root.Values.postgres.external }}
-{{- eq $database "external" | ternary (printf "postgres at %s:%v/%s" $e.host (int $e.port) $e.database) (eq $database "bundled" | ternary "postgres of this release" "sqlite") }}
+{{- $p := .root.Values.postgres }}
+{{- if eq $database "external" -}}
+postgres at {{ $p.external.host }}:{{ int $p.external.port }}/{{ $p.external.database }}
+{{- else if eq $database "bundled" -}}
+postgres of this release (database {{ $p.database }}, user {{ $p.user }}, {{ $p.persistence.enabled | ternary (printf "claim %s" (include "ls-yolo.claimName" (dict "root" .root "component" "postgres" "claim" $p.persistence))) "no claim" }})
+{{- else -}}
+sqlite
+{{- end }}
 {{- end }}
 
 {{- define "ls-yolo.postgresMajor" -}}
@@ -249,10 +265,10 @@ spec:
 {{- end }}
 {{- end }}
 
-{{/* A Job cannot be changed: another one for each revision, and for each change where nothing counts revisions. A hook
-is deleted before it is made anew. */}}
+{{/* A Job cannot be changed: another one for each revision, and, where nothing counts revisions, for each change of the
+Job and of what it looks at. A hook is deleted before it is made anew. */}}
 {{- define "ls-yolo.setupName" -}}
 {{- $v := .root.Values }}
 {{- include "ls-yolo.fullname" . }}
-{{- if eq $v.setup.mode "job" }}-{{ .root.Release.Revision }}-{{ list $v.setup $v.projects $v.models $v.datasets $v.backend | toJson | sha256sum | trunc 8 }}{{ end }}
+{{- if eq $v.setup.mode "job" }}-{{ .root.Release.Revision }}-{{ list (include "ls-yolo.setupSpec" .root) (include "ls-yolo.projects" .) $v.models $v.datasets $v.backend | toJson | sha256sum | trunc 8 }}{{ end }}
 {{- end }}

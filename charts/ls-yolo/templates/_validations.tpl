@@ -83,6 +83,12 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- if not (or $v.multus.labelStudioAddress $v.multus.backendAddress) }}
 {{- $f = append $f "multus.enabled=true without multus.labelStudioAddress or multus.backendAddress: nobody would get an address. Set one." }}
 {{- end }}
+{{- range $key := list "labelStudio" "backend" }}
+{{- $address := index $v.multus (printf "%sAddress" $key) }}
+{{- if and $address (eq (index $v $key).strategy "RollingUpdate") }}
+{{- $f = append $f (printf "%s.strategy=RollingUpdate with multus.%sAddress=%s: during an update two pods would have that address. Leave it empty, or use no address." $key $key $address) }}
+{{- end }}
+{{- end }}
 {{- if and $v.multus.labelStudioAddress (gt (int $v.labelStudio.replicas) 1) }}
 {{- $f = append $f (printf "multus.labelStudioAddress=%s with labelStudio.replicas=%d: an address is one pod's. Set one replica, or no address." $v.multus.labelStudioAddress (int $v.labelStudio.replicas)) }}
 {{- end }}
@@ -369,11 +375,17 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- $c := dict "root" . "component" "label-studio" }}
 {{- $name := include "ls-yolo.fullname" $c }}
 {{- $deployment := lookup "apps/v1" "Deployment" $ns $name }}
-{{- $kept := lookup "v1" "PersistentVolumeClaim" $ns $name }}
 {{- $allow := "Put it back, or, to go on with the other one, labelStudio.allowDataChange=true." }}
 {{- if not $v.labelStudio.allowDataChange }}
 {{- $where := include "ls-yolo.databaseWhere" $c }}
-{{- $was := index ($deployment | dig "metadata" "annotations" dict) "ls-yolo/database" | default (index ($kept | dig "metadata" "annotations" dict) "ls-yolo/database") }}
+{{- $was := "" }}
+{{- /* Of whatever name, and of what an uninstall has left. */}}
+{{- range concat ((lookup "apps/v1" "Deployment" $ns "").items | default list) ((lookup "v1" "PersistentVolumeClaim" $ns "").items | default list) }}
+{{- $labels := .metadata.labels | default dict }}
+{{- if and (eq (index $labels "app.kubernetes.io/instance" | default "") $.Release.Name) (eq (index $labels "app.kubernetes.io/part-of" | default "") "ls-yolo") }}
+{{- $was = $was | default (index (.metadata.annotations | default dict) "ls-yolo/database") }}
+{{- end }}
+{{- end }}
 {{- if and $was (ne $was $where) }}
 {{- $f = append $f (printf "the database would be %s, and so far it is %s: accounts, projects and annotations would not be there. %s" $where $was $allow) }}
 {{- end }}

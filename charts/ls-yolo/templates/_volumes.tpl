@@ -59,12 +59,32 @@ backend
 {{- end }}
 {{- end }}
 
-{{/* Affinity: the operator's, else to the pods of the group. The first of them may go anywhere. */}}
-{{- define "ls-yolo.affinity" -}}
+{{/* Where the pods of a component may go: as "values" say, and those that share the images' volume also as the backend,
+or the first of them would keep the backend away from its GPU. */}}
+{{- define "ls-yolo.placement" -}}
 {{- $group := include "ls-yolo.group" . }}
-{{- if .affinity }}
+{{- $backend := .root.Values.backend }}
+{{- $selector := .values.nodeSelector | default dict }}
+{{- $tolerations := .values.tolerations | default list }}
+{{- if or (eq .component "backend") (and (eq $group "datasets") (not .values.affinity)) }}
+{{- $selector = merge (dict) $selector ($backend.nodeSelector | default dict) }}
+{{- $tolerations = concat $tolerations ($backend.tolerations | default list) }}
+{{- if $backend.gpu.enabled }}
+{{- $tolerations = append $tolerations (dict "key" (printf "%sgpu" (regexFind "^[^/]+/" $backend.gpu.resourceName)) "operator" "Exists" "effect" "NoSchedule") }}
+{{- end }}
+{{- end }}
+{{- with $selector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with uniq $tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- /* The first of a group may go anywhere. */}}
+{{- if .values.affinity }}
 affinity:
-  {{- toYaml .affinity | nindent 2 }}
+  {{- toYaml .values.affinity | nindent 2 }}
 {{- else if $group }}
 affinity:
   podAffinity:

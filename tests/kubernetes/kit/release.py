@@ -109,11 +109,11 @@ class Release:
         self.close()
         self.helm("uninstall", NAME, "--wait", "--timeout", "3m")
 
-    def live(self, title: str = "ls-yolo demo") -> None:
-        """Another value, the old one again, uninstalled, installed anew; after each of these the
+    def live(self, title: str = "ls-yolo demo", other: dict[str, Any] | None = None) -> None:
+        """Other values, the old ones again, uninstalled, installed anew; after each of these the
         Secret and what is stored are those before."""
         before = self._kept(title)
-        self.install(values={"labelStudio": {"env": {"LABEL_STUDIO_THREADS": "9"}}})
+        self.install(values=other or {"labelStudio": {"env": {"LABEL_STUDIO_THREADS": "9"}}})
         assert self._kept(title) == before, "an upgrade"
         self.rollback()
         assert self._kept(title) == before, "a rollback"
