@@ -91,7 +91,7 @@ test-kubernetes: test-tools ## The chart, on the cluster of KUBECONFIG or one th
 	@$(PYTHON) scripts/kubetools.py tests
 	$(PYTEST) tests/kubernetes
 
-test-host: BUDGET = 25m
+test-host: BUDGET = 30m
 test-host: ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/testtools.py ssh
