@@ -12,6 +12,7 @@ command line holds a secret.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import secrets
@@ -143,8 +144,10 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+@functools.cache
 def cpu_index_answers() -> bool:
-    """Whether torch's own index of CPU builds can be reached."""
+    """Whether torch's own index of CPU builds can be reached; asked once, since a network that
+    swallows requests lets it wait."""
     bundle = common.values()["CA_BUNDLE"]
     return common.answers(f"{common.CPU_TORCH_INDEX}/torch/", ca_bundle=bundle)
 

@@ -161,6 +161,7 @@ def test_torch_for_the_cpu_only_without_gpu_and_where_it_is_reached(
     monkeypatch, gpus, answers, index
 ):
     monkeypatch.setattr(env, "gpus", lambda: gpus)
+    env.cpu_index_answers.cache_clear()
     monkeypatch.setattr(common, "answers", lambda *_, **__: answers)
     assert env.torch_index_for_host() == index
 

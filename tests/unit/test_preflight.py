@@ -171,6 +171,7 @@ def test_less_disk_is_needed_once_the_images_are_there():
 def test_disk_is_counted_for_the_torch_that_will_be_used(
     monkeypatch, index, written, gpus, answers, expected
 ):
+    preflight.env.cpu_index_answers.cache_clear()
     monkeypatch.setattr(common, "answers", lambda *_, **__: answers)
     assert preflight.without_cuda({"TORCH_INDEX": index}, written, gpus) is expected
 
