@@ -82,7 +82,7 @@ test-integration: ## Both services, booted and checked end to end; builds the im
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/check_compose.py
 	@$(PYTHON) scripts/testtools.py browser
-	$(PYTEST) backend/tests/test_service.py tests/integration
+	$(PYTEST) backend/tests/server/test_service.py tests/integration
 
 test-kubernetes: BUDGET = 25m
 test-kubernetes: test-tools ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first

@@ -14,7 +14,7 @@ swap      weights are replaced under load: no request may fail, and each answer 
 
 Ways to ask take turns, several rounds each, so that a busy machine slows all alike. A table is
 printed; --json and --svg keep all figures and a picture of bars. The exit code is 1 if a target is
-missed. The demo's weights and photographs must be there: `make up` or `make images` fetches them.
+missed. The demo's weights and images must be there: `make up` or `make images` fetches them.
 """
 
 from __future__ import annotations
@@ -445,7 +445,7 @@ def main() -> int:
     options.parts = options.parts or [part for part in PARTS if part != "batches" or has_gpu()]
     photos = list((options.datasets / "demo").glob("*.jpg"))
     if not photos or not (options.models / WEIGHTS).is_file():
-        parser.error(f"no demo photographs or no {WEIGHTS}: python3 scripts/demo.py fetches them")
+        parser.error(f"no demo images or no {WEIGHTS}: python3 scripts/demo.py fetches them")
     found: list[Part] = []
     for name in options.parts:
         with tempfile.TemporaryDirectory(prefix="ls-yolo-bench-") as folder:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 import math
 from collections.abc import Mapping
@@ -14,6 +13,8 @@ from typing import Any, Literal
 import yaml
 from jsonschema import Draft202012Validator
 from jsonschema.exceptions import ValidationError
+
+from ls_yolo.text import nearest
 
 Schema = Literal["models", "projects"]
 
@@ -109,13 +110,6 @@ def parse(text: str, name: Schema, source: str) -> Document:
     if faults:
         raise ConfigError("\n".join(text for _, text in sorted(faults)))
     return Document(data, source, tree)
-
-
-def nearest(word: str, words: list[str]) -> str:
-    """A hint such as ``; did you mean 'weights'?``, or nothing where no word is near."""
-    lower = {w.casefold(): w for w in words}
-    close = difflib.get_close_matches(word.casefold(), list(lower), n=1, cutoff=0.6)
-    return f"; did you mean {lower[close[0]]!r}?" if close else ""
 
 
 def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> tuple[int, str]:

@@ -30,7 +30,7 @@ QUIET = frozenset({"health", "livez", "readyz", "metrics"})
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 """The id of the request that is being answered; a thread of a pool has it by ``copy_context``."""
 
-_NAMES = r"(?:token|secret|passw(?:or)?d|signature|api[_-]?key|credential|session[_-]?id|csrf)"
+_NAMES = r"(?:token|secret|passw(?:or)?d|fingerprint|api[_-]?key|credential|session[_-]?id|csrf)"
 _PATTERNS = (
     # A header, in any spelling of a mapping.
     (

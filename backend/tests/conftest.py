@@ -20,9 +20,12 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from ls_yolo import engines
-from ls_yolo.engines import Boxes, Image, Prepared
-from ls_yolo.registry import Entry, Options, Registry, Source
+from ls_yolo.engines import base
+from ls_yolo.engines import load as loader
+from ls_yolo.engines.base import Prepared
+from ls_yolo.models.config import ModelConfig, Source
+from ls_yolo.results import Boxes, Image
+from ls_yolo.serving.registry import Options, Registry
 
 # Machines are shared and slow; what hypothesis finds is kept in a test, not in a database.
 settings.register_profile("ls-yolo", deadline=None, database=None)
@@ -54,7 +57,7 @@ class FakeEngine:
         try:
             content = json.loads(weights.read_text())
         except ValueError as error:
-            raise engines.EngineError(f"{weights}: cannot be loaded: {error}") from error
+            raise base.EngineError(f"{weights}: cannot be loaded: {error}") from error
         self.names = {int(index): name for index, name in content["names"].items()}
         self._boxes = sorted(content.get("boxes", []), key=lambda box: -box[4])
         self._fails = content.get("fails", [])
@@ -98,7 +101,7 @@ class FakeEngine:
 def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Every call to an engine, in order; with it, `engines.load` makes a `FakeEngine`."""
     calls: list[dict[str, Any]] = []
-    monkeypatch.setattr(engines, "load", lambda weights, *_: FakeEngine(weights, calls))
+    monkeypatch.setattr(loader, "load_engine", lambda weights, *_: FakeEngine(weights, calls))
     return calls
 
 
@@ -142,8 +145,8 @@ def make_registry(
         made.append(Registry(source, load, default, custom, Options(**options)))
         return made[-1]
 
-    def load(entry: Entry) -> engines.Engine:
-        return engines.load(entry.weights, "cpu")
+    def load(entry: ModelConfig) -> base.Engine:
+        return loader.load_engine(entry.weights, "cpu")
 
     made: list[Registry] = []
     yield make

@@ -14,8 +14,10 @@ from typing import Any
 from flask import Flask
 
 from conftest import FakeEngine
-from ls_yolo import app, engines
-from ls_yolo.engines import Boxes, Prepared
+from ls_yolo.engines import load as loader
+from ls_yolo.engines.base import Prepared
+from ls_yolo.results import Boxes
+from ls_yolo.server import app
 
 SECONDS, CALLS = float(os.environ["FAKE_SECONDS"]), Path(os.environ["FAKE_CALLS"])
 
@@ -32,5 +34,5 @@ def create_app() -> Flask:
     def load(weights: Path, *more: Any, **options: Any) -> SlowEngine:
         return SlowEngine(weights, [])
 
-    engines.load = load  # type: ignore[assignment]
+    loader.load_engine = load  # type: ignore[assignment]
     return app.create_app()

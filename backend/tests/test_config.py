@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from ls_yolo import config
+from ls_yolo import config, text
 from ls_yolo.config import ConfigError
 
 
@@ -184,5 +184,5 @@ def test_any_text_is_read_or_refused_with_the_name_of_the_file(text):
 
 
 def test_the_nearest_word_is_found_in_any_case_and_a_far_one_is_not():
-    assert config.nearest("PERSN", ["Person", "Car"]) == "; did you mean 'Person'?"
-    assert config.nearest("xylophone", ["Person", "Car"]) == ""
+    assert text.nearest("PERSN", ["Person", "Car"]) == "; did you mean 'Person'?"
+    assert text.nearest("xylophone", ["Person", "Car"]) == ""

@@ -62,7 +62,7 @@ def client():
     @app.post("/predict")
     def predict():
         logs.note(tasks=len(request.get_json()["tasks"]))
-        logging.getLogger("ls_yolo.predictor").warning("task %s: empty", 7)
+        logging.getLogger("ls_yolo.serving.predictor").warning("task %s: empty", 7)
         return jsonify(results=[])
 
     @app.get("/health")
@@ -284,12 +284,13 @@ def test_what_is_no_secret_stays(text):
 DAMAGED = """
 import sys, warnings
 from pathlib import Path
-from ls_yolo import logs, media
+from ls_yolo import logs
+from ls_yolo.images import decode, limits
 logs.configure({"LOG_LEVEL": "INFO", "LOG_FORMAT": "json"})
 for name in sys.argv[1:]:
     try:
-        media.decode(Path(name).read_bytes())
-    except media.MediaError:
+        decode.decode(Path(name).read_bytes())
+    except limits.MediaError:
         print("refused")
 warnings.warn("from a library")
 """

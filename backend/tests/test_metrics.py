@@ -16,7 +16,7 @@ from prometheus_client.metrics import MetricWrapperBase
 from prometheus_client.parser import text_string_to_metric_families
 
 from ls_yolo import metrics
-from ls_yolo.media import Kind, MediaError
+from ls_yolo.images.limits import Kind, MediaError
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 

@@ -19,10 +19,13 @@ import torchvision  # type: ignore[import-not-found,unused-ignore]
 from ultralytics import YOLO
 from ultralytics.data.augment import LetterBox
 
-from ls_yolo import engines
-from ls_yolo.engines import Boxes, Engine, Precision, export, int8, letterbox, suppress
-from ls_yolo.engines.switch import Switching
-from ls_yolo.engines.torch import TorchEngine
+from ls_yolo import files
+from ls_yolo.engines import int8, letterbox, nms
+from ls_yolo.engines import load as loader
+from ls_yolo.engines.base import Engine, Precision
+from ls_yolo.engines.hot_swap import HotSwapEngine
+from ls_yolo.engines.torch_engine import TorchEngine
+from ls_yolo.results import Boxes
 
 WEIGHTS = Path("/models/yolov8n.pt")
 CONF, IOU = 0.25, 0.7
@@ -90,12 +93,12 @@ def load(
     lines = Lines()
     logging.getLogger().addHandler(lines)
     begin = time.monotonic()
-    engine = engines.load(
-        WEIGHTS, "cpu", export.hash_file(WEIGHTS), Path(cache), "auto", None, precision, photos
+    engine = loader.load_engine(
+        WEIGHTS, "cpu", files.hash_file(WEIGHTS), Path(cache), "auto", None, precision, photos
     )
     told: dict[str, Any] = {"first": engine.description, "names": len(engine.names)}
     engine.warm_up()
-    if isinstance(engine, Switching):
+    if isinstance(engine, HotSwapEngine):
         engine._thread.join(300)
     told["seconds"] = time.monotonic() - begin
     told["then"] = engine.description
@@ -152,8 +155,8 @@ def at_the_threshold(engine: Engine, image: Any) -> list[float]:
     ]
 
 
-def photographs(folder: Path, images: dict[str, Any]) -> Path:
-    """A folder of 120 photographs: parts of ``images``, some of them mirrored, some darker."""
+def cut_images(folder: Path, images: dict[str, Any]) -> Path:
+    """A folder of 120 images: parts of ``images``, some of them mirrored, some darker."""
     random = np.random.default_rng(0)
     folder.mkdir()
     for number in range(120):
@@ -166,16 +169,16 @@ def photographs(folder: Path, images: dict[str, Any]) -> Path:
 
 
 def eight_bits(images: dict[str, Any]) -> dict[str, Any]:
-    """Models in eight bits: one that is taken, one that is refused, one of too few photographs."""
+    """Models in eight bits: one that is taken, one that is refused, one of too few images."""
     answer: dict[str, Any] = {}
     _, answer["too few"] = load("/tmp/cache", "int8", Path("/images"))
-    one, other = (photographs(Path(f"/tmp/{name}"), images) for name in ("one", "other"))
+    one, other = (cut_images(Path(f"/tmp/{name}"), images) for name in ("one", "other"))
     _, answer["made"] = load("/tmp/cache", "int8", one)
     # What becomes of the first is the processor's business; the second is to end in the other way.
     taken = "int8 (" in answer["made"]["then"]
     int8.LOSS = 0.0 if taken else 1.0
     with contextlib.suppress(int8.Refused):
-        int8.make(Path("/tmp/cache/openvino"), export.hash_file(WEIGHTS), None, other)
+        int8.make(Path("/tmp/cache/openvino"), files.hash_file(WEIGHTS), None, other)
     engine, answer["taken"] = load("/tmp/cache", "int8", one if taken else other)
     answer["boxes"] = predict(engine, images)
     _, answer["refused"] = load("/tmp/cache", "int8", other if taken else one)
@@ -183,7 +186,7 @@ def eight_bits(images: dict[str, Any]) -> dict[str, Any]:
 
 
 def shapes() -> list[Any]:
-    """Sizes of photographs whose input is not what ultralytics makes of them."""
+    """Sizes of images whose input is not what ultralytics makes of them."""
     random = np.random.default_rng(0)
     wrong = []
     for _ in range(100):
@@ -211,7 +214,7 @@ def suppression() -> int:
                                                 xywh[:, :2] + xywh[:, 2:] / 2], 1))  # fmt: skip
         offset = torch.from_numpy((classes * 7680).astype(np.float32))[:, None]
         keep = torchvision.ops.nms(xyxy + offset, torch.from_numpy(scores), iou)[:300].numpy()
-        found = suppress.kept(xywh, scores, classes, geometry, iou)
+        found = nms.kept(xywh, scores, classes, geometry, iou)
         wrong += not np.array_equal(found.scores, scores[keep])
     return wrong
 

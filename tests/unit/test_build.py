@@ -212,7 +212,7 @@ def test_a_commit_of_tests_leaves_an_image_as_it_is(tmp_path, monkeypatch):
 
     assert build.revision("backend") == "unknown"
     git("init")
-    first = commit("backend/ls_yolo/app.py")
+    first = commit("backend/ls_yolo/server/app.py")
     assert commit("backend/tests/test_app.py") == commit("docs/page.md") == first
     second = commit("scripts/image/uv-install")
     assert second != first

@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ls_yolo.controls import rectangle
-from ls_yolo.engines import Boxes
-from ls_yolo.labels import Control
+from ls_yolo.labelstudio.label_config import Control
+from ls_yolo.results import Boxes
 
 Region = dict[str, Any]
 """A region as Label Studio stores it in the ``result`` of a prediction."""
 
-Draw = Callable[[Control, Boxes, Mapping[int, str], int, int], list[Region]]
+Encode = Callable[[Control, Boxes, Mapping[int, str], int, int], list[Region]]
 """(control, boxes, class index to label, width, height of the image in pixels) to regions."""
 
-CONTROLS: Mapping[str, Draw] = {"RectangleLabels": rectangle.regions}
+CONTROLS: Mapping[str, Encode] = {"RectangleLabels": rectangle.regions}
 """The control tags that predictions are drawn for."""

@@ -6,8 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from ls_yolo.engines import Boxes
-from ls_yolo.labels import Control
+from ls_yolo.labelstudio.label_config import Control
+from ls_yolo.results import Boxes
 
 
 def regions(

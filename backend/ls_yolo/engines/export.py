@@ -26,6 +26,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ls_yolo.files import hash_file
+
 log = logging.getLogger(__name__)
 
 FORM = 1
@@ -132,7 +134,7 @@ def write(cache: Path, name: str, make: Callable[[Path], dict[str, Any]]) -> Non
 
 class Exporter:
     """Makes one export by a process of its own: in floats, or in eight bits of those and of the
-    photographs in the folder ``photos``."""
+    images in the folder ``photos``."""
 
     def __init__(
         self,
@@ -222,7 +224,7 @@ def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[s
     import yaml
     from ultralytics import YOLO
 
-    from ls_yolo.engines.torch import largest
+    from ls_yolo.engines.torch_engine import largest
 
     # ultralytics writes beside the weights, whose own folder is read-only; and what is exported
     # must be what was hashed, even if the file is being replaced right now.
@@ -280,11 +282,6 @@ def _compare(yolo: Any, model: Path, imgsz: int, stride: int, end2end: bool) -> 
         raise ExportError(
             f"the export computes something else than the weights: off by {worst:.3f}"
         )
-
-
-def hash_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync(path: Path) -> None:

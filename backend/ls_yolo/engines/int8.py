@@ -1,4 +1,4 @@
-"""A model in eight bits: calibrated on the user's own photographs, and measured on others of them.
+"""A model in eight bits: calibrated on the user's own images, and measured on others of them.
 
     python -m ls_yolo.engines.int8 WEIGHTS SHA256 CACHE IMGSZ PHOTOS
 
@@ -17,16 +17,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from ls_yolo import media
-from ls_yolo.engines import Boxes, Image, agreement, export
+from ls_yolo.engines import export, mean_ap
 from ls_yolo.engines.export import Export, ExportError
+from ls_yolo.images import decode, limits
+from ls_yolo.results import Boxes, Image
 
 FORM = 1
 """Counts up whenever this code makes another thing of the same export."""
 LEAST, MOST = 100, 400
-"""Of so many photographs at least it is made, and of so many at most."""
+"""Of so many images at least it is made, and of so many at most."""
 HELD_OUT = 4
-"""Every so manyth photograph is kept for measuring."""
+"""Every so manyth image is kept for measuring."""
 LOSS = 0.01
 """What the mean average precision may lose, 0 to 1."""
 TRUTH = 0.5
@@ -43,13 +44,13 @@ class Refused(ExportError):
 
 
 def key(sha256: str, imgsz: int | None, photos: Path) -> str:
-    """The name of a model in eight bits in the cache. It stays when photographs are added."""
+    """The name of a model in eight bits in the cache. It stays when images are added."""
     made = [export.key(sha256, imgsz), str(photos), FORM, version("nncf")]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:32]
 
 
 def choose(folder: Path, decodes: Callable[[Path], bool]) -> tuple[list[Path], list[Path]]:
-    """The photographs of ``folder`` and below to calibrate on, and those to measure on.
+    """The images of ``folder`` and below to calibrate on, and those to measure on.
 
     They are spread evenly over the names. ``decodes`` says which files can be used.
 
@@ -63,7 +64,7 @@ def choose(folder: Path, decodes: Callable[[Path], bool]) -> tuple[list[Path], l
     usable = [path for path in spread if decodes(path)]
     if len(usable) < LEAST:
         raise Refused(
-            f"{folder} has {len(usable)} photographs that can be read, and at least {LEAST} are "
+            f"{folder} has {len(usable)} images that can be read, and at least {LEAST} are "
             "needed; put more of what you label there, or set CALIBRATION_IMAGES to their folder"
         )
     return (
@@ -88,16 +89,16 @@ def judge(truth: Sequence[Boxes], found: Sequence[Boxes]) -> float:
     count = sum(len(boxes.scores) for boxes in truth)
     if count < FEWEST_BOXES:
         raise Refused(
-            f"the model finds {count} things on {len(truth)} photographs, and at least "
+            f"the model finds {count} things on {len(truth)} images, and at least "
             f"{FEWEST_BOXES} are needed to measure by; set CALIBRATION_IMAGES to a folder of "
-            "photographs of what it knows"
+            "images of what it knows"
         )
-    reached = agreement.mean_average_precision(truth, found)
+    reached = mean_ap.mean_average_precision(truth, found)
     if reached < 1 - LOSS:
         raise Refused(
             f"the mean average precision falls by {100 * (1 - reached):.1f} points against the "
-            f"float model on {len(truth)} photographs ({count} boxes), and {100 * LOSS:g} is "
-            "allowed; more photographs may help, else set PRECISION=auto"
+            f"float model on {len(truth)} images ({count} boxes), and {100 * LOSS:g} is "
+            "allowed; more images may help, else set PRECISION=auto"
         )
     return reached
 
@@ -106,7 +107,7 @@ def make(cache: Path, sha256: str, imgsz: int | None, photos: Path) -> None:
     """Puts the model in eight bits into the cache, or why it was refused.
 
     Raises:
-        Refused: it is not good enough, now or at an earlier try with the same photographs.
+        Refused: it is not good enough, now or at an earlier try with the same images.
         ExportError: the float export is not there.
     """
     name = key(sha256, imgsz, photos)
@@ -138,7 +139,7 @@ def _make(
     import numpy as np
     import openvino as ov
 
-    from ls_yolo.engines.openvino import OpenVINOEngine
+    from ls_yolo.engines.openvino_engine import OpenVINOEngine
 
     engine = OpenVINOEngine(floats)
 
@@ -190,17 +191,17 @@ def _head(model: Any) -> str:
 
 def _decode(path: Path) -> Image | None:
     try:
-        return media.decode(path.read_bytes())
-    except (OSError, media.MediaError):
+        return decode.decode(path.read_bytes())
+    except (OSError, limits.MediaError):
         return None
 
 
 def _image(path: Path) -> Image:
-    return media.decode(path.read_bytes())
+    return decode.decode(path.read_bytes())
 
 
 def _digest(paths: Sequence[Path]) -> str:
-    """Changes when other photographs are chosen, or one of them does."""
+    """Changes when other images are chosen, or one of them does."""
 
     def lines() -> Iterator[str]:
         for path in sorted(paths):

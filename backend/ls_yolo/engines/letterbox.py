@@ -1,4 +1,4 @@
-"""The geometry between a photograph and a network's input: scaled, then padded. As ultralytics."""
+"""The geometry between a image and a network's input: scaled, then padded. As ultralytics."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ls_yolo.engines import Image, Prepared
+from ls_yolo.engines.base import Prepared
+from ls_yolo.results import Image
 
 STRIDE = 32
 """Both sides of an input are multiples of it, in pixels: a YOLO network halves them five times."""
@@ -18,10 +19,10 @@ GREY = 114
 
 @dataclass(frozen=True, slots=True)
 class Geometry:
-    """How an upright photograph lies in an input, all in pixels.
+    """How an upright image lies in an input, all in pixels.
 
-    width, height: of the photograph.
-    inner_width, inner_height: of the photograph once scaled.
+    width, height: of the image.
+    inner_width, inner_height: of the image once scaled.
     left, top, right, bottom: the padding around it.
     """
 
@@ -40,7 +41,7 @@ class Geometry:
         return self.top + self.inner_height + self.bottom, self.left + self.inner_width + self.right
 
     def back(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Boxes of the input as boxes of the photograph, cut off at its edges. Shape (n, 4)."""
+        """Boxes of the input as boxes of the image, cut off at its edges. Shape (n, 4)."""
         scale_x = self.width / self.inner_width
         scale_y = self.height / self.inner_height
         offset = np.array([self.left, self.top] * 2, np.float32)
@@ -69,14 +70,14 @@ def round_up(imgsz: int, stride: int = STRIDE) -> int:
 def fit(
     width: int, height: int, imgsz: int, stride: int = STRIDE, square: bool = False
 ) -> Geometry:
-    """How a photograph of ``width`` x ``height`` pixels lies in an input.
+    """How a image of ``width`` x ``height`` pixels lies in an input.
 
     The longer side becomes ``imgsz`` (rounded up to a multiple of ``stride``); the shorter is
     padded on both sides to the next multiple of ``stride``, or to ``imgsz`` with ``square``.
     """
     imgsz = round_up(imgsz, stride)
     ratio = min(imgsz / height, imgsz / width)
-    # The shorter side of a very thin photograph keeps a pixel.
+    # The shorter side of a very thin image keeps a pixel.
     inner_width, inner_height = max(round(width * ratio), 1), max(round(height * ratio), 1)
     pad_x, pad_y = imgsz - inner_width, imgsz - inner_height
     if not square:
@@ -86,7 +87,7 @@ def fit(
 
 
 def apply(image: Image, geometry: Geometry) -> Letterboxed:
-    """``image``, a photograph or a smaller copy of it, as ``geometry`` says."""
+    """``image``, a image or a smaller copy of it, as ``geometry`` says."""
     size = geometry.inner_width, geometry.inner_height
     pixels: Image = np.empty((*geometry.shape, 3), np.uint8)
     pixels[: geometry.top] = GREY

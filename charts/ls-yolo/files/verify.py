@@ -18,11 +18,13 @@ from typing import Any
 
 import httpx
 
-from ls_yolo import projects, settings
-from ls_yolo.apply import Applier, ApplyError, Backend, wait
+from ls_yolo import settings
 from ls_yolo.config import ConfigError
-from ls_yolo.projects import Project
-from ls_yolo.studio import Studio
+from ls_yolo.labelstudio.client import Studio
+from ls_yolo.projects import config
+from ls_yolo.projects.apply import Applier
+from ls_yolo.projects.backend import ApplyError, Backend, wait
+from ls_yolo.projects.config import Project
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 API = "https://kubernetes.default.svc"
@@ -94,7 +96,7 @@ def look_at_pods() -> list[str]:
 
 def wanted(backend: Backend, folder: Path) -> tuple[str, tuple[str, ...]]:
     """The labelling configuration and models to try: of the first project, else of the model."""
-    found = projects.read(folder) if folder.is_dir() else []
+    found = config.read(folder) if folder.is_dir() else []
     if found:
         return found[0].label_config, found[0].models
     auth = (backend.user, backend.password) if backend.password else None

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import httpx
 
-from ls_yolo import entries, settings
+from ls_yolo import files, settings
 
 SECONDS = 180
 """How long the backend may have another one, from its first answer on."""
@@ -25,7 +25,7 @@ TRY_AGAIN = 2.0
 
 def main() -> int:
     values = {**settings.read("backend"), **settings.read("setup")}
-    wanted = entries.hash_file(Path(values["MODELS_CONFIG"]))
+    wanted = files.hash_file(Path(values["MODELS_CONFIG"]))
     auth = (values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
     needed = LOOKS * int(os.environ["PODS"])
     good, said = 0, "it does not answer"

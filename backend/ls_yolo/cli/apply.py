@@ -1,0 +1,45 @@
+"""``ls-yolo apply``: Label Studio as project files say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ls_yolo import settings
+from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, fail, say
+
+
+def apply(paths: list[Path]) -> int:
+    """Makes Label Studio as the project files say."""
+    # Imported here: --help and errors in settings need none of it.
+    from ls_yolo.labelstudio.client import Studio
+    from ls_yolo.projects import config
+    from ls_yolo.projects.apply import Applier, TokenError, check_token
+    from ls_yolo.projects.backend import ApplyError, Backend, wait
+
+    values = settings.read("setup")
+    wanted = [project for path in paths for project in config.read(path)]
+    backend = Backend(values["BACKEND_URL"], values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
+    studio = Studio(values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"])
+    if not wanted:
+        say(f"no project in {', '.join(map(str, paths))}; a file such as demo.yaml makes one")
+    failed = 0
+    try:
+        wait(f"{studio.url}/health", values["SETUP_TIMEOUT"], say)
+        wait(f"{backend.url}/readyz", values["SETUP_TIMEOUT"], say)
+        check_token(studio)
+        # Or what was put there just now would be predicted with the models before it.
+        faults = backend.reload()
+    except TokenError as error:
+        return fail(str(error), EX_NOPERM)
+    except ApplyError as error:
+        return fail(str(error), EX_FAILED)
+    for name, fault in faults.items():
+        say(f"warning: model {name}: {fault}")
+    applier = Applier(studio, backend, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), say, faults)
+    for project in wanted:
+        try:
+            applier.apply(project)
+        except ApplyError as error:
+            # The other projects do not suffer for this one.
+            failed = fail(str(error), EX_FAILED)
+    return failed

@@ -1,0 +1,26 @@
+"""``ls-yolo check``: whether models.yaml and the weights can be used."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ls_yolo import settings
+from ls_yolo.cli.common import say
+from ls_yolo.config import ConfigError
+
+
+def check() -> int:
+    """Reads settings, models.yaml and the weights' hashes as the backend's start does."""
+    from ls_yolo.models import config
+
+    values = settings.read("backend")
+    if values["MODEL_CLASS"]:
+        return 0  # models.yaml is not asked
+    root = Path(values["MODEL_ROOT"])
+    threshold = values["MODEL_SCORE_THRESHOLD"]
+    names = list(config.read(Path(values["MODELS_CONFIG"]), root, threshold))
+    default = values["DEFAULT_MODEL"]
+    if default and default not in names:
+        raise ConfigError(f"DEFAULT_MODEL: found {default!r}, expected one of {', '.join(names)}")
+    say(f"models.yaml: {', '.join(names)}")
+    return 0

@@ -1,0 +1,162 @@
+"""``ls-yolo labels``: how labels map to classes."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from ls_yolo import settings
+from ls_yolo.cli.common import ToolError, some
+from ls_yolo.cli.models import known
+from ls_yolo.labelstudio import selection
+from ls_yolo.labelstudio.selection import SelectionError
+from ls_yolo.text import nearest
+
+# ls-yolo labels
+
+
+@dataclass(frozen=True)
+class Mapped:
+    """How a control's labels map. ``mapped``: label to classes; ``unmapped``: label to the reason;
+    ``unlabelled``: classes that no label stands for, whose boxes are left out."""
+
+    control: str
+    tag: str
+    models: tuple[str, ...]
+    mapped: Mapping[str, Sequence[str]]
+    unmapped: Mapping[str, str]
+    unlabelled: Sequence[str]
+
+
+def show_labels(options: argparse.Namespace) -> int:
+    """Prints how labels map; 1 if in a project no label maps to any class."""
+    from ls_yolo.labelstudio.label_config import LabelConfigError
+
+    wanted = list(_projects(options.project))
+    _, rows = known()
+    found, empty = [], []
+    for title, text, names in wanted:
+        try:
+            mappings = mapping(text, names, rows)
+        except (LabelConfigError, SelectionError) as error:
+            raise ToolError(f"{title}: {error}") from None
+        found.append({"project": title, "controls": [asdict(item) for item in mappings]})
+        if not any(item.mapped for item in mappings):
+            empty.append(title)
+        if not options.json:
+            print(title)
+            for item in mappings:
+                print(_describe(item))
+    if options.json:
+        print(json.dumps(found, indent=2, ensure_ascii=False))
+    for title in empty:
+        print(
+            f"error: {title}: no label maps to a class, so nothing would be predicted; rename one "
+            "or the other, or give a label predicted_values",
+            file=sys.stderr,
+        )
+    return 1 if empty else 0
+
+
+def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapped]:
+    """How the labels of a labeling config map to the classes of the models ``names``, of
+    which ``rows`` tells (see `known`); no name: the default model.
+
+    Raises:
+        LabelConfigError: the configuration cannot be read, or has no control that is drawn for.
+        ToolError: there is no such model, or its classes are not known.
+    """
+    # Label Studio's SDK takes a second to import; --help and the other commands do without.
+    from ls_yolo.controls import CONTROLS
+    from ls_yolo.labelstudio import label_config
+
+    controls = label_config.parse(text)
+    drawn = [c for c in controls if c.tag in CONTROLS and not c.skipped]
+    if not drawn:
+        tags = ", ".join(sorted({control.tag for control in controls})) or "none"
+        raise label_config.LabelConfigError(
+            f"controls on an image: found {tags}, expected one of {', '.join(CONTROLS)}"
+        )
+    default = settings.read("backend")["DEFAULT_MODEL"] or (rows[0]["name"] if rows else "")
+    found = []
+    for control in drawn:
+        path = (control.model_path,) if control.model_path else ()
+        chosen = path or selection.choose(names, (), default)
+        classes = [name for model in chosen for name in _classes(model, rows)]
+        match = label_config.match(control, classes)
+        mapped: dict[str, list[str]] = {}
+        for name, label in match.labels.items():
+            mapped.setdefault(label, []).append(name)
+        rest = [name for name in dict.fromkeys(classes) if name not in match.labels]
+        found.append(Mapped(control.from_name, control.tag, chosen, mapped, match.unmapped, rest))
+    return found
+
+
+def _classes(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    for row in rows:
+        if row["name"] == name:
+            if row.get("classes"):
+                return list(row["classes"])
+            raise ToolError(
+                f"model {name!r} has said no classes yet: it is {row.get('state') or 'unknown'}"
+                + (f" ({row['error']})" if row.get("error") else "")
+                + "; open a task of the project once, then ask again"
+            )
+    known_names = [str(row["name"]) for row in rows]
+    raise ToolError(
+        f"no model is called {name!r}{nearest(name, known_names)}; "
+        f"there is: {', '.join(known_names) or 'none'}"
+    )
+
+
+def _projects(where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+    """Title, labeling config and models of each project."""
+    if where.isascii() and where.isdigit() and not Path(where).exists():
+        yield _project_of_studio(int(where))
+    else:
+        from ls_yolo.projects import config
+
+        path = Path("/dev/stdin" if where == "-" else where)
+        for project in config.read(path):
+            yield project.title, project.label_config, project.models
+
+
+def _project_of_studio(number: int) -> tuple[str, str, tuple[str, ...]]:
+    from ls_yolo.labelstudio.client import Studio, StudioError, reason
+
+    values = settings.read("setup")
+    studio = Studio(values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"])
+    try:
+        api: Any = studio.client
+        project = api.projects.get(number)
+        rows = studio.connections(number)
+    except Exception as error:  # the SDK's errors and httpx's
+        if isinstance(error, StudioError):
+            raise ToolError(str(error)) from None
+        raise ToolError(
+            f"project {number}: unavailable from {studio.url}: {reason(error)}"
+        ) from None
+    # Label Studio asks the first connection only.
+    first = min(rows, key=lambda row: int(row["id"]), default={})
+    _, chosen, names = str(first.get("url") or "").partition("/m/")
+    if chosen:
+        return project.title, project.label_config, selection.from_url(names.strip("/"))
+    extra = selection.from_extra_params(first.get("extra_params"))
+    return project.title, project.label_config, extra
+
+
+def _describe(item: Mapped) -> str:
+    width = max(map(len, [*item.mapped, *item.unmapped]), default=0)
+    lines = [f"  {item.control} ({item.tag}), {'+'.join(item.models)}"]
+    for label, classes in item.mapped.items():
+        lines.append(f"    {label:{width}}  <- {some(classes)}")
+    for label, why in item.unmapped.items():
+        lines.append(f"    {label:{width}}  !! {why}")
+    if item.unlabelled:
+        lines.append(f"    classes without a label, not drawn: {some(item.unlabelled)}")
+    return "\n".join(lines)

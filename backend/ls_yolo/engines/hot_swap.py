@@ -1,0 +1,162 @@
+"""OpenVINO where its export is ready; until then torch, which it takes over from while running. In
+the same way a model in eight bits takes over from the one in floats."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ls_yolo import files
+from ls_yolo.engines import export, int8
+from ls_yolo.engines.base import Engine, Precision, Prepared
+from ls_yolo.engines.export import Exporter, ExportError
+from ls_yolo.results import Boxes, Image
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What takes the place of an engine.
+
+    ``make`` makes it, ``stop`` has that end soon; ``without`` says in the log what is missing where
+    it cannot be made, ``no`` the same in two words.
+    """
+
+    make: Callable[[], Engine]
+    stop: Callable[[], None]
+    without: str
+    no: str
+
+
+def on_cpu(
+    weights: Path,
+    sha256: str,
+    cache: Path,
+    imgsz: int | None,
+    precision: Precision = "auto",
+    photos: Path | None = None,
+) -> Engine:
+    """The engine for ``weights`` on the CPU. See `engines.load`.
+
+    Raises:
+        EngineError: torch, where it is needed, cannot load the weights.
+    """
+    cache = cache / "openvino"
+    sha256 = sha256 or files.hash_file(weights)
+
+    def by_openvino(name: str) -> Engine | None:
+        return _ready(cache, name, imgsz, precision)
+
+    def step(name: str, exporter: Exporter, without: str, no: str) -> Stage:
+        def make() -> Engine:
+            exporter.run()
+            made = by_openvino(name)
+            if made is None:
+                raise ExportError(f"{cache / name} is not there although it was made")
+            return made
+
+        return Stage(make, exporter.stop, without, no)
+
+    name, steps = export.key(sha256, imgsz), []
+    try:
+        if precision == "int8" and photos is not None:
+            small = int8.key(sha256, imgsz, photos)
+            if found := by_openvino(small):
+                return found
+            exporter = Exporter(weights, sha256, cache, imgsz, photos)
+            steps = [step(small, exporter, "it goes on as with PRECISION=auto: no int8", "no int8")]
+        if found := by_openvino(name):
+            return HotSwapEngine(found, steps, weights.name) if steps else found
+        broken = ""
+    except Exception as error:  # OpenVINO raises RuntimeError, and ImportError where it is not
+        broken = f"OpenVINO cannot run {cache / name}: {error}"
+    # Importing torch takes seconds and hundreds of megabytes; not needed from the second start on.
+    from ls_yolo.engines.torch_engine import TorchEngine
+
+    first = TorchEngine(weights, "cpu", imgsz)
+    if broken:
+        log.warning("%s: torch answers, slower: %s", weights.name, broken)
+        return first
+    exporter = Exporter(weights, sha256, cache, imgsz)
+    steps.insert(0, step(name, exporter, "torch goes on, slower: no OpenVINO", "no OpenVINO"))
+    return HotSwapEngine(first, steps, weights.name)
+
+
+def _ready(cache: Path, name: str, imgsz: int | None, precision: Precision) -> Engine | None:
+    found = export.find(cache, name)
+    if found is None:
+        return None
+    from ls_yolo.engines.openvino_engine import OpenVINOEngine
+
+    return OpenVINOEngine(found, imgsz, precision)
+
+
+class HotSwapEngine:
+    """An engine that others take the place of, one after the other; see `engines.Engine`.
+
+    They are made in a thread of their own. All must prepare images in the same way. Where one
+    cannot be made, the last goes on; the log says why, once, and `description` from then on.
+    """
+
+    def __init__(self, first: Engine, steps: Sequence[Stage], name: str) -> None:
+        self._engine = first
+        self._steps = steps
+        self._name = name
+        self._missing = ""
+        self._lock = threading.Lock()
+        self._released = False
+        self.names = first.names
+        self.task = first.task
+        self.imgsz = first.imgsz
+        self._thread = threading.Thread(target=self._switch, name="export", daemon=True)
+        self._thread.start()
+
+    @property
+    def description(self) -> str:
+        return self._engine.description + self._missing
+
+    def _switch(self) -> None:
+        for step in self._steps:
+            try:
+                next_one = step.make()
+                next_one.warm_up()
+            except Exception as error:  # whatever it is, the one before can go on
+                if not self._released:
+                    self._missing = f"; {step.no}: {error}"
+                    log.warning("%s: %s: %s", self._name, step.without, error)
+                return
+            with self._lock:  # between two batches
+                released = self._released
+                old = next_one if released else self._engine
+                if not released:
+                    self._engine = next_one
+            old.release()
+            if released:
+                return
+            log.info("%s: from here on by %s", self._name, next_one.description)
+
+    def warm_up(self) -> None:
+        with self._lock:
+            self._engine.warm_up()
+
+    def prepare(
+        self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
+    ) -> Prepared:
+        return self._engine.prepare(image, imgsz, size)
+
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
+        with self._lock:
+            return self._engine.predict(prepared, conf, iou)
+
+    def release(self) -> None:
+        with self._lock:
+            self._released = True
+            self._engine.release()
+        for step in self._steps:
+            step.stop()
+        # Whatever it was about to swap in is released by it, too.
+        self._thread.join()

@@ -1,0 +1,82 @@
+"""Which engine runs weights."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import get_args
+
+from ls_yolo.engines.base import Engine, EngineError, Kind, Precision
+from ls_yolo.models.weights import safe
+
+
+def choose(engine: str, device: str, gpu: bool, precision: str = "auto") -> Kind:
+    """The engine that the settings ENGINE, DEVICE and PRECISION mean, where ``gpu`` says if one is
+    there.
+
+    Raises:
+        EngineError: they contradict each other.
+    """
+    if precision not in get_args(Precision):
+        raise EngineError(f"PRECISION: found {precision!r}, expected auto, f32 or int8")
+    if engine not in ("auto", "torch", "openvino"):
+        raise EngineError(f"ENGINE: found {engine!r}, expected auto, torch or openvino")
+    if engine == "openvino" and device.startswith("cuda"):
+        raise EngineError(
+            f"ENGINE: found 'openvino', which runs on the CPU, but DEVICE is {device!r}; "
+            "expected ENGINE=torch, or DEVICE=cpu"
+        )
+    asked = engine == "torch" or device.startswith("cuda")
+    kind: Kind = "torch" if asked or (engine == device == "auto" and gpu) else "openvino"
+    if precision == "int8" and kind == "torch":
+        raise EngineError(
+            "PRECISION: found 'int8', which OpenVINO computes on the CPU, but torch is to run the "
+            "models; expected auto or f32, or DEVICE=cpu with ENGINE=auto"
+        )
+    return kind
+
+
+def gpu_present() -> bool:
+    """Whether torch can use an NVIDIA GPU here."""
+    # The device files tell in no time; importing torch takes seconds, so only where they are there.
+    if not any(Path("/dev").glob("nvidia[0-9]*")) and not Path("/dev/dxg").exists():
+        return False
+    import torch  # type: ignore[import-not-found,unused-ignore]
+
+    return bool(torch.cuda.is_available())
+
+
+def load_engine(
+    weights: Path,
+    device: str,
+    sha256: str = "",
+    cache: Path | None = None,
+    engine: str = "auto",
+    imgsz: int | None = None,
+    precision: Precision = "auto",
+    photos: Path | None = None,
+) -> Engine:
+    """The engine for ``weights``, whose hash is ``sha256`` (empty: it is made here).
+
+    ``device`` is ``auto``, ``cpu`` or ``cuda:0``; ``engine`` is ``auto``, ``torch`` or
+    ``openvino``; ``cache`` is the folder for OpenVINO's exports (None: no OpenVINO). Where an
+    export must be made first, torch answers meanwhile. ``imgsz`` is in pixels; None: the weights'
+    own. ``int8`` is measured on the images in the folder ``photos``; until it is made, and
+    where it is not good enough, the model computes as with ``auto``.
+
+    Raises:
+        EngineError: the file is not a detection model, the device is not there, or ``engine``,
+            ``device`` and ``precision`` contradict each other.
+    """
+    safe()  # before anything imports ultralytics, which then looks at it
+    gpu = device == "auto" and engine == "auto" and gpu_present()
+    kind = choose(engine, device, gpu, precision)
+    if kind == "openvino" and cache is None and engine == "openvino":
+        raise EngineError("ENGINE=openvino needs a folder for its exports: MODEL_DIR")
+    if kind == "openvino" and cache is not None:
+        from ls_yolo.engines.hot_swap import on_cpu
+
+        return on_cpu(weights, sha256, cache, imgsz, precision, photos)
+    # Importing torch takes seconds; the command line and the tests of pure code do without.
+    from ls_yolo.engines.torch_engine import TorchEngine
+
+    return TorchEngine(weights, device, imgsz, precision)

@@ -1,0 +1,224 @@
+"""A task's URL to bytes, and what may be read on the way."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import posixpath
+import re
+import stat
+from pathlib import Path
+from typing import Literal, Protocol
+from urllib.parse import SplitResult, parse_qs, unquote, unquote_to_bytes, urlencode, urlsplit
+
+from ls_yolo.images.limits import MAX_BYTES, MediaError
+
+STORAGES = frozenset({"s3", "gs", "azure-blob"})
+"""Addresses that Label Studio's cloud storages write into tasks; it passes the files on."""
+
+_LOCAL, _WEB = "/data/local-files", frozenset({"http", "https"})
+
+Origin = Literal["hand", "studio", "web"]
+
+
+class Redirect(Exception):
+    """Label Studio has the file at another address, which needs no token: ``url``."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.url = url
+
+
+class Fetcher(Protocol):
+    """What fetches a path of Label Studio with a token."""
+
+    def fetch(self, path: str, limit: int, query: str = "") -> bytes:
+        """The bytes under ``path`` and ``query``; at most ``limit`` of them, else a `MediaError`.
+
+        Raises:
+            Elsewhere: with a ``query`` only, the file of a storage lies at an address of its own.
+        """
+
+
+class WebFetcher(Protocol):
+    """What fetches http(s) addresses without a token: `web.Web`."""
+
+    def fetch(self, url: str, limit: int) -> bytes:
+        """The bytes at ``url``; at most ``limit`` of them, else a `MediaError`."""
+
+
+def origin(url: object, studio_url: str) -> Origin:
+    """Where `read` has ``url`` from; what is no URL at all counts as at hand."""
+    if not isinstance(url, str) or _is_data(url):
+        return "hand"
+    try:
+        _, parts, path = _parse(url, studio_url)
+    except MediaError:
+        return "hand"
+    if path.endswith(_LOCAL):
+        return "hand"
+    return "web" if parts.scheme.lower() in _WEB and not _proxied(parts, path) else "studio"
+
+
+def read(
+    url: str,
+    root: Path,
+    studio: Fetcher | None,
+    studio_url: str,
+    task_id: object = None,
+    web: WebFetcher | None = None,
+) -> bytes:
+    """The file that a task's ``url`` stands for.
+
+    ``/data/local-files/?d=...`` is read from the folder ``root`` and never from outside it,
+    symbolic links followed. ``/data/upload/...``, the addresses under which Label Studio passes on
+    the files of storages (``/tasks/1/resolve/?fileuri=...``), and those files' own
+    (``s3://bucket/a.jpg``, for the task ``task_id``) are fetched from Label Studio. ``http://...``
+    and ``https://...`` are fetched by ``web``. ``data:...`` holds the file itself.
+
+    Label Studio writes the address and path that it is published under before a local file and a
+    storage's, the path before an upload.
+
+    Raises:
+        MediaError: the URL is of another kind, or the file is missing, outside, or too large.
+        StudioError: Label Studio cannot be asked.
+    """
+    if _is_data(url):
+        return _read_data(url.strip())
+    url, parts, path = _parse(url, studio_url)
+    if path.endswith(_LOCAL):
+        values = parse_qs(parts.query).get("d", [""])
+        return _read_local(values[-1], root)
+    if proxied := _proxied(parts, path):
+        return _of_studio(url, *proxied, studio, web)
+    if parts.scheme.lower() in STORAGES:
+        if not isinstance(task_id, int) or isinstance(task_id, bool):
+            raise MediaError(
+                f"{shown(url)}: Label Studio passes a storage's file on for a stored task only, "
+                f"and this one has the id {task_id!r:.50}",
+                "url",
+            )
+        try:
+            file = base64.urlsafe_b64encode(url.encode()).decode()
+        except UnicodeEncodeError:
+            raise MediaError(f"{shown(url)}: not a URL", "url") from None
+        return _of_studio(url, f"/tasks/{task_id}/resolve/", file, studio, web)
+    if not parts.scheme and not parts.netloc:
+        _, upload, name = path.partition("/data/upload/")
+        if upload:
+            return _of_studio(url, upload + name, "", studio, web)
+    if parts.scheme.lower() in _WEB and web is not None:
+        return web.fetch(url, MAX_BYTES)
+    raise MediaError(
+        f"{shown(url)}: not a URL that the backend reads; expected /data/local-files/?d=..., "
+        "/data/upload/..., https://..., s3://... or data:...",
+        "url",
+    )
+
+
+def _is_data(url: str) -> bool:
+    return url.lstrip()[:5].lower() == "data:"
+
+
+def _parse(url: str, studio_url: str) -> tuple[str, SplitResult, str]:
+    """A URL without Label Studio's own address, its parts, and its path, normalised."""
+    url = url.strip()
+    if studio_url and url.startswith(studio_url.rstrip("/") + "/"):
+        url = url[len(studio_url.rstrip("/")) :]
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise MediaError(f"{shown(url)}: not a URL: {error}", "url") from None
+    # Before it is compared: /data/upload/../../api/... is not an upload.
+    return url, parts, posixpath.normpath(unquote(parts.path))
+
+
+def _proxied(parts: SplitResult, path: str) -> tuple[str, str] | None:
+    """Under which path Label Studio passes a storage's file on, and what it calls the file."""
+    found = re.search(r"/(tasks|projects)/[0-9]+/(resolve|presign)$", path)
+    files = parse_qs(parts.query).get("fileuri")
+    return (found[0] + "/", files[-1]) if found and files else None
+
+
+def _of_studio(
+    url: str, path: str, file: str, studio: Fetcher | None, web: WebFetcher | None
+) -> bytes:
+    if studio is None:
+        raise MediaError(
+            f"{shown(url)}: Label Studio has it, but the backend has no token; "
+            "set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY",
+            "url",
+        )
+    if not file:
+        return studio.fetch(path, MAX_BYTES)
+    try:
+        return studio.fetch(path, MAX_BYTES, urlencode({"fileuri": file}))
+    except Redirect as found:
+        if web is None:
+            raise MediaError(
+                f"{shown(url)}: its storage sends to {shown(found.url)}, and the backend reads no "
+                "such addresses; switch pre-signed URLs off in the storage",
+                "url",
+            ) from None
+        return web.fetch(found.url, MAX_BYTES)
+
+
+def _read_data(url: str) -> bytes:
+    """https://www.rfc-editor.org/rfc/rfc2397"""
+    head, comma, body = url.partition(",")
+    name = f"{head[:60]!r},..."
+    if not comma:
+        raise MediaError(f"{name}: not a data URL: it has no comma", "url")
+    # Three bytes are four digits; looked at before anything is copied.
+    if len(body) > MAX_BYTES // 3 * 4 + 4:
+        raise MediaError(f"{name}: larger than {MAX_BYTES >> 20} MiB", "too_large")
+    if not head.lower().rstrip().endswith(";base64"):
+        return unquote_to_bytes(body)
+    try:
+        return base64.b64decode(re.sub(r"\s", "", unquote(body)) + "==", validate=False)
+    except (binascii.Error, ValueError):
+        raise MediaError(f"{name}: its base64 is damaged") from None
+
+
+def _read_local(name: str, root: Path) -> bytes:
+    if not name:
+        raise MediaError("/data/local-files/?d=: names no file", "url")
+    root = root.resolve()
+    outside = MediaError(
+        f"{name!r:.200}: lies outside {root}; only files inside it are read", "forbidden"
+    )
+    try:
+        # As Label Studio does it: a leading slash means the root.
+        path = (root / posixpath.normpath(name).lstrip("/")).resolve()
+        if not path.is_relative_to(root):
+            raise outside
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise MediaError(f"{name!r:.200}: not a file", "missing")
+        if found.st_size > MAX_BYTES:
+            raise MediaError(f"{name!r:.200}: larger than {MAX_BYTES >> 20} MiB", "too_large")
+        return path.read_bytes()
+    except MediaError:
+        raise
+    except FileNotFoundError:
+        if name.startswith("/") and not Path(name).is_relative_to(root):
+            raise outside from None
+        raise MediaError(
+            f"{name!r:.200}: not found in {root}; "
+            "mount the same folder in Label Studio and in the backend",
+            "missing",
+        ) from None
+    except OSError as error:
+        raise MediaError(f"{name!r:.200}: cannot be read: {error.strerror}", "missing") from None
+    except (ValueError, RuntimeError):  # a NUL or what is no text; links that lead in a circle
+        raise MediaError(f"{name!r:.200}: not the name of a file", "url") from None
+
+
+def shown(text: str) -> str:
+    """A URL for a message: without user, password and query, where tokens are."""
+    scheme, separator, rest = text.partition("://")
+    if separator:
+        host, slash, path = rest.partition("/")
+        text = scheme + separator + host.rpartition("@")[2] + slash + path
+    text = text.partition("?")[0]
+    return repr(text if len(text) <= 200 else text[:200] + "...")

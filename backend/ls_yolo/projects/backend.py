@@ -1,0 +1,95 @@
+"""The ML backend, as setup asks it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+Say = Callable[[str], None]
+
+
+class ApplyError(RuntimeError):
+    """A project could not be made or has tasks without predictions; the message has the cure."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The ML backend: its URL without models, and what it wants for authentication (or empty)."""
+
+    url: str
+    user: str
+    password: str
+
+    def address(self, models: Sequence[str]) -> str:
+        """The URL that Label Studio is given: the models are in its path."""
+        return self.url.rstrip("/") + (f"/m/{'+'.join(models)}" if models else "")
+
+    def ask(self, models: Sequence[str], path: str, body: dict[str, Any]) -> Any:
+        """What the backend answers to a POST.
+
+        Raises:
+            ApplyError: it is not reached or refuses; its own message is passed on.
+        """
+        return self._post(f"{self.address(models)}/{path}", body, 100)
+
+    def _post(self, url: str, body: dict[str, Any], timeout: float) -> Any:
+        auth = (self.user, self.password) if self.password else None
+        try:
+            answer = httpx.post(url, json=body, auth=auth, timeout=timeout)
+        except httpx.HTTPError as error:
+            raise ApplyError(
+                f"{url}: {type(error).__name__}: {error}; is the backend running?"
+            ) from None
+        try:
+            content = answer.json()
+        except ValueError:
+            content = None
+        if answer.status_code != 200 or not isinstance(content, dict):
+            said = content.get("error") if isinstance(content, dict) else None
+            raise ApplyError(f"{url} answered {answer.status_code}: {said or answer.text[:200]}")
+        return content
+
+    def reload(self, timeout: float = 600) -> dict[str, str]:
+        """Has the backend take models.yaml and weights as they are now.
+
+        Returns what is wrong with each model that could not be taken, by name.
+
+        Raises:
+            ApplyError: the backend is not reached or refuses, models.yaml cannot be used, or a file
+                is still being copied.
+        """
+        content = self._post(f"{self.url.rstrip('/')}/reload", {}, timeout)
+        if content.get("error"):
+            raise ApplyError(f"{content['error']}; the backend's models are still those before")
+        return {row["name"]: row["error"] for row in content["models"] if row["error"]}
+
+
+def wait(url: str, timeout: float, say: Say) -> None:
+    """Returns when ``url`` answers 200.
+
+    Raises:
+        ApplyError: it has not within ``timeout`` seconds.
+    """
+    end = time.monotonic() + timeout
+    last, told = "", False
+    while True:
+        try:
+            answer = httpx.get(url, timeout=5)
+            if answer.status_code == 200:
+                return
+            last = f"status {answer.status_code}"
+        except httpx.HTTPError as error:
+            last = f"{type(error).__name__}: {error}"
+        if time.monotonic() > end:
+            raise ApplyError(
+                f"{url}: not ready after {timeout:g} s ({last}); "
+                "see the log of that service: make logs"
+            )
+        if not told:
+            say(f"waiting for {url}")
+            told = True
+        time.sleep(1)

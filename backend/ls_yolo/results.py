@@ -1,0 +1,86 @@
+"""Results: what engines make and controls draw."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+Image = npt.NDArray[np.uint8]
+"""An upright image, shape (height, width, 3), channels blue, green, red, values 0 to 255."""
+
+
+@dataclass(frozen=True, slots=True)
+class Boxes:
+    """The boxes of one image (detect), highest score first.
+
+    xyxy: float32, shape (n, 4): left, top, right, bottom in pixels of the upright image.
+    scores: float32, shape (n,): 0 to 1.
+    classes: int64, shape (n,): class indices of the model.
+    """
+
+    xyxy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int64]
+
+    def above(self, score: float) -> Boxes:
+        """The boxes whose score exceeds ``score``: the rule of `Engine.predict`."""
+        keep = self.scores > score
+        return Boxes(self.xyxy[keep], self.scores[keep], self.classes[keep])
+
+
+# The four below are what YOLO's other tasks give. No engine makes them and no control draws them
+# yet; they stand here so that both sides will mean the same.
+
+
+@dataclass(frozen=True, slots=True)
+class Masks:
+    """The outlined objects of one image (segment), highest score first.
+
+    boxes: n of them.
+    masks: bool, shape (n, height, width), in pixels of the upright image.
+    """
+
+    boxes: Boxes
+    masks: npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class OrientedBoxes:
+    """The turned boxes of one image (obb), highest score first.
+
+    xywhr: float32, shape (n, 5): centre, width and height in pixels of the upright image before the
+        box is turned, then by how much, in radians, clockwise as one sees it.
+    scores: float32, shape (n,): 0 to 1.
+    classes: int64, shape (n,): class indices of the model.
+    """
+
+    xywhr: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+    classes: npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Keypoints:
+    """The bodies of one image and their points (pose), highest score first.
+
+    boxes: n of them.
+    xy: float32, shape (n, k, 2), in pixels of the upright image; k is the model's own.
+    scores: float32, shape (n, k): 0 to 1, how surely each point is seen; 1 where the model does not
+        say.
+    """
+
+    boxes: Boxes
+    xy: npt.NDArray[np.float32]
+    scores: npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class Classes:
+    """What one image as a whole is taken for (classify).
+
+    scores: float32, shape (classes of the model,): 0 to 1, together 1.
+    """
+
+    scores: npt.NDArray[np.float32]

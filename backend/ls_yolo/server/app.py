@@ -1,0 +1,93 @@
+"""The application that gunicorn serves."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from flask import Flask
+
+from ls_yolo import logs, settings
+from ls_yolo.config import ConfigError
+from ls_yolo.engines import load as loader
+from ls_yolo.engines.base import EngineError
+from ls_yolo.images.web import Web
+from ls_yolo.labelstudio.client import Studio
+from ls_yolo.labelstudio.connections import ModelChoices
+from ls_yolo.models.config import Source
+from ls_yolo.server.base import WORKER_BOOT_ERROR, RequestLimiter
+from ls_yolo.server.models import build
+from ls_yolo.serving.batcher import Batcher
+from ls_yolo.serving.debug_plot import Plotter
+from ls_yolo.serving.predictor import Predictor
+from ls_yolo.serving.registry import (
+    Options,
+    Registry,
+    UnknownModel,
+)
+
+log = logging.getLogger(__name__)
+
+
+def create_app() -> Flask:
+    """The application as the environment asks for it, every model loaded and warmed up.
+
+    Where it cannot serve, it says why in a line and exits.
+    """
+    values = settings.read("backend")
+    logs.configure(values)
+    if values["MODEL_CLASS"]:
+        from ls_yolo.server import user_model  # here, because it builds on this module
+
+        return user_model.create(values)
+    root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
+    try:
+        models = Registry(
+            Source(Path(values["MODELS_CONFIG"]), root, threshold),
+            lambda entry: loader.load_engine(
+                entry.weights,
+                values["DEVICE"],
+                entry.sha256,
+                Path(values["MODEL_DIR"]),
+                values["ENGINE"],
+                entry.imgsz,
+                values["PRECISION"],
+                Path(values["LOCAL_FILES_DOCUMENT_ROOT"], values["CALIBRATION_IMAGES"]),
+            ),
+            values["DEFAULT_MODEL"],
+            values["ALLOW_CUSTOM_MODEL_PATH"],
+            Options.read(values),
+            lambda engine, name: Batcher(
+                engine,
+                values["BATCH_SIZE"],
+                values["BATCH_WINDOW_MS"] / 1000,
+                values["QUEUE_SIZE"],
+                name,
+            ),
+        )
+        models.watch()
+    except (ConfigError, UnknownModel, EngineError) as error:
+        print(error, file=sys.stderr, flush=True)
+        # This code alone makes gunicorn stop, instead of starting the worker over and over.
+        sys.exit(WORKER_BOOT_ERROR)
+    if not values["BASIC_AUTH_PASS"]:
+        log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
+    studio = Studio.read(values)
+    predictor = Predictor(
+        models,
+        Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
+        studio,
+        values["LABEL_STUDIO_URL"],
+        values["DECODE_THREADS"],
+        Web.read(values),
+        values["DECODE_REDUCED"],
+        Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None,
+    )
+    return build(
+        predictor,
+        ModelChoices(studio),
+        values["BASIC_AUTH_USER"],
+        values["BASIC_AUTH_PASS"],
+        RequestLimiter(values["THREADS"]),
+    )

@@ -1,0 +1,234 @@
+"""A batcher a model: every request's images go through its queue, in batches."""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import itertools
+import logging
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+from ls_yolo import metrics
+from ls_yolo.engines.base import Engine, Prepared
+from ls_yolo.results import Boxes, Image
+
+log = logging.getLogger(__name__)
+
+BATCH_SIZE = 8
+WINDOW = 0.002
+"""Seconds."""
+QUEUE_SIZE = 256
+_running: weakref.WeakSet[Batcher] = weakref.WeakSet()
+
+
+class QueueFull(RuntimeError):
+    """More images wait for a model than its queue may hold; try again shortly."""
+
+
+class Released(RuntimeError):
+    """The model was replaced or unloaded; ask the registry for it again."""
+
+
+@dataclass(eq=False, slots=True)
+class _Item:
+    prepared: Prepared
+    conf: float
+    iou: float
+    answer: Future[Boxes]
+    since: float = field(default_factory=time.monotonic)
+
+
+class Batcher:
+    """Runs an engine for many threads: one queue, and one thread that empties it in batches.
+
+    A batch is what waits, at most ``batch_size`` images. If less waits and more is being prepared
+    (see `pending`), it is waited for ``window`` seconds at most; a lone image never waits.
+    ``queue_size`` is the most images that may wait, or be promised by `reserve`.
+    ``name`` is what the metrics call it.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        batch_size: int = BATCH_SIZE,
+        window: float = WINDOW,
+        queue_size: int = QUEUE_SIZE,
+        name: str = "model",
+    ) -> None:
+        self.name = name
+        self._engine = engine
+        self.batch_size = batch_size
+        self.queue_size = queue_size
+        self._window = window
+        self._items: deque[_Item] = deque()
+        self._changed = threading.Condition()
+        self._coming = 0
+        self._promised = 0
+        self._holders = 0
+        self._closing = False  # no new holder
+        self._closed = False  # no new image
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+        _running.add(self)
+
+    @property
+    def depth(self) -> int:
+        """How many images wait."""
+        return len(self._items)
+
+    @property
+    def description(self) -> str:
+        """What runs the model, for people."""
+        return self._engine.description
+
+    @property
+    def imgsz(self) -> int:
+        """See `engines.Engine.imgsz`."""
+        return self._engine.imgsz
+
+    def prepare(
+        self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
+    ) -> Prepared:
+        """See `engines.Engine.prepare`; for any thread."""
+        return self._engine.prepare(image, imgsz, size)
+
+    @contextlib.contextmanager
+    def reserve(self, places: int = 0) -> Iterator[None]:
+        """Keeps the engine loaded, and ``places`` of the queue free for the caller, meanwhile.
+
+        Raises:
+            QueueFull: so many places are not free.
+            Released: the engine is being released already.
+        """
+        with self._changed:
+            if self._closing:
+                raise Released("the model was replaced")
+            if places and self._promised + places > self.queue_size:
+                raise QueueFull(self._full())
+            self._promised += places
+            self._holders += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._promised -= places
+                self._holders -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def pending(self) -> Iterator[None]:
+        """Says that an image is being made ready, so that a batch may wait for it a little."""
+        with self._changed:
+            self._coming += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._coming -= 1
+                self._changed.notify_all()
+
+    def submit(self, prepared: Prepared, conf: float, iou: float) -> Future[Boxes]:
+        """The boxes of an image, once its batch has run. A future that is cancelled is not run.
+
+        Raises:
+            QueueFull: the queue is full.
+            Released: the engine was released.
+        """
+        item = _Item(prepared, conf, iou, Future())
+        with self._changed:
+            if self._closed:
+                raise Released("the model was replaced")
+            if len(self._items) >= self.queue_size:
+                # Those that nobody waits for any longer take no place.
+                self._items = deque(i for i in self._items if not i.answer.cancelled())
+                if len(self._items) >= self.queue_size:
+                    raise QueueFull(self._full())
+            self._items.append(item)
+            self._changed.notify_all()
+        metrics.QUEUE_DEPTH.labels(self.name).set(self.depth)
+        return item.answer
+
+    def release(self) -> None:
+        """Gives the engine's memory back, once every holder is gone and every image answered."""
+        with self._changed:
+            self._closing = True
+            self._changed.wait_for(lambda: not self._holders)
+        self._stop()
+
+    def _stop(self, timeout: float | None = None) -> None:
+        with self._changed:
+            self._closing = self._closed = True
+            self._changed.notify_all()
+        self._thread.join(timeout)
+
+    def _full(self) -> str:
+        return f"the queue is full: {self.queue_size} images wait for the model; try again shortly"
+
+    def _run(self) -> None:
+        while batch := self._take():
+            now = time.monotonic()
+            for item in batch:
+                metrics.STAGE.labels("queue").observe(now - item.since)
+            metrics.QUEUE_DEPTH.labels(self.name).set(self.depth)
+            # One engine call has one iou. Unlike thresholds go together: a box below the lowest is
+            # in nobody's answer, and one above it never hides behind one with a lower score.
+            for _, group in itertools.groupby(
+                sorted(batch, key=lambda item: item.iou), key=lambda item: item.iou
+            ):
+                self._answer(list(group))
+            del batch  # an idle batcher holds no images
+        self._engine.release()
+
+    def _take(self) -> list[_Item]:
+        """The next batch; empty once released."""
+        batch: list[_Item] = []
+        with self._changed:
+            while not batch:
+                self._changed.wait_for(lambda: self._items or self._closed)
+                if not self._items:
+                    return []
+                self._changed.wait_for(
+                    lambda: len(self._items) >= self.batch_size or not self._coming or self._closed,
+                    self._window,
+                )
+                while self._items and len(batch) < self.batch_size:
+                    item = self._items.popleft()
+                    if item.answer.set_running_or_notify_cancel():
+                        batch.append(item)
+        return batch
+
+    def _answer(self, items: Sequence[_Item]) -> None:
+        try:
+            with metrics.stage("infer"):
+                found = self._engine.predict(
+                    [item.prepared for item in items],
+                    min(item.conf for item in items),
+                    items[0].iou,
+                )
+            if len(found) != len(items):
+                raise RuntimeError(f"the engine gave {len(found)} answers to {len(items)} images")
+        except Exception as error:
+            if len(items) == 1:
+                items[0].answer.set_exception(error)
+                return
+            log.warning("a batch of %d failed, so each is tried alone: %s", len(items), error)
+            for item in items:
+                self._answer([item])
+            return
+        metrics.BATCH_SIZE.labels(self.name).observe(len(items))
+        metrics.IMAGES.labels(self.name).inc(len(items))
+        for item, boxes in zip(items, found, strict=True):
+            item.answer.set_result(boxes.above(item.conf))
+
+
+@atexit.register
+def _stop_all() -> None:
+    """No thread may be inside an engine's native code when the interpreter goes."""
+    for batcher in list(_running):
+        batcher._stop(timeout=5)

@@ -1,0 +1,402 @@
+"""Tasks in, predictions out: which models answer a labeling config, and with what."""
+
+from __future__ import annotations
+
+import contextlib
+import contextvars
+import itertools
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from ls_yolo import metrics
+from ls_yolo.controls import CONTROLS, Region
+from ls_yolo.engines.base import Prepared
+from ls_yolo.images import decode, limits, source
+from ls_yolo.images.limits import MediaError
+from ls_yolo.labelstudio import label_config, selection
+from ls_yolo.labelstudio.client import StudioError
+from ls_yolo.labelstudio.label_config import Control, LabelConfigError
+from ls_yolo.results import Boxes, Image
+from ls_yolo.serving import debug_plot
+from ls_yolo.serving.batcher import QueueFull, Released
+from ls_yolo.serving.registry import Model, Registry, join_versions
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+FETCHED = 16
+"""Images that are fetched from Label Studio at a time: slow ones wait beside those at hand."""
+FROM_WEB = 32
+"""Images that are fetched from the web at a time, whose servers may be slower than all others."""
+FROM_WEB_EACH = 8
+"""How many of them are of one request: who names slow servers leaves some to others."""
+LOOK_UP = 0.2
+"""How often, in seconds, a request that waits looks whether its client is still there."""
+
+
+class PredictionError(RuntimeError):
+    """No task of a request could be predicted, and not for the tasks' own fault."""
+
+
+class ClientGone(RuntimeError):
+    """Nobody waits for the answer any longer."""
+
+
+@dataclass(frozen=True)
+class ControlBinding:
+    """A control and a model that draws for it: class index to label, and the lowest score."""
+
+    control: Control
+    model: Model
+    labels: Mapping[int, str]
+    conf: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What answers a labeling config. ``unmapped``: control, then label, to the reason."""
+
+    bindings: tuple[ControlBinding, ...]
+    version: str
+    unmapped: Mapping[str, Mapping[str, str]]
+
+
+class Predictor:
+    """Predicts tasks with the models of a registry.
+
+    ``threads``: images decoded at a time. ``web`` fetches http(s) addresses; None: they are
+    refused. ``reduced``: large JPEGs are decoded near the size that the models need. ``plotter``
+    saves what was predicted as pictures.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        root: Path,
+        studio: source.Fetcher | None,
+        studio_url: str,
+        threads: int = 4,
+        web: source.WebFetcher | None = None,
+        reduced: bool = False,
+        plotter: debug_plot.Plotter | None = None,
+    ) -> None:
+        self._plotter = plotter
+        self._web = web
+        self._reduced = reduced
+        self._threads = threads
+        # A slow network must not keep images on the disk waiting, nor let more be decoded at once.
+        self._pools: dict[source.Origin, ThreadPoolExecutor] = {
+            "hand": ThreadPoolExecutor(threads, "decode"),
+            "studio": ThreadPoolExecutor(FETCHED, "fetch"),
+            "web": ThreadPoolExecutor(FROM_WEB, "web"),
+        }
+        self._decoding = threading.BoundedSemaphore(threads)
+        self._memory = limits.Memory()
+        self.registry = registry
+        self._root = root
+        self._studio = studio
+        self._studio_url = studio_url
+
+    def plan(self, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
+        """Which models draw for which controls of the labeling config ``config``.
+
+        Raises:
+            LabelConfigError: no control can be drawn for, or no label maps to any class.
+            UnknownModel: a model that was asked for is not there.
+        """
+        controls = label_config.parse(config)
+        drawn = [c for c in controls if c.tag in CONTROLS and not c.skipped]
+        if not drawn:
+            found = ", ".join(sorted({control.tag for control in controls})) or "none"
+            raise LabelConfigError(
+                f"controls on an image: found {found}, expected one of {', '.join(CONTROLS)}"
+            )
+        bindings, unmapped, classes = [], {}, set()
+        for control in drawn:
+            models = self._models(control, url, extra_params)
+            known = [name for model in models for name in model.names.values()]
+            mapped = label_config.match(control, known)
+            classes.update(known)
+            if mapped.unmapped:
+                unmapped[control.from_name] = mapped.unmapped
+            bindings += [
+                ControlBinding(
+                    control,
+                    model,
+                    {i: mapped.labels[n] for i, n in model.names.items() if n in mapped.labels},
+                    model.entry.conf
+                    if control.score_threshold is None
+                    else control.score_threshold,
+                )
+                for model in models
+            ]
+        if not any(binding.labels for binding in bindings):
+            wanted = sorted({label.value for control in drawn for label in control.labels})
+            raise LabelConfigError(
+                f"no label maps to a class: the labels are {_some(wanted)}; "
+                f"the classes are {_some(sorted(classes))}. "
+                "Rename one or the other, or give the label predicted_values"
+            )
+        version = join_versions(binding.model.version for binding in bindings)
+        return Plan(tuple(bindings), version, unmapped)
+
+    def _models(
+        self, control: Control, url: Sequence[str], extra_params: Sequence[str]
+    ) -> list[Model]:
+        if control.model_path:
+            return [self.registry.by_path(control.model_path)]
+        names = selection.choose(url, extra_params, self.registry.default)
+        return [self.registry.get(name) for name in names]
+
+    def predict(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        plan: Plan,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> list[dict[str, Any]]:
+        """One prediction a task, in order.
+
+        Images are read and decoded in threads of their own, a few ahead of the models. A task that
+        fails has an empty result, a score of None and an ``error``; in Label Studio, where an image
+        with nothing on it has the score 0, that tells the two apart. ``gone`` says whether nobody
+        waits for the answer any longer.
+
+        Raises:
+            PredictionError: every task failed, and not for its own fault (the engine, Label Studio,
+                the token), so that nothing should be stored.
+            QueueFull: too much waits for a model already; nothing was done.
+            Released: a model was replaced since ``plan`` was made; make it anew.
+            ClientGone: ``gone`` said so.
+        """
+        runs = _runs(plan)
+        keys = {
+            batcher: [run.key for run in runs if run.model.batcher is batcher]
+            for batcher in {run.model.batcher for run in runs}
+        }
+        # As many as keep threads and models busy; each is at most one image for each run.
+        ahead = max(self._threads, *(batcher.batch_size for batcher in keys), 1) * 2
+        ahead = min(ahead, *(batcher.queue_size // len(keys[batcher]) for batcher in keys)) or 1
+        with contextlib.ExitStack() as held:
+            for batcher, wanted in keys.items():
+                places = min(ahead, len(tasks)) * len(wanted)
+                held.enter_context(batcher.reserve(min(places, batcher.queue_size)))
+            return self._predict(tasks, plan, runs, ahead, gone)
+
+    def _predict(
+        self,
+        tasks: Sequence[Mapping[str, Any]],
+        plan: Plan,
+        runs: Sequence[_Run],
+        ahead: int,
+        gone: Callable[[], bool],
+    ) -> list[dict[str, Any]]:
+        answers: list[dict[str, Any]] = []
+        broken, why = 0, ""
+        under_way: deque[Future[_Started]] = deque()
+        waiting = deque(tasks)
+        of_web: list[Future[_Started]] = []
+        try:
+            for task in tasks:
+                while waiting and len(under_way) < ahead:
+                    place = self._place(waiting[0], runs)
+                    of_web = [job for job in of_web if not job.done()]
+                    if place == "web" and len(of_web) >= FROM_WEB_EACH:
+                        break
+                    # With the context of the request, which the log names.
+                    run = contextvars.copy_context().run
+                    job = self._pools[place].submit(run, self._start, waiting.popleft(), runs)
+                    under_way.append(job)
+                    if place == "web":
+                        of_web.append(job)
+                try:
+                    started = _wait(under_way[0], gone)
+                    regions = _regions(started, plan, gone)
+                    self._plot(task, started, regions, plan)
+                    del started  # with its images, where they are kept
+                    answers.append(_prediction(regions, plan.version))
+                    continue
+                except (ClientGone, QueueFull, Released):
+                    raise
+                except MediaError as error:
+                    why = self._failed(task, error, str(error))
+                except StudioError as error:
+                    broken, why = broken + 1, self._failed(task, error, str(error))
+                except Exception as error:
+                    why = f"the engine failed: {type(error).__name__}"
+                    broken, why = broken + 1, self._failed(task, error, why, trace=True)
+                finally:
+                    _cancel(under_way.popleft())  # what a failed task has left
+                answers.append(
+                    {"result": [], "score": None, "model_version": plan.version, "error": why}
+                )
+        finally:
+            for job in under_way:
+                _cancel(job)
+        if tasks and broken == len(tasks):
+            raise PredictionError(f"no task could be predicted: {why}; the backend's log says more")
+        return answers
+
+    def _plot(
+        self,
+        task: Mapping[str, Any],
+        started: _Started,
+        regions: Sequence[Region],
+        plan: Plan,
+    ) -> None:
+        if self._plotter is None:
+            return
+        names = {binding.control.key: binding.control.to_name for binding in plan.bindings}
+        for key, image in started.images.items():
+            shown = [region for region in regions if region["to_name"] == names[key]]
+            self._plotter.save(task.get("id"), image, shown)
+
+    @staticmethod
+    def _failed(task: Mapping[str, Any], error: Exception, why: str, trace: bool = False) -> str:
+        metrics.count_error(error)
+        log.warning("task %s: empty prediction: %s", task.get("id", "?"), why, exc_info=trace)
+        return why
+
+    def _start(self, task: Mapping[str, Any], runs: Sequence[_Run]) -> _Started:
+        """Reads, decodes and queues a task's images; for the threads beside the models."""
+        started = _Started()
+        ready: list[tuple[_Run, Prepared]] = []
+        for key, of_key in itertools.groupby(runs, key=lambda run: run.key):
+            wanted = list(of_key)
+            with contextlib.ExitStack() as coming:
+                coming.enter_context(limits.holding())
+                with metrics.stage("fetch"):
+                    data = self._read(task, key)
+                header = decode.read_header(data)
+                coming.enter_context(self._memory.taken(header.memory))
+                for run in wanted:
+                    coming.enter_context(run.model.batcher.pending())
+                with self._decoding, metrics.stage("decode"):
+                    image, size = self._decode(data, header, wanted)
+                    if self._plotter is not None:
+                        started.images[key] = image
+                    ready += [
+                        (run, run.model.batcher.prepare(image, run.model.entry.imgsz, size))
+                        for run in wanted
+                    ]
+                del data, image
+        try:
+            for run, prepared in ready:
+                started.sizes[run.key] = (prepared.width, prepared.height)
+                started.boxes[run.key, run.model.version] = run.model.batcher.submit(
+                    prepared, run.conf, run.model.entry.iou
+                )
+        except BaseException:
+            started.cancel()
+            raise
+        return started
+
+    def _place(self, task: Mapping[str, Any], runs: Sequence[_Run]) -> source.Origin:
+        """Where the images of ``task`` come from: the slowest place of them."""
+        data = task.get("data")
+        found = data if isinstance(data, Mapping) else {}
+        places = {source.origin(found.get(run.key), self._studio_url) for run in runs}
+        return "web" if "web" in places else "studio" if "studio" in places else "hand"
+
+    def _read(self, task: Mapping[str, Any], key: str) -> bytes:
+        data = task.get("data")
+        url = data.get(key) if isinstance(data, Mapping) else None
+        if not isinstance(url, str) or not url:
+            found = repr(url) if url is None or url == "" else type(url).__name__
+            raise MediaError(f"data.{key}: found {found}, expected the URL of an image")
+        return source.read(
+            url, self._root, self._studio, self._studio_url, task.get("id"), self._web
+        )
+
+    def _decode(
+        self, data: bytes, header: decode.Header, runs: Sequence[_Run]
+    ) -> tuple[Image, tuple[int, int]]:
+        """The image for ``runs``, and the image's width and height in pixels."""
+        if not self._reduced:
+            image = decode.decode(data, header)
+            return image, (image.shape[1], image.shape[0])
+        longest = max(run.model.entry.imgsz or run.model.batcher.imgsz for run in runs)
+        return decode.decode_near(data, longest, header)
+
+
+@dataclass(frozen=True)
+class _Run:
+    """A model on the image under a key of the task's data, at the lowest threshold asked for."""
+
+    key: str
+    model: Model
+    conf: float
+
+
+@dataclass
+class _Started:
+    """A task whose images are queued: width and height by key, boxes by key and model version, and
+    the images by key where they are kept for pictures."""
+
+    sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
+    boxes: dict[tuple[str, str], Future[Boxes]] = field(default_factory=dict)
+    images: dict[str, Image] = field(default_factory=dict)
+
+    def cancel(self) -> None:
+        for future in self.boxes.values():
+            future.cancel()
+
+
+def _runs(plan: Plan) -> list[_Run]:
+    """What is to run for a task, sorted by key: each model once on each image."""
+    found: dict[tuple[str, str], _Run] = {}
+    for binding in plan.bindings:
+        at = binding.control.key, binding.model.version
+        known = found.get(at)
+        conf = binding.conf if known is None else min(known.conf, binding.conf)
+        found[at] = _Run(binding.control.key, binding.model, conf)
+    return sorted(found.values(), key=lambda run: run.key)
+
+
+def _regions(started: _Started, plan: Plan, gone: Callable[[], bool]) -> list[Region]:
+    regions: list[Region] = []
+    for binding in plan.bindings:
+        key = binding.control.key
+        boxes = _wait(started.boxes[key, binding.model.version], gone).above(binding.conf)
+        with metrics.stage("encode"):
+            draw = CONTROLS[binding.control.tag]
+            regions += draw(binding.control, boxes, binding.labels, *started.sizes[key])
+    return regions
+
+
+def _wait(future: Future[_T], gone: Callable[[], bool]) -> _T:
+    while not gone():
+        try:
+            return future.result(LOOK_UP)
+        except TimeoutError:
+            if future.done():  # then it is the future's own, or it was done just now
+                return future.result()
+    raise ClientGone("the client is gone; its request was dropped")
+
+
+def _cancel(job: Future[_Started]) -> None:
+    """Takes back what was not begun, at once or as soon as it is known."""
+    if not job.cancel():
+        job.add_done_callback(_cancel_started)
+
+
+def _cancel_started(job: Future[_Started]) -> None:
+    if not job.cancelled() and job.exception() is None:
+        job.result().cancel()
+
+
+def _prediction(regions: list[Region], version: str) -> dict[str, Any]:
+    scores = [region["score"] for region in regions]
+    mean = sum(scores) / len(scores) if scores else 0.0
+    return {"result": regions, "score": mean, "model_version": version}
+
+
+def _some(names: Sequence[str], most: int = 12) -> str:
+    rest = f" and {len(names) - most} more" if len(names) > most else ""
+    return (", ".join(names[:most]) or "none") + rest

@@ -1,0 +1,351 @@
+"""``ls-yolo predict``, ``models`` and ``labels``, as a person calls them."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler
+from pathlib import Path
+from types import SimpleNamespace
+
+import cv2
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ls_yolo.cli import labels, main, predict
+from ls_yolo.engines import load as loader
+from ls_yolo.models import weights
+
+LABELS = """<View><Image name="image" value="$image"/>
+<RectangleLabels name="label" toName="image">
+<Label value="person"/><Label value="Hard Hat"/><Label value="buss"/></RectangleLabels></View>"""
+ROWS = [
+    {"name": "coco", "version": "coco@1", "state": "ready", "error": "", "engine": "openvino",
+     "memory_mb": 90, "classes": ["person", "hard_hat", "bus", "train"]},
+    {"name": "head", "version": "head@1", "state": "unloaded", "error": ""},
+]  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch, tmp_path, models_dir):
+    """As in the backend's container, where no backend answers."""
+    monkeypatch.setenv("MODELS_CONFIG", str(models_dir / "models.yaml"))
+    monkeypatch.setenv("MODEL_ROOT", str(models_dir))
+    monkeypatch.setenv("MODEL_DIR", str(tmp_path))
+    monkeypatch.setenv("BACKEND_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("BASIC_AUTH_USER", "user")
+    monkeypatch.setenv("BASIC_AUTH_PASS", "secret")
+
+
+@pytest.fixture
+def coco(models_dir, engine_calls, write_weights, monkeypatch):
+    """One model; its weights, which are not real here, tell their classes."""
+    write_weights(
+        "coco.pt",
+        {0: "person", 1: "bus"},
+        boxes=[[10, 20, 60, 80, 0.9, 0], [1, 2, 3, 4, 0.6, 1]],
+    )
+    (models_dir / "models.yaml").write_text("coco: {weights: coco.pt, conf: 0.5}\n")
+    monkeypatch.setattr(
+        weights,
+        "inspect",
+        lambda path: SimpleNamespace(
+            names={int(k): v for k, v in json.loads(path.read_text())["names"].items()}
+        ),
+    )
+
+
+@pytest.fixture
+def backend(monkeypatch, loopback):
+    """A running backend that says ``ROWS`` to who knows the password."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = {"status": "ready", "loaded": 2, "failed": 0}
+            if self.headers["Authorization"] == "Basic dXNlcjpzZWNyZXQ=":
+                body["models"] = ROWS
+            data = json.dumps(body).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    monkeypatch.setenv("BACKEND_URL", f"http://127.0.0.1:{loopback(Handler).server_port}")
+
+
+@pytest.fixture
+def picture(tmp_path):
+    def make(name="a.jpg", width=200, height=100):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        assert cv2.imwrite(str(path), np.zeros((height, width, 3), np.uint8))
+        return path
+
+    return make
+
+
+def lines(capsys):
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+# predict
+
+
+def test_predict_prints_a_line_for_each_image(coco, picture, capsys):
+    path = picture()
+    assert main.main(["predict", str(path)]) == 0
+    (row,) = lines(capsys)
+    assert row.pop("model").startswith("coco@")
+    assert row == {
+        "image": str(path),
+        "width": 200,
+        "height": 100,
+        "boxes": [
+            {"label": "person", "score": 0.9, "box": [10.0, 20.0, 60.0, 80.0]},
+            {"label": "bus", "score": 0.6, "box": [1.0, 2.0, 3.0, 4.0]},
+        ],
+    }
+
+
+def test_predict_takes_the_images_of_a_folder_in_order(coco, picture, capsys, tmp_path):
+    for name in ("d/b.png", "d/a.jpg", "d/c.bmp"):
+        picture(name)
+    (tmp_path / "d" / "notes.txt").write_text("")
+    assert main.main(["predict", str(tmp_path / "d")]) == 0
+    assert [row["image"][-5:] for row in lines(capsys)] == ["a.jpg", "b.png", "c.bmp"]
+
+
+def test_predict_keeps_the_order_of_many_images(coco, picture, capsys, tmp_path):
+    for number in range(40):
+        picture(f"d/{number:02}.png")
+    assert main.main(["predict", str(tmp_path / "d")]) == 0
+    rows = lines(capsys)
+    assert [row["image"] for row in rows] == sorted(row["image"] for row in rows)
+    assert len(rows) == 40
+
+
+def test_predict_has_a_threshold_of_its_own(coco, picture, capsys):
+    assert main.main(["predict", "--conf", "0.7", str(picture())]) == 0
+    assert [box["label"] for box in lines(capsys)[0]["boxes"]] == ["person"]
+
+
+@pytest.mark.parametrize("conf", ["2", "-1", "nan", "high"])
+def test_predict_refuses_a_threshold_that_is_none(conf, capsys):
+    with pytest.raises(SystemExit) as caught:
+        main.main(["predict", "a.jpg", f"--conf={conf}"])
+    assert caught.value.code == 2
+    assert f"found {conf!r}, expected a number from 0 to 1" in capsys.readouterr().err
+
+
+def test_predict_loads_the_model_that_is_asked_for_and_no_other(
+    coco, models_dir, write_weights, engine_calls, picture, capsys
+):
+    write_weights("head.pt", {0: "head"}, boxes=[[0, 0, 9, 9, 0.8, 0]])
+    with (models_dir / "models.yaml").open("a") as file:
+        file.write("head: {weights: head.pt}\n")
+    assert main.main(["predict", "--model", "head", str(picture())]) == 0
+    assert lines(capsys)[0]["boxes"][0]["label"] == "head"
+    assert {call["weights"] for call in engine_calls} == {"head.pt"}
+
+
+def test_predict_runs_the_model_with_the_settings_of_the_service(coco, picture, monkeypatch):
+    made = []
+    load = loader.load_engine
+    monkeypatch.setattr(
+        loader, "load_engine", lambda *words: made.append(words[1:]) or load(*words)
+    )
+    for name, value in {"DEVICE": "cpu", "ENGINE": "openvino", "PRECISION": "int8"}.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_FILES_DOCUMENT_ROOT", "/images")
+    monkeypatch.setenv("CALIBRATION_IMAGES", "mine")
+    assert main.main(["predict", str(picture())]) == 0
+    ((device, _, _, engine, _, precision, photos),) = made
+    assert (device, engine, precision) == ("cpu", "openvino", "int8")
+    assert photos == Path("/images/mine")
+
+
+def test_predict_of_a_model_that_is_not_there_names_the_nearest(coco, picture, capsys):
+    assert main.main(["predict", "--model", "coc", str(picture())]) == 1
+    assert "'coc'" in (text := capsys.readouterr().err) and "coco" in text
+
+
+def test_predict_goes_on_after_an_image_that_cannot_be_read(coco, picture, capsys, tmp_path):
+    (tmp_path / "bad.jpg").write_bytes(b"no image")
+    paths = [str(tmp_path / "bad.jpg"), str(tmp_path / "missing.jpg"), str(picture())]
+    assert main.main(["predict", *paths]) == 1
+    shown = capsys.readouterr()
+    first, second, third = map(json.loads, shown.out.splitlines())
+    assert "error" in first and second["error"] == "No such file or directory"
+    assert len(third["boxes"]) == 2
+    assert "2 of 3 images could not be predicted" in shown.err
+
+
+def test_predict_of_an_empty_folder_says_what_it_looks_for(coco, capsys, tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert main.main(["predict", str(tmp_path / "empty")]) == 1
+    assert "found no image, expected files .jpg" in capsys.readouterr().err
+
+
+def test_no_picture_is_saved_over_an_image_to_predict(coco, picture, capsys, tmp_path):
+    kept = {path: path.read_bytes() for path in (picture("d/a.jpg"), picture("d/b.png"))}
+    (tmp_path / "link").symlink_to(tmp_path / "d")
+    assert main.main(["predict", str(tmp_path / "d"), "--save", str(tmp_path / "link")]) == 1
+    shown = capsys.readouterr()
+    assert "a.jpg" in shown.err and "name another folder" in shown.err and not shown.out
+    assert {path: path.read_bytes() for path in (tmp_path / "d").iterdir()} == kept
+
+
+def test_pictures_are_saved_with_their_boxes_and_none_over_another(coco, picture, capsys, tmp_path):
+    paths = [str(picture("x/a.png")), str(picture("y/a.png"))]
+    before = [tmp_path.joinpath(path).read_bytes() for path in paths]
+    assert main.main(["predict", "--save", str(tmp_path / "out"), *paths]) == 0
+    assert [row["saved"][-7:] for row in lines(capsys)] == ["t/a.jpg", "a-2.jpg"]
+    saved = cv2.imread(str(tmp_path / "out" / "a.jpg"))
+    assert saved.shape == (100, 200, 3)
+    assert saved[40:44, 8:12].max() > 100  # the left edge of the first box
+    assert [tmp_path.joinpath(path).read_bytes() for path in paths] == before
+
+
+@given(st.lists(st.sampled_from(["a.jpg", "a.png", "a-2.jpg", "b.jpg"]), max_size=8))
+def test_no_two_pictures_have_the_same_name(names):
+    targets = predict._targets(Path("out"), [Path(name) for name in names])
+    assert len(set(targets)) == len(targets) == len(names)
+
+
+# models
+
+
+def test_models_are_those_of_the_backend_that_runs(backend, capsys):
+    assert main.main(["models"]) == 0
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.startswith("from http://127.0.0.1:")
+    assert [" ".join(row.split()) for row in rows] == [
+        "model version state classes engine memory",
+        "coco coco@1 ready person, hard_hat, bus and 1 more openvino 90 MB",
+        "head head@1 unloaded - - -",
+    ]
+
+
+def test_without_a_backend_models_are_those_of_models_yaml(coco, models_dir, capsys):
+    assert main.main(["models", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["source"] == str(models_dir / "models.yaml")
+    (row,) = found["models"]
+    assert (row["name"], row["state"], row["classes"]) == ("coco", "not running", ["person", "bus"])
+    assert row["version"].startswith("coco@")
+
+
+def test_a_model_whose_weights_are_missing_is_told_and_ends_with_1(coco, models_dir, capsys):
+    with (models_dir / "models.yaml").open("a") as file:
+        file.write("head: {weights: head.pt}\n")
+    assert main.main(["models"]) == 1
+    shown = capsys.readouterr()
+    assert "'head.pt' is not in" in shown.err and "coco@" in shown.out
+
+
+def test_a_backend_that_does_not_take_the_password_is_told(backend, monkeypatch, capsys):
+    monkeypatch.setenv("BASIC_AUTH_PASS", "other")
+    assert main.main(["models"]) == 1
+    assert "check BASIC_AUTH_USER and BASIC_AUTH_PASS" in capsys.readouterr().err
+
+
+def test_a_models_yaml_that_cannot_be_used_ends_with_78(models_dir, capsys):
+    (models_dir / "models.yaml").write_text("coco: 1\n")
+    assert main.main(["models"]) == 78
+    assert "models.yaml:1: coco" in capsys.readouterr().err
+
+
+# labels
+
+
+@pytest.fixture
+def project(tmp_path):
+    def make(config=LABELS, models="[coco]"):
+        path = tmp_path / "demo.yaml"
+        path.write_text(
+            f"title: Demo\nmodels: {models}\nlabel_config: |\n"
+            + "".join(f"  {line}\n" for line in config.splitlines())
+        )
+        return str(path)
+
+    return make
+
+
+def test_labels_are_shown_with_their_classes_and_what_does_not_map(backend, project, capsys):
+    assert main.main(["labels", "--project", project()]) == 0
+    assert capsys.readouterr().out == (
+        "Demo\n"
+        "  label (RectangleLabels), coco\n"
+        "    person    <- person\n"
+        "    Hard Hat  <- hard_hat\n"
+        "    buss      !! no class is called 'buss'; did you mean 'bus'?\n"
+        "    classes without a label, not drawn: bus, train\n"
+    )
+
+
+def test_labels_are_told_as_json(backend, project, capsys):
+    assert main.main(["labels", "--json", "--project", project()]) == 0
+    ((demo,), (control,)) = (
+        (found := json.loads(capsys.readouterr().out)),
+        found[0]["controls"],
+    )
+    assert demo["project"] == "Demo"
+    assert control["mapped"] == {"person": ["person"], "Hard Hat": ["hard_hat"]}
+    assert (list(control["unmapped"]), control["unlabelled"]) == (["buss"], ["bus", "train"])
+
+
+def test_labels_need_no_backend_where_models_yaml_is(coco, project, capsys):
+    assert main.main(["labels", "--project", project()]) == 0
+    assert "person    <- person" in capsys.readouterr().out
+
+
+def test_a_project_of_which_no_label_maps_ends_with_1(backend, project, capsys):
+    assert main.main(["labels", "--project", project(LABELS.replace("person", "x").replace(
+        "Hard Hat", "y"))]) == 1  # fmt: skip
+    assert "Demo: no label maps to a class" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ("[coc]", "no model is called 'coc'; did you mean 'coco'?"),
+        ("[head]", "model 'head' has said no classes yet: it is unloaded"),
+    ],
+)
+def test_a_model_of_which_nothing_is_known_is_told(backend, project, capsys, models, message):
+    assert main.main(["labels", "--project", project(models=models)]) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_project_file_that_is_missing_ends_with_78(capsys, tmp_path):
+    assert main.main(["labels", "--project", str(tmp_path / "none.yaml")]) == 78
+
+
+def test_a_label_studio_that_does_not_answer_is_told(monkeypatch, capsys):
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "legacy")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # between the SDK's retries
+    assert main.main(["labels", "--project", "7"]) == 1
+    assert "project 7: unavailable from http://127.0.0.1:1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("row", "names"),
+    [
+        ({"url": "http://backend:9090/m/a+b"}, ("a", "b")),
+        ({"url": "http://backend:9090", "extra_params": {"0": "a"}}, ("a",)),
+        ({"url": "http://backend:9090", "extra_params": None}, ()),
+    ],
+)
+def test_a_project_of_label_studio_has_the_models_of_its_first_connection(monkeypatch, row, names):
+    class Fake:
+        def __init__(self, url, key):
+            project = SimpleNamespace(title="Demo", label_config=LABELS)
+            self.client = SimpleNamespace(projects=SimpleNamespace(get=lambda number: project))
+
+        def connections(self, number):
+            return [{"id": 9, "url": "http://x/m/other"}, {"id": 3, **row}]
+
+    monkeypatch.setattr("ls_yolo.labelstudio.client.Studio", Fake)
+    assert labels._project_of_studio(7) == ("Demo", LABELS, names)
