@@ -57,8 +57,7 @@ destroy: ## Remove containers and their data; asks first (FORCE=1 does not)
 test: test-lint test-unit test-integration test-kubernetes test-host ## Everything below, in order of cost
 
 test-tools: # Makes .venv from requirements-dev.lock, and brings helm and kubectl
-	@$(PYTHON) scripts/testtools.py
-	@$(PYTHON) scripts/kubetools.py
+	@$(PYTHON) scripts/dev testtools
 
 test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose's own check, tables of settings and values
 	$(RUN) ruff check $(PYTHON_FILES)
@@ -69,9 +68,9 @@ test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose
 	cd ansible && $(RUN) ansible-lint -q --nocolor
 	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run \
 		postgres/docker-entrypoint.sh
-	@$(PYTHON) scripts/check_compose.py
-	@$(PYTHON) scripts/docs.py --check
-	@$(RUN) python scripts/chart_docs.py --check
+	@$(PYTHON) scripts/dev check_compose
+	@$(PYTHON) scripts/dev docs --check
+	@$(RUN) python scripts/dev chart_docs --check
 
 test-unit: BUDGET = 5m
 test-unit: test-tools ## Tests that need no Docker
@@ -80,21 +79,21 @@ test-unit: test-tools ## Tests that need no Docker
 test-integration: BUDGET = 20m
 test-integration: ## Both services, booted and checked end to end; builds the images first
 	@$(PYTHON) scripts/up.py prepare
-	@$(PYTHON) scripts/check_compose.py
-	@$(PYTHON) scripts/testtools.py browser
+	@$(PYTHON) scripts/dev check_compose
+	@$(PYTHON) scripts/dev testtools browser
 	$(PYTEST) backend/tests/server/test_service.py tests/integration
 
 test-kubernetes: BUDGET = 25m
 test-kubernetes: test-tools ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/build.py postgres
-	@$(PYTHON) scripts/kubetools.py tests
+	@$(PYTHON) scripts/dev testtools kubernetes
 	$(PYTEST) tests/kubernetes
 
 test-host: BUDGET = 30m
 test-host: ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first
 	@$(PYTHON) scripts/up.py prepare
-	@$(PYTHON) scripts/testtools.py ssh
+	@$(PYTHON) scripts/dev testtools ssh
 	$(PYTEST) tests/host
 
 bench: test-tools ## The backend against a bare loop on the demo photographs (ARGS=--help)
@@ -106,4 +105,4 @@ format: test-tools ## Put the Python files in their form
 	$(RUN) ruff format $(PYTHON_FILES)
 
 lock: ## Make the lock files anew from their .in files (UPGRADE=1: newest versions)
-	@$(PYTHON) scripts/relock.py $(if $(UPGRADE),--upgrade)
+	@$(PYTHON) scripts/dev lock $(if $(UPGRADE),--upgrade)

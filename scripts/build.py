@@ -23,10 +23,9 @@ import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import common
-from common import Failure, say
-from install_engine import Host, debian_mirror
-from preflight import nearest
+from host import apt, system
+from lib import ROOT, commands, docker, net, settings, versions
+from lib.cli import UserError, run_main, say
 
 BASE = "debian:trixie-slim"
 POSTGRES = "postgres"
@@ -47,7 +46,7 @@ def pull(image: str) -> bool:
     """Pulls ``image``; False where no registry gives it."""
     say(f"{image}: asking the registry")
     process = subprocess.Popen(
-        [common.docker(), "pull", image],
+        [docker.client(), "pull", image],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -104,13 +103,13 @@ def sources(suite: str) -> str:
     """
     return f"""\
 Types: deb
-URIs: {common.DEBIAN_MIRROR}
+URIs: {net.DEBIAN_MIRROR}
 Suites: {suite} {suite}-updates
 Components: main
 Signed-By: {DEBIAN_KEYRING}
 
 Types: deb
-URIs: {common.DEBIAN_MIRROR}-security
+URIs: {net.DEBIAN_MIRROR}-security
 Suites: {suite}-security
 Components: main
 Signed-By: {DEBIAN_KEYRING}
@@ -142,17 +141,17 @@ def bootstrap(image: str) -> None:
     """Makes ``image``, ``debian:<suite>-slim``, from Debian's packages, as the official one is."""
     suite = image.removeprefix("debian:").removesuffix("-slim")
     elsewhere = f"bring it from another machine: docker save {image} | docker load"
-    mirror, user, password = common.split_login(debian_mirror())
+    mirror, user, password = net.split_login(apt.debian_mirror())
     say(f"{image}: made here with debootstrap from {mirror} instead (half a minute, as root)")
     try:
-        host = Host()
-    except Failure as failure:
-        raise Failure(f"{failure}. Or {elsewhere}") from None
+        host = apt.Host()
+    except UserError as failure:
+        raise UserError(f"{failure}. Or {elsewhere}") from None
     needed = {"debootstrap": shutil.which("debootstrap", path="/usr/sbin:/sbin:/usr/bin")}
     needed["debian-archive-keyring"] = str(DEBIAN_KEYRING) if DEBIAN_KEYRING.exists() else None
     if missing := [name for name, found in needed.items() if not found]:
         if not shutil.which("apt-get"):
-            raise Failure(
+            raise UserError(
                 f"no registry gives {image}, and making it needs debootstrap. Install debootstrap, "
                 f"or {elsewhere}"
             )
@@ -175,7 +174,7 @@ def bootstrap(image: str) -> None:
                 str(folder), mirror, str(DEBIAN_KEYRING), script, str(login), suite,
             ]  # fmt: skip
             if subprocess.run([*host.root, *shell]).returncode:
-                raise Failure(
+                raise UserError(
                     f"{image} could not be made; the lines above say why. Is {mirror} the right "
                     "mirror (APT_MIRROR)? Are there 2 GB free in /var/tmp?"
                 )
@@ -214,14 +213,14 @@ def import_folder(folder: Path, image: str, root: Sequence[str]) -> None:
     )
     change = ["-c", 'CMD ["bash"]']
     done = subprocess.run(
-        [common.docker(), "import", *change, "-", image],
+        [docker.client(), "import", *change, "-", image],
         stdin=tar.stdout,
         stdout=subprocess.DEVNULL,
     )
     if tar.stdout is not None:
         tar.stdout.close()
     if tar.wait() or done.returncode:
-        raise Failure(f"{image} could not be imported. Is the engine's disk full?")
+        raise UserError(f"{image} could not be imported. Is the engine's disk full?")
 
 
 def remove_root(folder: Path, root: Sequence[str]) -> None:
@@ -234,10 +233,10 @@ def remove_root(folder: Path, root: Sequence[str]) -> None:
 
 
 def ensure_base(image: str = BASE) -> None:
-    if common.output([common.docker(), "image", "inspect", "-f", "{{.Id}}", image]):
+    if commands.output([docker.client(), "image", "inspect", "-f", "{{.Id}}", image]):
         return
-    if not common.output([common.docker(), "version", "--format", "{{.Server.Version}}"]):
-        raise Failure("the engine does not answer. Run: python3 scripts/install_engine.py")
+    if not commands.output([docker.client(), "version", "--format", "{{.Server.Version}}"]):
+        raise UserError("the engine does not answer. Run: python3 scripts/install_engine.py")
     if not pull(image):
         bootstrap(image)
 
@@ -259,43 +258,33 @@ def mirrors_text(values: Mapping[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(values[name])}\n" for name in names if values[name])
 
 
-def certificates(values: Mapping[str, str]) -> Path | None:
-    """The secret ``ca``: CA_BUNDLE, else the host's own certificates."""
-    if not values["CA_BUNDLE"]:
-        return common.HOST_CA if common.HOST_CA.is_file() else None
-    path = common.host_path(values["CA_BUNDLE"])
-    if not path.is_file():
-        raise Failure(f"CA_BUNDLE: found no file {path}. Correct it in .env, or leave it empty")
-    return path
-
-
 def revision(folder: str) -> str:
     """The last commit that touched what an image is made of: others leave the image as it is."""
-    git = ["git", "-C", str(common.ROOT)]
+    git = ["git", "-C", str(ROOT)]
     paths = [folder, f":(exclude){folder}/tests", "scripts/image"]
-    commit = common.output([*git, "log", "-1", "--format=%H", "--", *paths])
+    commit = commands.output([*git, "log", "-1", "--format=%H", "--", *paths])
     if not commit:
         return "unknown"
-    changed = common.output([*git, "status", "--porcelain", "--", *paths])
+    changed = commands.output([*git, "status", "--porcelain", "--", *paths])
     return f"{commit}-changed" if changed else commit
 
 
 def build_command(
     name: str, tag: str, values: Mapping[str, str], builder: str, revision: str
 ) -> list[str]:
-    arguments = {"VERSION": common.project_version(), "REVISION": revision}
+    arguments = {"VERSION": versions.project_version(), "REVISION": revision}
     if name == "backend":
         arguments["TORCH_SOURCE"] = torch_source(values["TORCH_INDEX"])
     command = [
-        common.docker(), "buildx", "build", "--load", "--progress=auto", "--tag", tag,
+        docker.client(), "buildx", "build", "--load", "--progress=auto", "--tag", tag,
         # The engine's own builder: another one would not see the base image that lies here.
         "--builder", builder,
         # A statement of how it was built holds the time, and so makes each image another one.
         "--provenance=false",
-        "--build-context", f"kit={common.ROOT / 'scripts' / 'image'}",
+        "--build-context", f"kit={ROOT / 'scripts' / 'image'}",
         "--secret", f"id=mirrors,env={MIRRORS}",
     ]  # fmt: skip
-    if bundle := certificates(values):
+    if bundle := net.certificates(values):
         command += ["--secret", f"id=ca,src={bundle}"]
     for key, value in arguments.items():
         command += ["--build-arg", f"{key}={value}"]
@@ -304,19 +293,21 @@ def build_command(
     for proxy in (spelling for name in PROXIES for spelling in (name, name.lower())):
         if os.environ.get(proxy):
             command += ["--build-arg", proxy]
-    return [*command, str(common.ROOT / name)]
+    return [*command, str(ROOT / name)]
 
 
 def build(name: str, tag: str, values: Mapping[str, str]) -> None:
     say(f"{tag}: building from {name}/")
-    builder = common.output([common.docker(), "context", "show"]) or "default"
+    builder = commands.output([docker.client(), "context", "show"]) or "default"
     command = build_command(name, tag, values, builder, revision(name))
     environment = {**os.environ, MIRRORS: mirrors_text(values)}
     if subprocess.run(command, stdin=subprocess.DEVNULL, env=environment).returncode == 0:
         return
-    root = Path(common.output([common.docker(), "info", "-f", "{{.DockerRootDir}}"]) or "/var/lib")
-    free = shutil.disk_usage(nearest(root)).free / 10**9
-    raise Failure(
+    root = Path(
+        commands.output([docker.client(), "info", "-f", "{{.DockerRootDir}}"]) or "/var/lib"
+    )
+    free = shutil.disk_usage(system.nearest(root)).free / 10**9
+    raise UserError(
         f"{tag} was not built; the lines above say where it stopped. What it often is:\n"
         "  CERTIFICATE_VERIFY_FAILED or UnknownIssuer: your network has its own certificate "
         "authority; set CA_BUNDLE in .env to its file\n"
@@ -331,7 +322,7 @@ def build(name: str, tag: str, values: Mapping[str, str]) -> None:
 def title(image: str) -> str | None:
     """What an image calls itself; None where it is not here."""
     form = '{{index .Config.Labels "org.opencontainers.image.title"}}'
-    return common.output([common.docker(), "image", "inspect", "-f", form, image])
+    return commands.output([docker.client(), "image", "inspect", "-f", form, image])
 
 
 def ensure_postgres(values: Mapping[str, str]) -> None:
@@ -339,10 +330,10 @@ def ensure_postgres(values: Mapping[str, str]) -> None:
 
     What is there stays what it is: the registry is asked once.
     """
-    tag = common.POSTGRES_IMAGE
+    tag = versions.POSTGRES_IMAGE
     found = title(tag)
     if found is None and pull(OFFICIAL_POSTGRES):
-        common.run([common.docker(), "tag", OFFICIAL_POSTGRES, tag])
+        commands.run([docker.client(), "tag", OFFICIAL_POSTGRES, tag])
         return
     if found in (None, f"ls-yolo {POSTGRES}"):
         ensure_base()
@@ -351,23 +342,23 @@ def ensure_postgres(values: Mapping[str, str]) -> None:
 
 def remove_replaced() -> None:
     """Removes our own images that have lost their name to a newer one and serve no container."""
-    for name in (*common.images(), POSTGRES):
+    for name in (*versions.images(), POSTGRES):
         label = f"label=org.opencontainers.image.title=ls-yolo {name}"
-        common.output([common.docker(), "image", "prune", "--force", "--filter", label], 60)
+        commands.output([docker.client(), "image", "prune", "--force", "--filter", label], 60)
 
 
 def main(arguments: Sequence[str]) -> int:
-    images = common.images()
+    images = versions.images()
     names = [*images, POSTGRES]
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("image", nargs="*", help=", ".join(names))
-    values = common.values()
-    usual = names if common.enabled(values, "POSTGRES") else list(images)
+    values = settings.values()
+    usual = names if settings.enabled(values, "POSTGRES") else list(images)
     chosen = parser.parse_args(arguments).image or usual
     if unknown := [name for name in chosen if name not in names]:
-        raise Failure(f"found {', '.join(unknown)}, expected {', '.join(names)}")
+        raise UserError(f"found {', '.join(unknown)}, expected {', '.join(names)}")
     for name in chosen:
         if name == POSTGRES:
             ensure_postgres(values)
@@ -378,4 +369,4 @@ def main(arguments: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))
+    run_main(lambda: main(sys.argv[1:]))

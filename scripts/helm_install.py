@@ -23,16 +23,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import cluster
-import common
 import demo
-import kubetools
 import up
-from common import Failure, say
+from cluster import kubernetes, tools
+from lib import ROOT, settings, versions
+from lib.cli import UserError, run_main, say
 
 RELEASE = "ls-yolo"
-CHART = common.ROOT / "charts" / "ls-yolo"
-HELM = str(kubetools.TOOLS / "bin" / "helm")
+CHART = ROOT / "charts" / "ls-yolo"
+HELM = str(tools.TOOLS / "bin" / "helm")
 CLAIMS = {"models": "MODELS_DIR", "datasets": "DATASETS_DIR"}
 WITHIN = "15m"
 
@@ -58,15 +57,15 @@ def values(folders: Mapping[str, Path], images: Mapping[str, str]) -> dict[str, 
     """The chart's values for what this host has.
 
     Raises:
-        Failure: a file that is needed is missing.
+        UserError: a file that is needed is missing.
     """
     models = folders["MODELS_DIR"] / "models.yaml"
     if not models.is_file():
-        raise Failure(f"found no {models}, which names the models. Make it: docs/models.md")
+        raise UserError(f"found no {models}, which names the models. Make it: docs/models.md")
     projects = sorted(folders["PROJECTS_DIR"].glob("*.y*ml"))
     named = {
         part: dict(zip(("repository", "tag"), images[tag].rsplit(":", 1), strict=True))
-        for part, tag in zip(("labelStudio", "backend"), common.images().values(), strict=True)
+        for part, tag in zip(("labelStudio", "backend"), versions.images().values(), strict=True)
     }
     return {
         **{part: {"image": image} for part, image in named.items()},
@@ -85,9 +84,9 @@ def values(folders: Mapping[str, Path], images: Mapping[str, str]) -> dict[str, 
 def fill_claims(namespace: str, image: str, folders: Mapping[str, Path]) -> None:
     """Copies weights and images into their claims, which are made where they are missing."""
     found = {claim: files_of(folders[setting]) for claim, setting in CLAIMS.items()}
-    there = {claim["metadata"]["name"] for claim in cluster.get("pvc", "-n", namespace)["items"]}
-    cluster.apply(*(
-        cluster.claim(namespace, f"{RELEASE}-{claim}", size_of(files))
+    there = {claim["metadata"]["name"] for claim in kubernetes.get("pvc", "-n", namespace)["items"]}
+    kubernetes.apply(*(
+        kubernetes.claim(namespace, f"{RELEASE}-{claim}", size_of(files))
         for claim, files in found.items() if f"{RELEASE}-{claim}" not in there
     ))  # fmt: skip
     content: dict[str, Path | bytes] = {
@@ -96,14 +95,14 @@ def fill_claims(namespace: str, image: str, folders: Mapping[str, Path]) -> None
         for name, path in files.items()
     }
     say(f"copying {len(content)} files into the claims")
-    cluster.fill(namespace, image, content)
+    kubernetes.fill(namespace, image, content)
 
 
 def helm(namespace: str, chosen: Mapping[str, Any]) -> None:
     """Installs or upgrades the release.
 
     Raises:
-        Failure: Helm fails, after it has said why.
+        UserError: Helm fails, after it has said why.
     """
     command = [HELM, "upgrade", "--install", RELEASE, str(CHART), "-n", namespace,
                "--wait", "--timeout", WITHIN, "-f", "-"]  # fmt: skip
@@ -111,7 +110,7 @@ def helm(namespace: str, chosen: Mapping[str, Any]) -> None:
         command += ["-f", more]
     done = subprocess.run(command, input=json.dumps(chosen), text=True)
     if done.returncode:
-        raise Failure(
+        raise UserError(
             "the installation did not come up; the lines above say why. What its pods say:\n"
             f"  kubectl -n {namespace} get pods\n"
             f"  kubectl -n {namespace} logs job/{RELEASE}-setup\n"
@@ -122,17 +121,17 @@ def helm(namespace: str, chosen: Mapping[str, Any]) -> None:
 def main() -> int:
     began = time.monotonic()
     namespace = os.environ.get("NAMESPACE", "").strip() or RELEASE
-    kubetools.programs()
-    where = cluster.context()
+    tools.programs()
+    where = kubernetes.context()
     say(f"cluster: {where}, namespace: {namespace}")
     demo.main()
-    folders = {name: common.host_path(common.values()[name])
+    folders = {name: settings.host_path(settings.values()[name])
                for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")}  # fmt: skip
     up.main(["prepare"])
-    images = cluster.bring_images(common.images().values())
+    images = kubernetes.bring_images(versions.images().values())
     chosen = values(folders, images)
-    cluster.make_namespace(namespace)
-    fill_claims(namespace, images[common.images()["backend"]], folders)
+    kubernetes.make_namespace(namespace)
+    fill_claims(namespace, images[versions.images()["backend"]], folders)
     helm(namespace, chosen)
     say(f"Ready after {time.monotonic() - began:.0f} s")
     return 0
@@ -142,4 +141,4 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         say(__doc__ or "")
         raise SystemExit(2)
-    common.run_main(main)
+    run_main(main)

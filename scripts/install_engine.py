@@ -17,16 +17,15 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import common
-from common import Failure, at_least, say
-from engine import Engine, daemon, engine_is_fine, find_engine
-from preflight import DOCS, family, os_release
+from host import apt, docker_engine, system
+from host.docker_engine import Engine
+from lib import commands, docker, net, settings, versions
+from lib.cli import TO_DO, UserError, run_main, say
 
 LOG = Path("/var/log/ls-yolo-dockerd.log")
 DOCKER_REPOSITORY = "https://download.docker.com/linux"
@@ -38,8 +37,6 @@ DEBIAN_KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # Where parts may come from, in the order of preference.
 SOURCES = ("docker", "distribution", "trixie")
-# What --dry-run exits with when there is something to do, as preflight.py does.
-TO_DO = 3
 
 # Package of each part, by source. On Ubuntu the client comes with docker.io.
 PACKAGES: dict[str, dict[str, tuple[str, ...]]] = {
@@ -102,7 +99,7 @@ def new_enough(family: str, lacks: Iterable[str], facts: Facts, needed: Mapping[
         found = facts.candidates.get(package, "")
         if not found:
             return f"{package} is not there"
-        if part in keys and not at_least(found, needed[keys[part]]):
+        if part in keys and not versions.at_least(found, needed[keys[part]]):
             return f"{package} is {found}, {needed[keys[part]]} is needed"
     return ""
 
@@ -111,7 +108,7 @@ def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
     """Where the missing parts come from.
 
     Raises:
-        Failure: no source serves.
+        UserError: no source serves.
     """
     if facts.docker_repository and "docker" in facts.sources:
         return Plan("docker", packages_for("docker", facts.lacks), f"{facts.repository} answers")
@@ -133,7 +130,9 @@ def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
     if bookworm and "trixie" in facts.sources:
         names = packages_for("debian", facts.lacks)
         # Debian 12's own is too old for that engine. A newer one that is there already stays.
-        if "engine" in facts.lacks and not at_least(facts.candidates.get("containerd", ""), "1.7"):
+        if "engine" in facts.lacks and not versions.at_least(
+            facts.candidates.get("containerd", ""), "1.7"
+        ):
             names = (*names, "containerd")
         return Plan(
             "trixie",
@@ -141,28 +140,11 @@ def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
             f"{silent}, and Debian 12's packages do not serve ({wrong}); Debian 13's (trixie) do",
         )
     more = ", or allow Debian 13's packages (trixie), which serve" if bookworm else ""
-    raise Failure(
+    raise UserError(
         f"no source for {', '.join(facts.lacks)}: {silent}, and this "
         f"system's packages do not serve ({wrong}). Connect this machine to either{more}, or "
-        f"install by hand: {DOCS}"
+        f"install by hand: {docker_engine.DOCS}"
     )
-
-
-def parse_policy(text: str) -> dict[str, str]:
-    """Candidates in the output of ``apt-cache policy``."""
-    found, package = {}, ""
-    for line in text.splitlines():
-        if line and not line[0].isspace():
-            package = line.rstrip(":")
-        elif (match := re.match(r"\s+Candidate: (\S+)", line)) and match[1] != "(none)":
-            found[package] = match[1]
-    return found
-
-
-def mirror_of(sources: str) -> str:
-    """The Debian mirror that a host's apt sources name; empty if none is found."""
-    found = re.findall(r"(https?://\S+?/debian)/?(?=\s|$)", re.sub(r"(?m)^\s*#.*$", "", sources))
-    return str(found[0]) if found else ""
 
 
 def docker_source(
@@ -194,80 +176,27 @@ def trixie_pin(packages: Iterable[str]) -> str:
     )
 
 
-# Doing it
-
-
-class Host:
-    """The commands that change this host; every one is shown before it runs."""
-
-    def __init__(self) -> None:
-        self.root = common.as_root()
-
-    def run(self, *command: str, check: bool = True) -> bool:
-        say("  # " + " ".join(command))
-        environment = ["env", "DEBIAN_FRONTEND=noninteractive", "LC_ALL=C.UTF-8"]
-        done = subprocess.run([*self.root, *environment, *command], stdin=subprocess.DEVNULL)
-        if done.returncode and check:
-            raise Failure(
-                f"exit code {done.returncode} from: {' '.join(command)}. The lines above say why; "
-                "it is safe to run this again"
-            )
-        return done.returncode == 0
-
-    def apt(self, *words: str, check: bool = True) -> bool:
-        # Another apt (unattended upgrades) may be at work for some minutes: wait for it.
-        options = [
-            "-qq",
-            "-o",
-            "Dpkg::Use-Pty=0",
-            "-o",
-            "DPkg::Lock::Timeout=300",
-            "-o",
-            "Acquire::Retries=3",
-        ]
-        return self.run("apt-get", *options, *words, check=check)
-
-    def write(self, path: Path, text: str | bytes) -> None:
-        data = text.encode() if isinstance(text, str) else text
-        with tempfile.NamedTemporaryFile() as file:
-            file.write(data)
-            file.flush()
-            self.run("install", "-D", "-m", "0644", file.name, str(path))
-
-
 def candidates(family: str) -> dict[str, str]:
     names = [*(name for part in PACKAGES[family].values() for name in part), "containerd"]
-    return parse_policy(common.output(["apt-cache", "policy", *names]) or "")
+    return apt.parse_policy(commands.output(["apt-cache", "policy", *names]) or "")
 
 
-def apt_sources() -> str:
-    folder = Path("/etc/apt/sources.list.d")
-    files = [Path("/etc/apt/sources.list"), *folder.glob("*.sources"), *folder.glob("*.list")]
-    return "\n".join(file.read_text(errors="replace") for file in files if file.is_file())
-
-
-def debian_mirror() -> str:
-    """APT_MIRROR, else what this host's apt uses itself, else Debian's own."""
-    chosen = common.values()["APT_MIRROR"].rstrip("/")
-    return chosen or mirror_of(apt_sources()) or common.DEBIAN_MIRROR
-
-
-def add_docker_repository(host: Host, family: str, codename: str, repository: str) -> bool:
+def add_docker_repository(host: apt.Host, family: str, codename: str, repository: str) -> bool:
     """Adds Docker's repository; False, with nothing left of it, if it cannot be used after all."""
-    if f"{repository}/{family}" in apt_sources():
+    if f"{repository}/{family}" in apt.sources():
         return True
     try:
-        with common.fetch(
-            f"{repository}/{family}/gpg", ca_bundle=common.values()["CA_BUNDLE"]
+        with net.fetch(
+            f"{repository}/{family}/gpg", ca_bundle=settings.values()["CA_BUNDLE"]
         ) as response:
             key = response.read()
     except (OSError, ValueError):
         return False
-    architecture = common.output(["dpkg", "--print-architecture"]) or "amd64"
+    architecture = commands.output(["dpkg", "--print-architecture"]) or "amd64"
     host.write(DOCKER_KEY, key)
     host.write(DOCKER_SOURCE, docker_source(family, codename, architecture, repository))
     host.apt("update", check=False)
-    if parse_policy(common.output(["apt-cache", "policy", "docker-ce"]) or ""):
+    if apt.parse_policy(commands.output(["apt-cache", "policy", "docker-ce"]) or ""):
         return True
     say("Docker's repository cannot be used from here; it is taken out again")
     host.run("rm", "-f", str(DOCKER_SOURCE), str(DOCKER_KEY))
@@ -275,45 +204,46 @@ def add_docker_repository(host: Host, family: str, codename: str, repository: st
 
 
 def install(engine: Engine, sources: tuple[str, ...], repository: str) -> None:
-    release = os_release()
-    name, codename = family(release), release.get("VERSION_CODENAME", "")
+    release = system.os_release()
+    name, codename = system.family(release), release.get("VERSION_CODENAME", "")
     if name == "ubuntu":
         codename = release.get("UBUNTU_CODENAME", codename)
     if not name:
-        raise Failure(
+        raise UserError(
             f"found {release.get('PRETTY_NAME', 'an unknown system')}; only on Debian and Ubuntu "
-            f"is the engine installed for you. Install it by hand, then run make up again: {DOCS}"
+            f"is the engine installed for you. Install it by hand, then run make up again: "
+            f"{docker_engine.DOCS}"
         )
-    host = Host()
+    host = apt.Host()
     say(f"Missing: {', '.join(engine.lacks())}. To be installed with apt, as root:")
     # An earlier run that was killed may have left packages half configured.
     host.run("dpkg", "--configure", "-a")
     # Sources that have nothing to do with us may be down; ours are looked at below.
     host.apt("update", check=False)
-    if not common.HOST_CA.exists():
+    if not net.HOST_CA.exists():
         host.apt("install", "-y", "--no-install-recommends", "ca-certificates")
 
     probe = f"{repository}/{name}/dists/{codename}/Release"
     has_docker = (
         "docker" in sources
-        and common.answers(probe, ca_bundle=common.values()["CA_BUNDLE"])
+        and net.answers(probe, ca_bundle=settings.values()["CA_BUNDLE"])
         and add_docker_repository(host, name, codename, repository)
     )
     plan = choose(
         Facts(name, codename, engine.lacks(), has_docker, candidates(name), sources, repository),
-        common.minimums(),
+        versions.minimums(),
     )
     say(f"{plan.why}. From there: {', '.join(plan.packages)}")
-    if plan.source == "trixie" and not re.search(r"\btrixie\b", apt_sources()):
+    if plan.source == "trixie" and not re.search(r"\btrixie\b", apt.sources()):
         say(f"Debian 13 is added in {TRIXIE_SOURCE}, pinned low: nothing else comes from it")
         host.write(
             TRIXIE_PIN, trixie_pin(plan.packages)
         )  # first, so that the source never counts unpinned
-        host.write(TRIXIE_SOURCE, trixie_source(debian_mirror()))
+        host.write(TRIXIE_SOURCE, trixie_source(apt.debian_mirror()))
         host.apt("update", check=False)
     # --no-remove: if another container runtime is in the way, stop rather than take it out.
     host.apt("install", "-y", "--no-install-recommends", "--no-remove", *plan.packages)
-    common.forget_docker()
+    docker.forget()
 
 
 # Starting it
@@ -360,13 +290,13 @@ def wait_for(
 
 def running() -> bool:
     """Whether the engine answers, also to a user who may not speak to it."""
-    common.forget_docker()
-    return find_engine().state in ("answers", "denied")
+    docker.forget()
+    return docker_engine.find_engine().state in ("answers", "denied")
 
 
 def start(log: Path = LOG) -> None:
     """Starts the engine and waits until it answers."""
-    root = common.as_root()
+    root = commands.as_root()
     process = 0
     comm = Path("/proc/1/comm")
     way = init_system(
@@ -383,21 +313,21 @@ def start(log: Path = LOG) -> None:
         subprocess.run([*root, "service", "docker", "start"], stdin=subprocess.DEVNULL)
         where = "/var/log/docker.log"
     else:
-        program = daemon()
+        program = docker_engine.daemon()
         if not program:
-            raise Failure(f"found no dockerd to start. Install the engine: {DOCS}")
+            raise UserError(f"found no dockerd to start. Install the engine: {docker_engine.DOCS}")
         say(f"No init system runs here: starting {program} itself. Its log is {log}")
         for pid_file in ("/run/docker.pid", "/run/docker/containerd/containerd.pid"):
             if stale_pid_file(Path(pid_file)):
                 subprocess.run([*root, "rm", "-f", pid_file])
         # A session of its own, so that closing this terminal or stopping make does not end it.
         shell = f"setsid {program} >>{log} 2>&1 </dev/null & echo $!"
-        process = int(common.output([*root, "sh", "-c", shell]) or 0)
+        process = int(commands.output([*root, "sh", "-c", shell]) or 0)
         where = str(log)
     if wait_for(running, 30, lambda: not process or process_of(process)[1]):
         return
     lines = tail_of(way, root, log)
-    raise Failure(
+    raise UserError(
         f"the engine did not start. The end of its log ({where}):\n{lines}\n"
         "Put right what the log names, then run this again. Inside a container the engine needs "
         "one that is privileged and has a volume at /var/lib/docker"
@@ -408,7 +338,7 @@ def tail_of(way: str, root: Sequence[str], log: Path) -> str:
     command = ["tail", "-n", "15", str(log)]
     if way == "systemd":
         command = ["journalctl", "-u", "docker", "-n", "15", "--no-pager", "-o", "cat"]
-    return common.output([*root, *command]) or "(empty)"
+    return commands.output([*root, *command]) or "(empty)"
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
@@ -435,20 +365,20 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options.sources = tuple(options.sources.split(","))
     options.repository = options.repository.rstrip("/")
     if unknown := [name for name in options.sources if name not in SOURCES]:
-        raise Failure(f"--sources: found {', '.join(unknown)}, expected some of {list(SOURCES)}")
+        raise UserError(f"--sources: found {', '.join(unknown)}, expected some of {list(SOURCES)}")
     return options
 
 
 def main(arguments: Sequence[str] = ()) -> int:
     options = parse(arguments)
-    engine = find_engine()
-    if engine_is_fine(engine):
+    engine = docker_engine.find_engine()
+    if docker_engine.engine_is_fine(engine):
         say(f"Engine {engine.version} answers; nothing to install")
         return 0
-    if old := engine.too_old(common.minimums()):
-        raise Failure(
+    if old := engine.too_old(versions.minimums()):
+        raise UserError(
             f"{', '.join(old)}: older than what scripts/minimums.yml asks for, and left alone. "
-            f"Run make preflight to see the versions; install newer ones: {DOCS}"
+            f"Run make preflight to see the versions; install newer ones: {docker_engine.DOCS}"
         )
     if options.dry_run:
         what = f"install {', '.join(engine.lacks())}" if engine.lacks() else "start the engine"
@@ -458,21 +388,21 @@ def main(arguments: Sequence[str] = ()) -> int:
         install(engine, options.sources, options.repository)
     if not running():
         start()
-    engine = find_engine()
+    engine = docker_engine.find_engine()
     if engine.state == "denied":
-        raise Failure(
+        raise UserError(
             "the engine runs, but this user may not use it. Run: "
             f"sudo usermod -aG docker {os.environ.get('USER', '$USER')}   then log in again "
             "(or run: newgrp docker), and run make up again"
         )
-    if not engine_is_fine(engine):
-        raise Failure(
+    if not docker_engine.engine_is_fine(engine):
+        raise UserError(
             f"after the installation there is still something wrong: {engine}. "
-            f"Run make preflight, or install by hand: {DOCS}"
+            f"Run make preflight, or install by hand: {docker_engine.DOCS}"
         )
     say(f"Engine {engine.version}, compose {engine.compose}, buildx {engine.buildx}")
     return 0
 
 
 if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))
+    run_main(lambda: main(sys.argv[1:]))

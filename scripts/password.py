@@ -12,14 +12,12 @@ import os
 import re
 import subprocess
 
-import common
 import compose
 import env
-from common import Failure, say
+from lib import settings
+from lib.cli import EX_NOUSER, UserError, run_main, say
 
 NAME = "LABEL_STUDIO_PASSWORD"
-# What there is no such user exits with.
-EX_NOUSER = 67
 # Runs inside the container. User and password come by stdin: what stands on a command line can be
 # read by others.
 CHANGE = f"""\
@@ -40,7 +38,7 @@ user.save(update_fields=["password"])
 
 def replaced(text: str, name: str, value: str) -> str:
     """The text of ``.env`` with another value of ``name``, and every other line as it was."""
-    line = f"{name}={common.quote_env(value)}"
+    line = f"{name}={settings.quote_env(value)}"
     found = list(re.finditer(rf"(?m)^[^\S\n]*(?:export\s+)?{name}[^\S\n]*=.*$", text))
     if not found:
         return f"{text}{'' if text.endswith(chr(10)) else chr(10)}{line}\n"
@@ -52,7 +50,7 @@ def change(user: str, password: str) -> None:
     """Sets the password in the running Label Studio.
 
     Raises:
-        Failure: it does not run, or has no such user.
+        UserError: it does not run, or has no such user.
     """
     asked = json.dumps({"user": user, "password": password})
     command = compose.command("exec", "-T", "label-studio", "python3", "-c", CHANGE)
@@ -60,31 +58,33 @@ def change(user: str, password: str) -> None:
         command, env=compose.environment(), input=asked, capture_output=True, text=True
     )
     if done.returncode == EX_NOUSER:
-        raise Failure(f"Label Studio has no user {user}. Correct LABEL_STUDIO_USERNAME in .env")
+        raise UserError(f"Label Studio has no user {user}. Correct LABEL_STUDIO_USERNAME in .env")
     if done.returncode:
         lines = done.stderr.strip().splitlines() or ["it gave no reason"]
-        raise Failure(f"the password was not changed: {lines[-1]}. Label Studio must run: make up")
+        raise UserError(
+            f"the password was not changed: {lines[-1]}. Label Studio must run: make up"
+        )
 
 
 def main() -> int:
     compose.need_env()
-    user = common.values()["LABEL_STUDIO_USERNAME"].strip()
-    setting = next(s for s in common.settings() if s["name"] == NAME)
+    user = settings.values()["LABEL_STUDIO_USERNAME"].strip()
+    setting = next(s for s in settings.declared() if s["name"] == NAME)
     password = env.new_secret(setting["generate"])
-    before = common.env_text()
+    before = settings.env_text()
     # First the file: a password that only the database has would be lost. What fails later is
     # undone, and a run that was killed in between is put right by the next one.
-    env.write_private(common.ENV_FILE, replaced(before, NAME, password))
+    env.write_private(settings.ENV_FILE, replaced(before, NAME, password))
     try:
         change(user, password)
     except BaseException:
-        env.write_private(common.ENV_FILE, before)
+        env.write_private(settings.ENV_FILE, before)
         raise
     say(f"{user}: new password set; it is {NAME} in .env")
-    if common.is_given(NAME, os.environ):
+    if settings.is_given(NAME, os.environ):
         say(f"{NAME} is set in the environment too; that one is not the password")
     return 0
 
 
 if __name__ == "__main__":
-    common.run_main(main)
+    run_main(main)

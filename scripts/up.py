@@ -19,29 +19,20 @@ from pathlib import Path
 from typing import Any
 
 import build
-import common
 import compose
-import cuda
-import database
 import demo
 import env
-import gpu
 import install_engine
-import lan
 import preflight
-from common import Failure, say
+from host import cuda, database, gpu, macvlan
+from lib import ROOT, commands, docker, settings, versions
+from lib.cli import EX_CONFIG, EX_NOPERM, KILLED, UserError, run_main, say
 
 SERVICES = ("label-studio", "backend")
 POSTGRES = "postgres"
-LOCK = common.ROOT / ".cache" / "up.lock"
+LOCK = ROOT / ".cache" / "up.lock"
 # Longer than the services' own start_period: a first start migrates a database and loads models.
 HEALTHY_WITHIN = 600
-# What `ls-yolo check` exits with when models.yaml or weights cannot be used.
-EX_CONFIG = 78
-# What setup exits with when Label Studio does not take its token.
-EX_NOPERM = 77
-# What a container exits with when it is killed.
-KILLED = 137
 
 
 def step(text: str) -> None:
@@ -67,35 +58,35 @@ def make_host_ready(ports: bool) -> None:
     """Looks first, changes nothing if a person is needed, then installs what is missing.
 
     Raises:
-        Failure: a person must do something first.
+        UserError: a person must do something first.
     """
     step("Pre-flight")
     checks = preflight.all_checks(ports)
     say(preflight.table(checks))
     code = preflight.exit_code(checks)
     if code == 1:
-        raise Failure(preflight.verdict(checks))
+        raise UserError(preflight.verdict(checks))
     if code:
         step("Engine")
         if install_engine.main():
-            raise Failure("the engine is not ready; the lines above say why")
+            raise UserError("the engine is not ready; the lines above say why")
         checks = preflight.all_checks(ports)
         if preflight.exit_code(checks):
             say(preflight.table(checks))
-            raise Failure(preflight.verdict(checks))
+            raise UserError(preflight.verdict(checks))
 
 
 def refuse_another_host() -> None:
     """Before ``setup`` alone, which makes no pre-flight: what overlays need must be there.
 
     Raises:
-        Failure: the database would be another one, the LAN is not to be had, or the GPU.
+        UserError: the database would be another one, the LAN is not to be had, or the GPU.
     """
-    values = common.values()
-    checks = [*database.checks(values, answers=True), *lan.checks(values, answers=True)]
+    values = settings.values()
+    checks = [*database.checks(values, answers=True), *macvlan.checks(values, answers=True)]
     checks += gpu.checks(values, gpu.gpus(), answers=True)
     if preflight.exit_code(checks):
-        raise Failure(preflight.verdict(checks))
+        raise UserError(preflight.verdict(checks))
 
 
 def prepare(ports: bool) -> None:
@@ -110,7 +101,7 @@ def prepare(ports: bool) -> None:
 
 def services() -> tuple[str, ...]:
     """Those that must be healthy, in the order that they need each other."""
-    return (POSTGRES, *SERVICES) if common.enabled(common.values(), "POSTGRES") else SERVICES
+    return (POSTGRES, *SERVICES) if settings.enabled(settings.values(), "POSTGRES") else SERVICES
 
 
 def services_in_trouble(listing: str, expected: Sequence[str] = SERVICES) -> dict[str, str]:
@@ -148,10 +139,12 @@ def check_models() -> None:
     """Asks the new image, in a container of its own, before a backend that works gives way to it.
 
     Raises:
-        Failure: the backend would not start with them.
+        UserError: the backend would not start with them.
     """
     # Without the LAN, where the running backend has the one address that there is.
-    names = [name for name in compose.files(common.values()) if name != compose.OVERLAYS["MACVLAN"]]
+    names = [
+        name for name in compose.files(settings.values()) if name != compose.OVERLAYS["MACVLAN"]
+    ]
     done = subprocess.run(
         compose.with_files(
             names, "--ansi", "never", "--progress", "quiet",
@@ -163,23 +156,23 @@ def check_models() -> None:
         return
     lines = (done.stderr.strip() or done.stdout.strip()).replace("error: ", "  ")
     if done.returncode == EX_CONFIG:
-        raise Failure(
+        raise UserError(
             f"the models cannot be used:\n{lines}\n"
             "nothing was changed: the running backend goes on. Put that right and run this again"
         )
-    raise Failure(f"the models could not be looked at (exit code {done.returncode}):\n{lines}")
+    raise UserError(f"the models could not be looked at (exit code {done.returncode}):\n{lines}")
 
 
 def remove_outdated_network() -> None:
     """Compose leaves a network as it is when its settings change; this makes way for a new one."""
-    values = common.values()
-    name = lan.name_of(values)
-    found = [network for network in lan.networks() if network["Name"] == name]
-    on = common.enabled(values, "MACVLAN")
-    if found and (not on or lan.is_outdated(values, found[0])):
+    values = settings.values()
+    name = macvlan.name_of(values)
+    found = [network for network in macvlan.networks() if network["Name"] == name]
+    on = settings.enabled(values, "MACVLAN")
+    if found and (not on or macvlan.is_outdated(values, found[0])):
         say(f"{name}: its settings have changed; removing it and what is in it")
         compose_run("rm", "--stop", "--force", *SERVICES)
-        common.output([common.docker(), "network", "rm", name], 60)
+        commands.output([docker.client(), "network", "rm", name], 60)
 
 
 def start_services() -> None:
@@ -201,7 +194,7 @@ def start_services() -> None:
         # A service that stops at the same fault says it again at every start.
         say("\n".join(dict.fromkeys(log.splitlines())))
     what = "; ".join(f"{name} {state}" for name, state in trouble.items()) or "see above"
-    raise Failure(
+    raise UserError(
         f"the services did not become healthy ({what}). The lines above say why. Put that right "
         "and run make up again. make logs shows all of it"
     )
@@ -211,10 +204,10 @@ def check_gpu() -> None:
     """Lets torch compute in the backend's container, where a GPU was asked for.
 
     Raises:
-        Failure: it cannot. The backend itself would go on with the CPU and tell its log alone.
+        UserError: it cannot. The backend itself would go on with the CPU and tell its log alone.
     """
-    values = common.values()
-    if not common.enabled(values, "GPU") or values["DEVICE"] == "cpu":
+    values = settings.values()
+    if not settings.enabled(values, "GPU") or values["DEVICE"] == "cpu":
         return
     code = "import torch; torch.ones(1, device='cuda').sum().item()"
     done = subprocess.run(
@@ -224,11 +217,11 @@ def check_gpu() -> None:
     if done.returncode == 0:
         return
     said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    faults = cuda.faults(cuda.cards(), common.minimums())
+    faults = cuda.faults(cuda.cards(), versions.minimums())
     cures = [
         f"{name}: found {found}, expected {need}. {cure}" for name, found, need, cure in faults
     ]
-    raise Failure(
+    raise UserError(
         f"the backend was given GPU {values['GPU_DEVICE']}, but torch cannot compute on it and "
         f"takes the CPU:\n  {said}\n"
         + "\n".join(cures or ["The driver runs? (nvidia-smi) After an update of it: reboot."])
@@ -238,17 +231,17 @@ def check_gpu() -> None:
 
 def remove_left_behind() -> None:
     """Ends a setup whose make up was killed: its container goes on, and so would beside ours."""
-    project = common.values()["COMPOSE_PROJECT_NAME"]
+    project = settings.values()["COMPOSE_PROJECT_NAME"]
     labels = {"project": project, "service": "setup", "oneoff": "True"}
     filters = [
         word
         for name, value in labels.items()
         for word in ("--filter", f"label=com.docker.compose.{name}={value}")
     ]
-    found = common.output([common.docker(), "ps", "--all", "--quiet", *filters])
+    found = commands.output([docker.client(), "ps", "--all", "--quiet", *filters])
     if found:
         say("removing the container of an earlier setup, which was not finished")
-        common.output([common.docker(), "rm", "--force", *found.split()], 60)
+        commands.output([docker.client(), "rm", "--force", *found.split()], 60)
 
 
 def setup_once() -> int:
@@ -266,7 +259,7 @@ def run_setup() -> None:
         start_services()
         code = setup_once()
     if code:
-        raise Failure(
+        raise UserError(
             "setup did not reach its goal; the lines above say why and what to do. "
             "Then run make up again: it goes on where it stopped"
         )
@@ -283,7 +276,7 @@ def address(values: Mapping[str, str]) -> str:
 
 def on_lan(values: Mapping[str, str]) -> str:
     """The lines about the LAN; none without it."""
-    if not common.enabled(values, "MACVLAN"):
+    if not settings.enabled(values, "MACVLAN"):
         return ""
     return (
         f"on the LAN     http://{values['LABEL_STUDIO_ADDRESS']}:8080 (this host itself does not "
@@ -310,7 +303,7 @@ def summary(values: Mapping[str, str]) -> str:
 def main(arguments: Iterable[str] = ()) -> int:
     words = list(arguments)
     if words not in ([], ["setup"], ["prepare"]):
-        raise Failure(f"found {' '.join(words)!r}, expected nothing, setup or prepare")
+        raise UserError(f"found {' '.join(words)!r}, expected nothing, setup or prepare")
     if words == ["setup"]:
         compose.need_env()
     with alone(LOCK):
@@ -337,8 +330,8 @@ def everything() -> None:
     run_setup()
     build.remove_replaced()
     step(f"Ready after {time.monotonic() - began:.0f} s")
-    say(summary(common.values()))
+    say(summary(settings.values()))
 
 
 if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))
+    run_main(lambda: main(sys.argv[1:]))

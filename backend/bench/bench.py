@@ -53,7 +53,7 @@ from containers import (  # noqa: E402
     put,
 )
 
-import common  # noqa: E402
+from lib import versions
 
 WEIGHTS = "yolov8n.pt"
 LARGER = "yolov8l.yaml"
@@ -430,7 +430,7 @@ def main() -> int:
     parser.add_argument("--device", default="", help="of batches: cuda, or cpu to try it without")
     parser.add_argument("--larger", default=LARGER, help="of batches: a network of ultralytics")
     parser.add_argument("--cpus", default="0,1", help="cores of the service and of the loop")
-    parser.add_argument("--image", default=f"ls-yolo/backend:{common.project_version()}")
+    parser.add_argument("--image", default=f"ls-yolo/backend:{versions.project_version()}")
     parser.add_argument("--models", type=Path, default=ROOT / "models")
     parser.add_argument("--datasets", type=Path, default=ROOT / "datasets")
     parser.add_argument("--source", type=Path, help="a folder with ls_yolo, instead of the image's")

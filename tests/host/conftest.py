@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 
-import common
 from conftest import ARTIFACTS, lacking
+from lib import commands, versions
 from tests.host.machines import Commits, Machine, Neighbour, Outcome, Segment, docker, image
 
 ORDER = ("test_fresh_host", "test_network", "test_gpu", "test_upkeep", "test_older_debian")
@@ -39,14 +39,16 @@ def need_machines() -> None:
     """Skips what this machine cannot do."""
     if not shutil.which("ssh"):
         lacking("found no ssh; `make test-host` installs it on Debian")
-    version = common.output([shutil.which("docker") or "docker", "version", "-f", "{{.Server.Os}}"])
+    version = commands.output(
+        [shutil.which("docker") or "docker", "version", "-f", "{{.Server.Os}}"]
+    )
     if not version:
         lacking("no Docker engine answers; `make test-host` starts one")
-    for tag in common.images().values():
-        if not common.output(["docker", "image", "inspect", "-f", "{{.Id}}", tag]):
+    for tag in versions.images().values():
+        if not commands.output(["docker", "image", "inspect", "-f", "{{.Id}}", tag]):
             lacking(f"{tag} is not built; `make images` builds it")
     probe = ["docker", "run", "--rm", "--privileged", image("trixie"), "mount", "-t", "tmpfs", "x"]
-    if common.output([*probe, "/mnt"], 60) is None:
+    if commands.output([*probe, "/mnt"], 60) is None:
         lacking("this engine runs no privileged containers, which hosts with systemd need")
 
 
@@ -142,7 +144,7 @@ def variables(commit: str) -> dict[str, Any]:
 def put_bundle(host: Machine, folder: Path) -> None:
     """Label Studio's image on the host, as `docker save` writes it."""
     file = folder / "images.tar"
-    docker("save", "--output", file, common.images()["label-studio"])
+    docker("save", "--output", file, versions.images()["label-studio"])
     docker("cp", file, f"{host.name}:{BUNDLE}")
     file.unlink()
 
@@ -163,7 +165,7 @@ def site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Outcome:
     """The playbook's first whole run. The larger image is there, the other comes from a bundle."""
-    host.give_image(common.images()["backend"])
+    host.give_image(versions.images()["backend"])
     put_bundle(host, tmp_path_factory.mktemp("bundle"))
     outcome = host.playbook("site.yml", variables=variables)
     assert outcome.code == 0, outcome.message()

@@ -27,11 +27,11 @@ from typing import Any
 import yaml
 
 import build
-import common
 from conftest import free_port
+from lib import ROOT, net, settings
 
 HERE = Path(__file__).resolve().parent
-ANSIBLE = common.ROOT / "ansible"
+ANSIBLE = ROOT / "ansible"
 PASSWORD_FILE = "become.yml"
 # Where a host of each release stands with its network: what its installer would have set up.
 NETWORKS = {"trixie": "", "bookworm": "ifupdown"}
@@ -60,7 +60,7 @@ class Commits:
             self.environment[f"GIT_{role}_EMAIL"] = "test@example.com"
 
     def git(self, *words: str, input: str | None = None) -> str:
-        words = ("git", "-C", str(common.ROOT), *words)
+        words = ("git", "-C", str(ROOT), *words)
         return run(*words, env=self.environment, input=input).stdout.strip()
 
     def now(self) -> str:
@@ -87,15 +87,15 @@ def image(suite: str) -> str:
     """The image of a host, made if it is not there."""
     base, tag = f"debian:{suite}-slim", f"ls-yolo-test/host:{suite}"
     build.ensure_base(base)
-    values = common.values()
+    values = settings.values()
     words = [
         "buildx", "build", "--load", "--quiet", "--tag", tag, "--provenance=false",
         "--builder", docker("context", "show") or "default",
         "--build-arg", f"BASE={base}", "--build-arg", f"NETWORK={NETWORKS[suite]}",
-        "--build-context", f"kit={common.ROOT / 'scripts' / 'image'}",
+        "--build-context", f"kit={ROOT / 'scripts' / 'image'}",
         "--secret", f"id=mirrors,env={build.MIRRORS}",
     ]  # fmt: skip
-    if bundle := build.certificates(values):
+    if bundle := net.certificates(values):
         words += ["--secret", f"id=ca,src={bundle}"]
     docker(*words, HERE, env={**os.environ, build.MIRRORS: build.mirrors_text(values)}, timeout=300)
     return tag
@@ -380,7 +380,7 @@ class Machine:
 
     def settings(self) -> dict[str, str]:
         """The host's .env."""
-        return common.parse_env(self.root("cat", "/opt/ls-yolo/.env"))
+        return settings.parse_env(self.root("cat", "/opt/ls-yolo/.env"))
 
     def label_studio(self, path: str, method: str = "GET") -> Any:
         """What Label Studio's API answers its first user on the host's loopback."""

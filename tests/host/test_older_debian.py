@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import yaml
 
-import common
+from lib import ROOT
 from tests.host.conftest import HOST, STRANGER, a_host
 from tests.host.machines import Commits, Machine, Outcome, Segment, run
 
@@ -45,7 +45,7 @@ def mine(
 ) -> dict[str, Any]:
     """The inventory of an owner with models, images and a project of their own, and no git."""
     folder = tmp_path_factory.mktemp("mine")
-    weights, photographs = common.ROOT / "models", common.ROOT / "datasets" / "demo"
+    weights, photographs = ROOT / "models", ROOT / "datasets" / "demo"
     for name, files in (
         ("models", {"mine.pt": (weights / "yolov8n.pt").read_bytes(),
                     "models.yaml": yaml.safe_dump({"mine": {"weights": "mine.pt"}}).encode()}),
@@ -79,7 +79,7 @@ def test_a_check_of_a_bare_host_does_nothing(older, mine):
 
 def test_an_archive_of_something_else_is_refused(older, mine, tmp_path):
     other = tmp_path / "other.tar.gz"
-    run("tar", "-czf", other, "-C", common.ROOT.parent, f"{common.ROOT.name}/scripts/up.py")
+    run("tar", "-czf", other, "-C", ROOT.parent, f"{ROOT.name}/scripts/up.py")
     outcome = older.playbook(
         "site.yml", "--tags", "docker", variables={**mine, "ls_yolo_kit_archive": str(other)}
     )

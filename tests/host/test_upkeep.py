@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import build
-import common
+from lib import ROOT, versions
 from tests.host.conftest import BACKEND, LABEL_STUDIO, STRANGER
 from tests.host.machines import Commits, Machine, Outcome
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.host
 NEXT = "99.0.0"
 # What somebody put into the kit's folder.
 THEIRS = ("/opt/ls-yolo/models/theirs.pt", "/opt/ls-yolo/note.txt")
-HOST_PAGE = common.ROOT / "docs" / "host.md"
+HOST_PAGE = ROOT / "docs" / "host.md"
 
 
 def test_everything_comes_back_by_itself_after_a_reboot(host, site, friend, stranger):
@@ -40,7 +40,7 @@ def next_version(commits: Commits, commit: str) -> str:
     built in a moment, of those that are there.
     """
     files = {"VERSION": f"{NEXT}\n", "docs/new.md": "# New\n"}
-    files |= {f"{name}/Dockerfile": f"FROM {tag}\n" for name, tag in common.images().items()}
+    files |= {f"{name}/Dockerfile": f"FROM {tag}\n" for name, tag in versions.images().items()}
     return commits.after(commit, files, without="docs/mirrors.md")
 
 

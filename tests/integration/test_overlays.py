@@ -18,11 +18,11 @@ from typing import Any
 import docker
 import pytest
 
-import check_compose
-import common
 import compose
 from conftest import ROOT, lacking
+from dev import check_compose
 from installation import Installation, installation
+from lib import settings
 
 pytestmark = pytest.mark.docker
 
@@ -49,9 +49,9 @@ def ip(*words: str) -> str:
 
 def config(names: list[str], **changes: str) -> subprocess.CompletedProcess[str]:
     """Compose's answer to these files with the defaults, secrets made up, and ``changes``."""
-    values = {s["name"]: s["default"] or "x" * 40 for s in common.settings() if not s["fixed"]}
+    values = {s["name"]: s["default"] or "x" * 40 for s in settings.declared() if not s["fixed"]}
     line = compose.with_files(names, "config", "--format", "json")
-    line = [word if word != str(common.ENV_FILE) else os.devnull for word in line]
+    line = [word if word != str(settings.ENV_FILE) else os.devnull for word in line]
     given = {**os.environ, **values, "PARENT": "eth0", "MODEL_CLASS": "", **changes}
     environment = compose.environment(given)
     return subprocess.run(line, env=environment, capture_output=True, text=True)
@@ -374,9 +374,9 @@ class Engine:
     def gpu_check(self, device: str = "0") -> Any:
         """The line of the pre-flight about the GPU: found, state, cure."""
         script = (
-            "import common, gpu, json, pathlib, sys\n"
+            "import json, pathlib, sys; from host import gpu; from lib import settings\n"
             "gpu.FOLDERS = (pathlib.Path(sys.argv[1]),)\n"
-            "(check,) = gpu.checks(common.values(), gpu.gpus(), answers=True)\n"
+            "(check,) = gpu.checks(settings.values(), gpu.gpus(), answers=True)\n"
             "print(json.dumps([check.found, check.state, check.cure]))"
         )
         words = [sys.executable, "-c", script, str(self.folder / "cdi")]

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 import requests
 
-from common import minimums
 from conftest import DEMO, IMAGES, MODELS, ROOT, Stack, ask_inside, label_config
+from lib import versions
 
 pytestmark = pytest.mark.docker
 
@@ -78,7 +78,7 @@ def test_torch_is_compiled_for_the_cards_that_the_minimums_promise(stack: Stack)
     if output[0] == "None":
         return  # torch for the CPU alone
     lowest = min(int(arch.removeprefix("sm_")) for arch in output[1:])
-    needed = minimums()
+    needed = versions.minimums()
     assert (output[0], f"{lowest // 10}.{lowest % 10}") == (
         needed["cuda"],
         needed["gpu_capability"],

@@ -15,14 +15,15 @@ from typing import Any
 import pytest
 import yaml
 
-import cluster
-import common
+from cluster import kubernetes
+from lib import ROOT, versions
+from lib.cli import UserError
 from release import CHART, Release, lacking, namespace
 
 HERE = Path(__file__).parent
 CI = CHART / "ci"
 POSTGRES = "ls-yolo/postgres"
-ARTIFACTS = common.ROOT / "artifacts"
+ARTIFACTS = ROOT / "artifacts"
 
 
 @pytest.fixture(scope="session")
@@ -32,40 +33,40 @@ def reached() -> Iterator[str]:
     The cluster that ~/.kube/config happens to name is somebody's work: it is not taken unasked.
     """
     if os.environ.get("KUBECONFIG"):
-        yield cluster.context()
+        yield kubernetes.context()
     elif shutil.which("kind"):
         name = f"ls-yolo-{secrets.token_hex(3)}"
-        config = common.ROOT / ".cache" / "kubernetes" / f"{name}.kubeconfig"
+        config = ROOT / ".cache" / "kubernetes" / f"{name}.kubeconfig"
         make = ["kind", "create", "cluster", "--name", name, "--wait", "3m"]
         try:
             subprocess.run([*make, "--kubeconfig", str(config)], check=True)
             os.environ["KUBECONFIG"] = str(config)
-            yield cluster.context()
+            yield kubernetes.context()
         finally:
             os.environ.pop("KUBECONFIG", None)
             subprocess.run(["kind", "delete", "cluster", "--name", name], check=False)
             config.unlink(missing_ok=True)
     else:
-        lacking(f"no cluster is named. {cluster.NO_CLUSTER}")
+        lacking(f"no cluster is named. {kubernetes.NO_CLUSTER}")
 
 
 @pytest.fixture(scope="session")
 def images(reached: str) -> dict[str, str]:
     """The two images, and that of Postgres, by the names that they have on the nodes."""
-    wanted = [*common.images().values(), postgres_image()]
+    wanted = [*versions.images().values(), postgres_image()]
     try:
-        return cluster.bring_images(wanted)
-    except common.Failure as failure:
+        return kubernetes.bring_images(wanted)
+    except UserError as failure:
         lacking(str(failure))
 
 
 @pytest.fixture(scope="session")
 def demo_files() -> dict[str, Path]:
     """The demo's weights and photographs by name: of `make up`, else fetched now."""
-    ours = {name: common.ROOT / name.removesuffix("_DIR").lower()
+    ours = {name: ROOT / name.removesuffix("_DIR").lower()
             for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")}  # fmt: skip
     subprocess.run(
-        [sys.executable, "scripts/demo.py"], cwd=common.ROOT, check=True,
+        [sys.executable, "scripts/demo.py"], cwd=ROOT, check=True,
         env={**os.environ, **{key: str(path) for key, path in ours.items()}},
     )  # fmt: skip
     found = {path.name: path for path in (ours["DATASETS_DIR"] / "demo").iterdir()}
@@ -95,14 +96,14 @@ def make(
         ) -> Release:
             where = stack.enter_context(namespace(f"t-{files[0]}-{secrets.token_hex(2)}"))
             wanted = {"weights": {"yolov8n.pt": demo_files["yolov8n.pt"]}, **(claims or {})}
-            cluster.apply(
-                *(cluster.claim(where, name, "1Gi") for name in wanted),
+            kubernetes.apply(
+                *(kubernetes.claim(where, name, "1Gi") for name in wanted),
                 *({**o, "metadata": {**o["metadata"], "namespace": where}} for o in objects),
             )
             content = {f"{claim}/{file}": data for claim, found in wanted.items()
                        for file, data in found.items()}  # fmt: skip
-            cluster.fill(where, images[common.images()["backend"]], content)
-            own = common.ROOT / ".cache" / "kubernetes" / f"{where}.yaml"
+            kubernetes.fill(where, images[versions.images()["backend"]], content)
+            own = ROOT / ".cache" / "kubernetes" / f"{where}.yaml"
             own.write_text(yaml.safe_dump(merged(_overlay(images), values or {})))
             stack.callback(own.unlink)
             chosen = [CI / f"{file}-values.yaml" for file in files]
@@ -129,7 +130,7 @@ def postgres_image() -> str:
 
 def _overlay(images: Mapping[str, str]) -> dict[str, Any]:
     """Values that name the images as the nodes know them."""
-    ours = common.images()
+    ours = versions.images()
     named = {
         "labelStudio": images[ours["label-studio"]],
         "backend": images[ours["backend"]],

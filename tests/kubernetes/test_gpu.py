@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-import cluster
+from cluster import kubernetes
 from release import HELM, HELM3, NAME, Release, lacking, namespace, until
 
 pytestmark = pytest.mark.kubernetes
@@ -20,11 +20,11 @@ RESOURCE = "nvidia.com/gpu"
 def test_pods_get_a_gpu_each_and_one_too_many_waits_and_is_named(make):
     gpus = sum(
         int(node["status"]["allocatable"].get(RESOURCE, 0))
-        for node in cluster.get("nodes")["items"]
+        for node in kubernetes.get("nodes")["items"]
     )
     if not gpus:
         lacking(f"no node offers {RESOURCE}; `kube up --gpus 2` or a device plugin gives some")
-    runtimes = [item["metadata"]["name"] for item in cluster.get("runtimeclasses")["items"]]
+    runtimes = [item["metadata"]["name"] for item in kubernetes.get("runtimeclasses")["items"]]
     if "nvidia" not in runtimes:
         lacking("the cluster has no RuntimeClass nvidia; the GPU Operator makes it")
     release = make(["gpu"], {"backend": {"replicas": gpus}})

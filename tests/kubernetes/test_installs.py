@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-import cluster
+from cluster import kubernetes
 from release import CHART, HELM3
 
 pytestmark = pytest.mark.kubernetes
@@ -126,7 +126,7 @@ def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
         ],
     )  # fmt: skip
     # From here on no container without requests and limits of both is taken; the mirror has none.
-    cluster.apply({
+    kubernetes.apply({
         "apiVersion": "v1", "kind": "ResourceQuota",
         "metadata": {"name": "all", "namespace": release.namespace},
         "spec": {"hard": {"requests.cpu": "8", "requests.memory": "16Gi",
@@ -135,7 +135,7 @@ def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
     release.install()
     release.test()
     release.counted()
-    used = cluster.get("resourcequota", "all", "-n", release.namespace)["status"]["used"]
+    used = kubernetes.get("resourcequota", "all", "-n", release.namespace)["status"]["used"]
     assert used["limits.cpu"] != "0", "the quota counts"
     for pod in release.get("pods"):
         mounted = [m["mountPath"] for c in pod["spec"]["containers"] for m in c["volumeMounts"]]

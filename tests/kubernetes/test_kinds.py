@@ -15,19 +15,18 @@ from pathlib import Path
 import pytest
 import yaml
 
-import cluster
-import kubetools
-import renders
+from cluster import kubernetes
+from dev import crds, render_chart
 from release import HELM, HELM3, NAME, Release, lacking, namespace
 
 pytestmark = pytest.mark.kubernetes
 VALUES = Path(__file__).parent / "values"
-FILES = [*(Path(__file__).parent / "kinds").iterdir(), *kubetools.KINDS.iterdir()]
+FILES = [*(Path(__file__).parent / "kinds").iterdir(), *crds.FOLDER.iterdir()]
 KINDS = {yaml.safe_load(file.read_text())["metadata"]["name"]: file for file in FILES}
 
 
 def there():
-    return {kind["metadata"]["name"] for kind in cluster.get("crd")["items"]}
+    return {kind["metadata"]["name"] for kind in kubernetes.get("crd")["items"]}
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +41,10 @@ def kinds(where):
     missing = {name: file for name, file in KINDS.items() if name not in there()}
     with ExitStack() as stack:
         for name, file in missing.items():
-            cluster.kubectl("apply", "--server-side", "-f", str(file))
-            stack.callback(cluster.kubectl, "delete", "crd", name, "--wait=false")
+            kubernetes.kubectl("apply", "--server-side", "-f", str(file))
+            stack.callback(kubernetes.kubectl, "delete", "crd", name, "--wait=false")
         for name in KINDS:
-            cluster.kubectl("wait", "crd", name, "--for=condition=Established", "--timeout=60s")
+            kubernetes.kubectl("wait", "crd", name, "--for=condition=Established", "--timeout=60s")
         yield
 
 
@@ -69,20 +68,22 @@ def test_a_kind_that_the_cluster_does_not_know_is_refused(where, values, words):
 
 @pytest.mark.parametrize("values", ["optional", "lan", "queue"])
 def test_the_api_server_takes_every_object(where, kinds, values):
-    text = renders.render([VALUES / f"{values}.yaml"], "-n", where)
+    text = render_chart.render([VALUES / f"{values}.yaml"], "-n", where)
     # Not the pod of `helm test`: its account would have to be there first.
     objects = [found for found in yaml.safe_load_all(text) if found and found["kind"] != "Pod"]
-    said = cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-n", where, "-f", "-",
-                           stdin=yaml.safe_dump_all(objects))  # fmt: skip
+    said = kubernetes.kubectl(
+        "apply", "--dry-run=server", "--validate=strict", "-n", where, "-f", "-",
+        stdin=yaml.safe_dump_all(objects),
+    )  # fmt: skip
     assert len(said.splitlines()) == len(objects)
 
 
 def test_a_misspelt_field_of_another_projects_kind_is_refused(where, kinds):
-    text = renders.render([VALUES / "optional.yaml"], "-n", where).replace(
+    text = render_chart.render([VALUES / "optional.yaml"], "-n", where).replace(
         "scrapeTimeout", "scrape"
     )
-    with pytest.raises(cluster.Failure, match="scrape"):
-        cluster.kubectl("apply", "--dry-run=server", "--validate=strict", "-n", where, "-f", "-",
+    with pytest.raises(kubernetes.Failure, match="scrape"):
+        kubernetes.kubectl("apply", "--dry-run=server", "--validate=strict", "-n", where, "-f", "-",
                         stdin=text)  # fmt: skip
 
 
@@ -127,7 +128,7 @@ def test_a_monitor_and_a_route_are_made_that_find_the_services(where, kinds, tmp
 def test_multus_gets_a_macvlan_with_the_address_and_the_pod_asks_for_it(
     where, kinds, component, address
 ):
-    text = renders.render([VALUES / "lan.yaml"], "-n", where)
+    text = render_chart.render([VALUES / "lan.yaml"], "-n", where)
     objects = [found for found in yaml.safe_load_all(text) if found]
     (network,) = [found for found in objects if found["kind"] == "NetworkAttachmentDefinition"]
     config = json.loads(network["spec"]["config"])

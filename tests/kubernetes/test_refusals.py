@@ -7,7 +7,7 @@ import base64
 import pytest
 import yaml
 
-import cluster
+from cluster import kubernetes
 from release import CHART, NAME, Release, namespace
 
 pytestmark = pytest.mark.kubernetes
@@ -35,7 +35,7 @@ def test_a_secret_that_is_not_there_is_named_with_its_keys(where):
 
 
 def test_the_keys_that_a_secret_lacks_are_named(where):
-    cluster.apply({
+    kubernetes.apply({
         "apiVersion": "v1", "kind": "Secret", "metadata": {"name": "half", "namespace": where},
         "data": {key: base64.b64encode(b"x" * 40).decode() for key in LOGIN[:3]},
     })  # fmt: skip

@@ -10,15 +10,14 @@ from pathlib import Path
 import pytest
 import yaml
 
-import common
-import kubetools
-import renders
+from dev import render_chart, testtools
+from lib import versions
 
-BIN = kubetools.SCANNERS / "bin"
+BIN = testtools.SCANNERS / "bin"
 FINDINGS: dict[str, str] = yaml.safe_load((Path(__file__).parent / "findings.yaml").read_text())
 # What the schemas of Kubernetes cannot know; tests/kubernetes/test_kinds.py has their own.
 FOREIGN = {"HTTPRoute", "NetworkAttachmentDefinition", "ScaledObject", "ServiceMonitor"}
-OLDEST = yaml.safe_load((renders.CHART / "Chart.yaml").read_text())["kubeVersion"]
+OLDEST = yaml.safe_load((render_chart.CHART / "Chart.yaml").read_text())["kubeVersion"]
 
 
 @pytest.fixture(scope="module")
@@ -26,8 +25,8 @@ def rendered(tmp_path_factory):
     """A folder with a file for each ci/*-values.yaml and each file of tests/kubernetes/values."""
     folder = tmp_path_factory.mktemp("rendered")
     ours = (path for path in (Path(__file__).parent / "values").iterdir())
-    for values in [*(renders.CHART / "ci").iterdir(), *ours]:
-        (folder / f"{values.stem}.yaml").write_text(renders.render([values]))
+    for values in [*(render_chart.CHART / "ci").iterdir(), *ours]:
+        (folder / f"{values.stem}.yaml").write_text(render_chart.render([values]))
     return folder
 
 
@@ -38,12 +37,12 @@ def run(*words, **more):
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("version", [OLDEST.removeprefix(">=")[:4], renders.KUBERNETES[:4]])
+@pytest.mark.parametrize("version", [OLDEST.removeprefix(">=")[:4], render_chart.KUBERNETES[:4]])
 def test_every_object_fits_the_schemas_of_the_oldest_and_the_newest_kubernetes(rendered, version):
     files = [
         file for file in rendered.iterdir()
         # Image volumes are newer than the oldest; there the chart refuses them.
-        if file.stem != "lan" or common.version_of(version) >= (1, 31)
+        if file.stem != "lan" or versions.version_of(version) >= (1, 31)
     ]  # fmt: skip
     done = run("kubernetes-validate", "-k", version, "--strict", "--quiet", *files)
     assert done.returncode == 0, done.stdout + done.stderr

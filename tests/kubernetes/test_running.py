@@ -18,13 +18,13 @@ import pytest
 import requests
 import yaml
 
-import cluster
-import common
+from cluster import kubernetes
+from lib import ROOT, versions
 from release import CHART, until
 
 pytestmark = pytest.mark.kubernetes
 TITLE = "Yard"
-PAGE = common.ROOT / "docs" / "kubernetes.md"
+PAGE = ROOT / "docs" / "kubernetes.md"
 LOGIN = {
     "LABEL_STUDIO_PASSWORD": "of-the-tests-77d1",
     "LABEL_STUDIO_API_KEY": "0123456789abcdef0123456789abcdef01234567",
@@ -67,7 +67,7 @@ def release(make, demo_files):
     return made
 
 
-def versions(release):
+def predicted_by(release):
     """Versions of the stored predictions."""
     stored = release.stored(release.project(TITLE).id)
     return {prediction.model_version for found in stored.values() for prediction in found.values()}
@@ -84,7 +84,7 @@ def marks(release, component):
 def retrieved_with_another_version(release, old):
     """Whether predictions that are asked for now have a version that was not there before."""
     release.retrieve(release.project(TITLE).id)
-    return versions(release) - old
+    return predicted_by(release) - old
 
 
 class TestRunning:
@@ -137,7 +137,7 @@ class TestRunning:
         for said, here in (
             ("labels-ls-yolo-label-studio", "ls-yolo-label-studio"),
             ("-n labels", f"-n {release.namespace}"),
-            ("kubectl", cluster.KUBECTL),
+            ("kubectl", kubernetes.KUBECTL),
         ):
             assert said in command
             command = command.replace(said, here)
@@ -149,7 +149,7 @@ class TestRunning:
         assert len(release.counted("Wheelhouse")) == 1
 
     def test_a_changed_models_yaml_is_in_the_next_prediction_without_a_restart(self, release):
-        old, running = versions(release), marks(release, "backend")
+        old, running = predicted_by(release), marks(release, "backend")
         release.install(values={"models": {"config": MODELS.format(conf=0.3)}})
         until(lambda: retrieved_with_another_version(release, old), 150, "the new threshold", 3)
         assert marks(release, "backend") == running
@@ -157,10 +157,10 @@ class TestRunning:
     def test_new_weights_are_in_the_next_prediction_without_a_restart(
         self, release, images, demo_files
     ):
-        old, running = versions(release), marks(release, "backend")
+        old, running = predicted_by(release), marks(release, "backend")
         other = with_comment(demo_files["yolov8n.pt"].read_bytes())
-        image = images[common.images()["backend"]]
-        cluster.fill(release.namespace, image, {"weights/yolov8n.pt": other})
+        image = images[versions.images()["backend"]]
+        kubernetes.fill(release.namespace, image, {"weights/yolov8n.pt": other})
         until(lambda: retrieved_with_another_version(release, old), 120, "the new weights", 3)
         assert marks(release, "backend") == running
 

@@ -7,9 +7,9 @@ import re
 import pytest
 import yaml
 
-import common
+from lib import ROOT
 
-ROLES = common.ROOT / "ansible" / "roles"
+ROLES = ROOT / "ansible" / "roles"
 NAMES = sorted(role.name for role in ROLES.iterdir())
 TYPES = {
     "str": str,
@@ -59,7 +59,7 @@ def test_a_default_is_of_the_type_that_is_described(role):
 
 
 def test_the_sample_inventory_names_variables_that_there_are():
-    text = (common.ROOT / "ansible" / "inventory" / "hosts.yml").read_text()
+    text = (ROOT / "ansible" / "inventory" / "hosts.yml").read_text()
     known = {name for role in NAMES for name in specs(role)}
     prefix = "|".join(NAMES)
     named = set(re.findall(rf"^\s+(?:# )?((?:{prefix})_\w+):", text, re.MULTILINE))

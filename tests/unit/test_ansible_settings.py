@@ -6,9 +6,9 @@ import textwrap
 
 import yaml
 
-import common
+from lib import ROOT, settings
 
-SPECS = common.ROOT / "ansible" / "roles" / "ls_yolo" / "meta" / "argument_specs.yml"
+SPECS = ROOT / "ansible" / "roles" / "ls_yolo" / "meta" / "argument_specs.yml"
 # A path is one of the host: nothing here may look at it.
 TYPES = {"url": "str", "path": "str"}
 
@@ -28,7 +28,7 @@ def option(setting):
 
 
 def expected():
-    return {s["name"]: option(s) for s in common.settings() if not s["fixed"]}
+    return {s["name"]: option(s) for s in settings.declared() if not s["fixed"]}
 
 
 def as_yaml(options):
@@ -51,5 +51,5 @@ def test_types_defaults_and_meanings_are_those_of_the_list_of_settings():
 
 
 def test_secrets_are_never_logged():
-    secret = {s["name"] for s in common.settings() if s["secret"]}
+    secret = {s["name"] for s in settings.declared() if s["secret"]}
     assert {name for name, spec in found().items() if spec.get("no_log")} == secret

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-import common
+from lib import ROOT
 
 DOCKER = """#!/bin/sh
 echo "$*" >>"$0.log"
@@ -44,7 +44,7 @@ def play(tmp_path, tasks, **variables):
         env={
             **os.environ,
             "PATH": f"{tmp_path}:{os.environ['PATH']}",
-            "ANSIBLE_CONFIG": str(common.ROOT / "ansible" / "ansible.cfg"),
+            "ANSIBLE_CONFIG": str(ROOT / "ansible" / "ansible.cfg"),
             "ANSIBLE_HOME": str(tmp_path / "home"),
             "ANSIBLE_NOCOLOR": "1",
             "LC_ALL": "C.UTF-8",

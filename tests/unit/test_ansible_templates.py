@@ -17,9 +17,9 @@ from ansible.template import Templar, trust_as_template
 from hypothesis import given
 from hypothesis import strategies as st
 
-import common
+from lib import ROOT, settings
 
-ROLES = common.ROOT / "ansible" / "roles"
+ROLES = ROOT / "ansible" / "roles"
 SYSTEMS = {
     "bookworm": {"distribution": "Debian", "version": "12.12", "python": "python3"},
     "trixie": {"distribution": "Debian", "version": "13.2", "python": "python3"},
@@ -276,7 +276,7 @@ def env_filters():
 @given(st.text(st.characters(blacklist_categories=("Cc", "Cs", "Zl", "Zp")), max_size=30))
 def test_a_line_of_env_says_what_the_variable_says(text):
     (line,) = env_filters()["env_lines"]({"LABEL_STUDIO_PASSWORD": text})
-    assert common.parse_env(line) == {"LABEL_STUDIO_PASSWORD": text}
+    assert settings.parse_env(line) == {"LABEL_STUDIO_PASSWORD": text}
 
 
 def slurped(text):

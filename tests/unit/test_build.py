@@ -8,7 +8,8 @@ import subprocess
 import pytest
 
 import build
-import common
+from lib import commands, docker, net, settings
+from lib.cli import UserError
 
 VALUES = {
     "CA_BUNDLE": "",
@@ -20,7 +21,7 @@ VALUES = {
 
 @pytest.fixture
 def command(monkeypatch):
-    monkeypatch.setattr(common, "docker", lambda: "/usr/bin/docker")
+    monkeypatch.setattr(docker, "client", lambda: "/usr/bin/docker")
 
     def make(name="backend", **changes):
         values = {**VALUES, **changes}
@@ -63,14 +64,14 @@ def test_certificates(command, tmp_path, monkeypatch):
     bundle = tmp_path / "ca.crt"
     bundle.write_text("x")
     assert f"id=ca,src={bundle}" in command(CA_BUNDLE=str(bundle))
-    with pytest.raises(common.Failure, match="CA_BUNDLE"):
+    with pytest.raises(UserError, match="CA_BUNDLE"):
         command(CA_BUNDLE=str(tmp_path / "none.crt"))
-    monkeypatch.setattr(common, "HOST_CA", tmp_path / "none.crt")
+    monkeypatch.setattr(net, "HOST_CA", tmp_path / "none.crt")
     assert not any("id=ca" in word for word in command())
 
 
 def test_an_unknown_image_is_named():
-    with pytest.raises(common.Failure, match="found web, expected label-studio, backend, postgres"):
+    with pytest.raises(UserError, match="found web, expected label-studio, backend, postgres"):
         build.main(["web"])
 
 
@@ -80,10 +81,10 @@ def postgres(monkeypatch):
 
     def run(there, given):
         did = []
-        monkeypatch.setattr(common, "docker", lambda: "docker")
+        monkeypatch.setattr(docker, "client", lambda: "docker")
         monkeypatch.setattr(build, "title", lambda _: there)
         monkeypatch.setattr(build, "pull", lambda image: did.append(f"pull {image}") or given)
-        monkeypatch.setattr(common, "run", lambda words: did.append(" ".join(words[1:])))
+        monkeypatch.setattr(commands, "run", lambda words: did.append(" ".join(words[1:])))
         monkeypatch.setattr(build, "ensure_base", lambda: None)
         monkeypatch.setattr(build, "build", lambda name, tag, _: did.append(f"build {name} {tag}"))
         build.ensure_postgres(VALUES)
@@ -114,7 +115,7 @@ def test_an_official_postgres_that_is_there_is_left_alone(postgres):
 def test_postgres_is_brought_where_it_is_asked_for(monkeypatch, on, images):
     did = []
     values = {**VALUES, "POSTGRES": on}
-    monkeypatch.setattr(common, "values", lambda: values)
+    monkeypatch.setattr(settings, "values", lambda: values)
     monkeypatch.setattr(build, "ensure_base", lambda: None)
     monkeypatch.setattr(build, "build", lambda name, *_: did.append(name))
     monkeypatch.setattr(build, "ensure_postgres", lambda _: did.append("postgres"))
@@ -123,8 +124,8 @@ def test_postgres_is_brought_where_it_is_asked_for(monkeypatch, on, images):
 
 
 def test_a_base_image_that_is_there_is_left_alone(monkeypatch):
-    monkeypatch.setattr(common, "docker", lambda: "/usr/bin/docker")
-    monkeypatch.setattr(common, "output", lambda *_, **__: "sha256:1")
+    monkeypatch.setattr(docker, "client", lambda: "/usr/bin/docker")
+    monkeypatch.setattr(commands, "output", lambda *_, **__: "sha256:1")
     monkeypatch.setattr(build, "pull", lambda _: pytest.fail("pulled"))
     build.ensure_base()
 
@@ -137,7 +138,7 @@ def registry(tmp_path, monkeypatch):
     def says(script):
         program.write_text(f"#!/bin/sh\n{script}\n")
         program.chmod(0o755)
-        monkeypatch.setattr(common, "docker", lambda: str(program))
+        monkeypatch.setattr(docker, "client", lambda: str(program))
 
     return says
 
@@ -176,7 +177,7 @@ def test_the_base_image_names_no_mirror():
 
 def test_the_login_of_a_mirror_is_on_no_command_line(tmp_path):
     """debootstrap's place is taken by a program that says what it was given."""
-    url, user, password = common.split_login("https://ann:p%40ss@mirror/debian")
+    url, user, password = net.split_login("https://ann:p%40ss@mirror/debian")
     (tmp_path / "login").write_text(build.wget_login(user, password))
     program = tmp_path / "debootstrap"
     program.write_text(
@@ -196,7 +197,7 @@ def test_the_login_of_a_mirror_is_on_no_command_line(tmp_path):
 
 
 def test_a_commit_of_tests_leaves_an_image_as_it_is(tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "ROOT", tmp_path)
+    monkeypatch.setattr(build, "ROOT", tmp_path)
 
     def git(*words):
         login = ["-c", "user.name=a", "-c", "user.email=a@example.com"]

@@ -7,8 +7,8 @@ import re
 import pytest
 import yaml
 
-import common
-import renders
+from dev import render_chart
+from lib import ROOT
 from rendering import containers, joined, pod_spec
 
 GROUP = "ls-yolo/volume-group"
@@ -25,7 +25,7 @@ class Chart:
     def __init__(self, folder, *pairs):
         file = folder / "values.yaml"
         file.write_text(yaml.safe_dump(joined(*pairs)))
-        self.objects = [found for found in yaml.safe_load_all(renders.render([file])) if found]
+        self.objects = [found for found in yaml.safe_load_all(render_chart.render([file])) if found]
 
     def of(self, kind, component=""):
         return [
@@ -119,7 +119,7 @@ def test_registry_and_pull_secrets_reach_every_pod(tmp_path):
         _, spec = chart.pod(component)
         assert spec["imagePullSecrets"] == [{"name": "one"}, {"name": "two"}], component
     images = {container["image"] for container in containers(chart.objects)}
-    version = common.ROOT.joinpath("VERSION").read_text().strip()
+    version = ROOT.joinpath("VERSION").read_text().strip()
     assert images == {f"r.example:5000/ls-yolo/label-studio:{version}",
                       f"r.example:5000/ls-yolo/backend:{version}",
                       "r.example:5000/postgres:17.6"}  # fmt: skip
@@ -216,7 +216,7 @@ def test_keda_asks_for_what_the_backend_counts_by_the_labels_that_the_monitor_gi
     scaled, service = chart.one("ScaledObject"), chart.one("Service", "backend")
     (trigger,) = scaled["spec"]["triggers"]
     metric, labels = re.fullmatch(r"sum\((\w+)\{(.+)\}\)", trigger["metadata"]["query"]).groups()
-    assert f'"{metric}"' in (common.ROOT / "backend/ls_yolo/metrics.py").read_text()
+    assert f'"{metric}"' in (ROOT / "backend/ls_yolo/metrics.py").read_text()
     name = service["metadata"]["name"]
     assert labels == f'namespace="ls-yolo",service="{name}"'
     assert trigger["metadata"]["serverAddress"] == "http://prometheus:9090"
@@ -318,7 +318,7 @@ def test_forms_are_taken_from_every_address_that_leads_here(pairs, told, origins
 
 
 def test_under_quotas_every_container_has_requests_and_limits():
-    text = renders.render([renders.CHART / "ci" / "restricted-values.yaml"])
+    text = render_chart.render([render_chart.CHART / "ci" / "restricted-values.yaml"])
     objects = [found for found in yaml.safe_load_all(text) if found]
     found = {container["name"]: container["resources"] for container in containers(objects)}
     assert {"demo-images", "fetch-models", "wait-for-models", "prepare", "test"} <= set(found)
@@ -328,7 +328,7 @@ def test_under_quotas_every_container_has_requests_and_limits():
 
 
 def test_where_the_cluster_gives_the_user_ids_none_is_asked_for():
-    text = renders.render([renders.CHART / "ci" / "restricted-values.yaml"])
+    text = render_chart.render([render_chart.CHART / "ci" / "restricted-values.yaml"])
     specs = [spec for found in yaml.safe_load_all(text) if found and (spec := pod_spec(found))]
     assert len(specs) == 4
     for spec in specs:

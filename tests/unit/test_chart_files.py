@@ -12,12 +12,12 @@ from functools import partial
 
 import pytest
 
-import renders
+from dev import render_chart
 
 
 def script(name):
     """A script of the chart as a module."""
-    path = renders.CHART / "files" / f"{name}.py"
+    path = render_chart.CHART / "files" / f"{name}.py"
     spec = importlib.util.spec_from_file_location(name, path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)

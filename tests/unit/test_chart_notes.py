@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-import renders
+from dev import render_chart
 from rendering import joined
 
 CLAIM = ("datasets.type", "claim")
@@ -19,7 +19,7 @@ def said(folder, *pairs):
     file = folder / "values.yaml"
     file.write_text(yaml.safe_dump(joined(*pairs)))
     done = subprocess.run(
-        [renders.HELM, "install", "labels", str(renders.CHART), "-n", "labels",
+        [render_chart.HELM, "install", "labels", str(render_chart.CHART), "-n", "labels",
          "--dry-run=client", "-f", str(file)],
         capture_output=True, text=True, timeout=60,
     )  # fmt: skip

@@ -8,7 +8,7 @@ import subprocess
 import pytest
 import yaml
 
-import renders
+from dev import render_chart
 
 ADDRESS = {"enabled": True, "master": "eth1", "labelStudioAddress": "192.0.2.10/24",
            "backendAddress": "192.0.2.11/24"}  # fmt: skip
@@ -32,7 +32,7 @@ def rendered(tmp_path):
             file.write_text(yaml.safe_dump(values))
         return {
             (found["kind"], found["metadata"]["labels"]["app.kubernetes.io/component"]): found
-            for found in yaml.safe_load_all(renders.render(files))
+            for found in yaml.safe_load_all(render_chart.render(files))
             if found and found["kind"] in ("Deployment", "Job", "StatefulSet")
         }  # fmt: skip
 
@@ -117,10 +117,10 @@ def test_a_setup_job_that_would_change_has_another_name(rendered, change):
 
 def test_a_setup_job_of_another_version_has_another_name(rendered, tmp_path, monkeypatch):
     before = rendered(JOB)["Job", "setup"]["metadata"]["name"]
-    other = shutil.copytree(renders.CHART, tmp_path / "chart")
+    other = shutil.copytree(render_chart.CHART, tmp_path / "chart")
     about = (other / "Chart.yaml").read_text()
     (other / "Chart.yaml").write_text(about.replace("appVersion: ", "appVersion: 9"))
-    monkeypatch.setattr(renders, "CHART", other)
+    monkeypatch.setattr(render_chart, "CHART", other)
     assert rendered(JOB)["Job", "setup"]["metadata"]["name"] != before
 
 
@@ -173,7 +173,8 @@ def test_a_gpu_that_label_studio_may_stand_away_from_is_warned_of(tmp_path, valu
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(values))
     done = subprocess.run(
-        [renders.HELM, "install", "a", str(renders.CHART), "--dry-run=client", "-f", str(file)],
+        [render_chart.HELM, "install", "a", str(render_chart.CHART),
+         "--dry-run=client", "-f", str(file)],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert ("without backend.nodeSelector" in done.stdout.partition("NOTES:")[2]) is warned

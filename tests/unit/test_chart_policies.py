@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-import renders
+from dev import render_chart
 from policies import Address, Pod, passes
 
-CI = renders.CHART / "ci"
+CI = render_chart.CHART / "ci"
 OURS = ("label-studio", "backend", "setup", "test", "postgres")
 PORTS = {"label-studio": 8080, "backend": 9090, "postgres": 5432}
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system", {"kubernetes.io/metadata.name": "kube-system"})
@@ -35,7 +35,7 @@ class Chart:
             extra = folder / "values.yaml"
             extra.write_text(yaml.safe_dump(values))
             chosen.append(extra)
-        objects = [o for o in yaml.safe_load_all(renders.render(chosen)) if o]
+        objects = [o for o in yaml.safe_load_all(render_chart.render(chosen)) if o]
         self.policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
         self.pods = {}
         for found in objects:

@@ -10,8 +10,8 @@ import re
 import pytest
 import yaml
 
-import renders
-from common import Failure
+from dev import render_chart
+from lib.cli import UserError
 from rendering import joined
 
 SQLITE = "with SQLite"
@@ -22,8 +22,8 @@ def refusal(tmp_path, values):
     file = tmp_path / "values.yaml"
     file.write_text(yaml.safe_dump(values))
     try:
-        renders.render([file])
-    except Failure as failure:
+        render_chart.render([file])
+    except UserError as failure:
         found = re.findall(r"(?m)^  - (.+)$", str(failure))
         return found or [str(failure)]
     return []

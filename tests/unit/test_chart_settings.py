@@ -10,8 +10,7 @@ import re
 import pytest
 import yaml
 
-import chart_docs
-import renders
+from dev import chart_docs, render_chart
 from ls_yolo.settings import BY_NAME, SETTINGS
 
 KEYS = {"label-studio": "labelStudio", "backend": "backend", "setup": "setup"}
@@ -28,7 +27,7 @@ def values():
 def containers():
     """Each container of the rendered defaults by its name, its environment as a mapping."""
     found = {}
-    for document in yaml.safe_load_all(renders.render([])):
+    for document in yaml.safe_load_all(render_chart.render([])):
         spec = ((document or {}).get("spec") or {}).get("template", {}).get("spec", {})
         for container in spec.get("containers", []):
             found[container["name"]] = {row["name"]: row for row in container.get("env", [])}
@@ -74,6 +73,6 @@ def test_a_value_set_for_a_setting_reaches_its_container(tmp_path):
     """As it is written: a whole number stays one, and is not 1e+06."""
     file = tmp_path / "values.yaml"
     file.write_text("backend: {env: {MODEL_IDLE_SECONDS: 600000, MODEL_SCORE_THRESHOLD: 0.35}}")
-    text = renders.render([file])
+    text = render_chart.render([file])
     for name, value in (("MODEL_IDLE_SECONDS", "600000"), ("MODEL_SCORE_THRESHOLD", "0.35")):
         assert re.search(rf'name: {name}\n\s+value: "{re.escape(value)}"', text)

@@ -8,10 +8,10 @@ import tarfile
 
 import pytest
 
-import cluster
-import common
 import helm_install
-from common import Failure
+from cluster import kubernetes
+from lib import commands, docker, versions
+from lib.cli import UserError
 
 NAMED = {"ls-yolo/a:1": "ls-yolo/a:1-0123456789ab"}
 
@@ -21,31 +21,31 @@ def node(monkeypatch):
     """A cluster of two nodes; what each has is set by the test."""
     images = [set(), set()]
     monkeypatch.setattr(
-        cluster, "get",
+        kubernetes, "get",
         lambda *words: {"items": [{"status": {"images": [{"names": sorted(found)}]}}
                                   for found in images]},
     )  # fmt: skip
-    monkeypatch.setattr(cluster, "context", lambda: "somewhere")
-    monkeypatch.setattr(cluster, "content_tag", NAMED.__getitem__)
-    monkeypatch.setattr(common, "docker", lambda: "docker")
-    monkeypatch.setattr(common, "output", lambda *more: "")
+    monkeypatch.setattr(kubernetes, "context", lambda: "somewhere")
+    monkeypatch.setattr(kubernetes, "content_tag", NAMED.__getitem__)
+    monkeypatch.setattr(docker, "client", lambda: "docker")
+    monkeypatch.setattr(commands, "output", lambda *more: "")
     monkeypatch.delenv("KUBE_LOAD", raising=False)
     return images
 
 
 def test_an_image_that_every_node_has_is_not_brought_again(node, monkeypatch):
-    monkeypatch.setattr(common, "run", lambda *more, **others: pytest.fail("brought"))
+    monkeypatch.setattr(commands, "run", lambda *more, **others: pytest.fail("brought"))
     for found in node:
         found.add("docker.io/ls-yolo/a:1-0123456789ab")
-    assert cluster.bring_images(NAMED) == NAMED
+    assert kubernetes.bring_images(NAMED) == NAMED
 
 
 def test_an_image_that_one_node_lacks_is_brought_under_the_tag_of_its_content(node, monkeypatch):
     ran = []
-    monkeypatch.setattr(common, "run", lambda command, **others: ran.append(command))
+    monkeypatch.setattr(commands, "run", lambda command, **others: ran.append(command))
     monkeypatch.setenv("KUBE_LOAD", "minikube image load")
     node[0].add("ls-yolo/a:1-0123456789ab")
-    assert cluster.bring_images(NAMED) == NAMED
+    assert kubernetes.bring_images(NAMED) == NAMED
     assert ran == [
         ["docker", "tag", "ls-yolo/a:1", "ls-yolo/a:1-0123456789ab"],
         ["minikube", "image", "load", "ls-yolo/a:1-0123456789ab"],
@@ -53,43 +53,43 @@ def test_an_image_that_one_node_lacks_is_brought_under_the_tag_of_its_content(no
 
 
 def test_without_a_way_to_bring_images_the_cure_is_named(node):
-    with pytest.raises(Failure, match="KUBE_LOAD"):
-        cluster.bring_images(NAMED)
+    with pytest.raises(UserError, match="KUBE_LOAD"):
+        kubernetes.bring_images(NAMED)
 
 
 def test_images_of_a_kind_cluster_go_there_by_kind(monkeypatch):
     monkeypatch.delenv("KUBE_LOAD", raising=False)
-    monkeypatch.setattr(cluster.shutil, "which", lambda name: f"/usr/bin/{name}")
-    assert cluster.loader("kind-work") == ["kind", "load", "docker-image", "--name", "work"]
-    assert cluster.loader("somewhere") == []
+    monkeypatch.setattr(kubernetes.shutil, "which", lambda name: f"/usr/bin/{name}")
+    assert kubernetes.loader("kind-work") == ["kind", "load", "docker-image", "--name", "work"]
+    assert kubernetes.loader("somewhere") == []
 
 
 def test_no_cluster_is_an_error_with_a_cure(monkeypatch):
     def refused(*words, **more):
-        raise Failure("connection refused")
+        raise UserError("connection refused")
 
-    monkeypatch.setattr(cluster, "kubectl", refused)
-    with pytest.raises(Failure, match=r"connection refused.*KUBECONFIG"):
-        cluster.context()
+    monkeypatch.setattr(kubernetes, "kubectl", refused)
+    with pytest.raises(UserError, match=r"connection refused.*KUBECONFIG"):
+        kubernetes.context()
 
 
 def test_nothing_to_make_is_nothing_to_ask_for(monkeypatch):
-    monkeypatch.setattr(cluster, "kubectl", lambda *more, **others: pytest.fail("asked"))
-    cluster.apply()
+    monkeypatch.setattr(kubernetes, "kubectl", lambda *more, **others: pytest.fail("asked"))
+    kubernetes.apply()
 
 
 def test_kubectl_fails_with_its_own_words(monkeypatch):
     done = subprocess.CompletedProcess([], 1, b"", b"pods is forbidden\n")
-    monkeypatch.setattr(cluster.subprocess, "run", lambda *more, **others: done)
-    with pytest.raises(Failure, match="kubectl get pods: pods is forbidden"):
-        cluster.kubectl("get", "pods")
+    monkeypatch.setattr(kubernetes.subprocess, "run", lambda *more, **others: done)
+    with pytest.raises(UserError, match="kubectl get pods: pods is forbidden"):
+        kubernetes.kubectl("get", "pods")
 
 
 def test_files_arrive_under_their_claims_and_everyone_may_read_them(tmp_path):
     (tmp_path / "a").write_bytes(b"weights")
     (tmp_path / "a").chmod(0o600)
     pipe = io.BytesIO()
-    cluster.send({"models/a.pt": tmp_path / "a", "datasets/yard/b": b"image"}, pipe)
+    kubernetes.send({"models/a.pt": tmp_path / "a", "datasets/yard/b": b"image"}, pipe)
     pipe.seek(0)
     with tarfile.open(fileobj=pipe) as tar:
         found = {entry.name: (entry.mode, tar.extractfile(entry).read()) for entry in tar}
@@ -97,8 +97,8 @@ def test_files_arrive_under_their_claims_and_everyone_may_read_them(tmp_path):
 
 
 def test_the_pod_that_fills_claims_is_restricted(monkeypatch):
-    monkeypatch.setattr(cluster, "node_of", lambda *more: "")
-    pod = cluster.filler("here", "fill", "image", ["models", "datasets"])["spec"]
+    monkeypatch.setattr(kubernetes, "node_of", lambda *more: "")
+    pod = kubernetes.filler("here", "fill", "image", ["models", "datasets"])["spec"]
     assert pod["securityContext"]["runAsNonRoot"] is True
     assert pod["automountServiceAccountToken"] is False
     (container,) = pod["containers"]
@@ -112,9 +112,9 @@ def test_claims_are_filled_on_the_node_that_has_them(monkeypatch):
         return {"spec": {"nodeName": node, "volumes": volumes}, "status": {"phase": phase}}
 
     pods = [pod("other", "a"), pod("models", "b", "Succeeded"), pod("models", "c")]
-    monkeypatch.setattr(cluster, "get", lambda *words: {"items": pods})
-    assert cluster.node_of("here", ["models"]) == "c"
-    assert cluster.node_of("here", ["datasets"]) == ""
+    monkeypatch.setattr(kubernetes, "get", lambda *words: {"items": pods})
+    assert kubernetes.node_of("here", ["models"]) == "c"
+    assert kubernetes.node_of("here", ["datasets"]) == ""
 
 
 # make helm-install
@@ -131,7 +131,7 @@ def folders(tmp_path):
     return found
 
 
-IMAGES = {tag: f"{tag}-0123456789ab" for tag in common.images().values()}
+IMAGES = {tag: f"{tag}-0123456789ab" for tag in versions.images().values()}
 
 
 def test_the_chart_gets_the_models_and_projects_of_this_host(folders):
@@ -144,7 +144,7 @@ def test_the_chart_gets_the_models_and_projects_of_this_host(folders):
 
 def test_without_a_models_yaml_nothing_is_installed(folders):
     (folders["MODELS_DIR"] / "models.yaml").unlink()
-    with pytest.raises(Failure, match=r"models\.yaml.*docs/models\.md"):
+    with pytest.raises(UserError, match=r"models\.yaml.*docs/models\.md"):
         helm_install.values(folders, IMAGES)
 
 

@@ -16,7 +16,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-import common
+from lib import ROOT, docker, net, settings, versions
+from lib.cli import UserError, run_main
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ import common
     ],
 )
 def test_version_of(text, version):
-    assert common.version_of(text) == version
+    assert versions.version_of(text) == version
 
 
 @pytest.mark.parametrize(
@@ -49,34 +50,34 @@ def test_version_of(text, version):
     ],
 )
 def test_at_least(found, needed, enough):
-    assert common.at_least(found, needed) is enough
+    assert versions.at_least(found, needed) is enough
 
 
-versions = st.lists(st.integers(0, 999), min_size=2, max_size=4).map(tuple)
+numbers = st.lists(st.integers(0, 999), min_size=2, max_size=4).map(tuple)
 
 
-@given(versions, versions)
+@given(numbers, numbers)
 def test_versions_are_ordered_as_numbers(one, other):
     one_text, other_text = (".".join(map(str, version)) for version in (one, other))
     width = max(len(one), len(other))
     padded = [version + (0,) * (width - len(version)) for version in (one, other)]
-    assert common.at_least(one_text, other_text) == (padded[0] >= padded[1])
+    assert versions.at_least(one_text, other_text) == (padded[0] >= padded[1])
 
 
 def test_minimums_are_numbers_that_yaml_reads_as_we_do():
     yaml = pytest.importorskip("yaml")
-    read = yaml.safe_load(common.MINIMUMS_FILE.read_text())
-    assert {name: str(value) for name, value in read.items()} == common.minimums()
+    read = yaml.safe_load(versions.MINIMUMS_FILE.read_text())
+    assert {name: str(value) for name, value in read.items()} == versions.minimums()
 
 
 def test_minimums_name_the_line_that_is_wrong():
-    with pytest.raises(common.Failure, match=r"line 2.*compose = 2"):
-        common.parse_minimums("# numbers\ncompose = 2\n")
+    with pytest.raises(UserError, match=r"line 2.*compose = 2"):
+        versions.parse_minimums("# numbers\ncompose = 2\n")
 
 
 def test_minimums_quote_versions():
     # 26.10 without quotes is the number 26.1 to YAML.
-    for line in common.MINIMUMS_FILE.read_text().splitlines():
+    for line in versions.MINIMUMS_FILE.read_text().splitlines():
         name = line.partition(":")[0]
         if name in ("docker_engine", "compose", "buildx", "python"):
             assert '"' in line
@@ -94,12 +95,12 @@ line_text = st.text(
 @example("a # b")
 @example("'")
 def test_env_values_come_back_as_they_were(value):
-    assert common.parse_env(f"NAME={common.quote_env(value)}\n") == {"NAME": value}
+    assert settings.parse_env(f"NAME={settings.quote_env(value)}\n") == {"NAME": value}
 
 
 def test_env_values_have_no_line_breaks():
-    with pytest.raises(common.Failure, match="line break"):
-        common.quote_env("a\nb")
+    with pytest.raises(UserError, match="line break"):
+        settings.quote_env("a\nb")
 
 
 def test_env_file_as_people_write_it():
@@ -107,7 +108,7 @@ def test_env_file_as_people_write_it():
         "# comment\n\nA=1\nexport B = two words # note\nC='x # y'\n"
         'D="a\\"b\\$c"\nE=\nF=pl#ain\n  G=g\nnot a line\nA=2\n'
     )
-    assert common.parse_env(text) == {
+    assert settings.parse_env(text) == {
         "A": "2",
         "B": "two words",
         "C": "x # y",
@@ -145,18 +146,18 @@ HARD = ["it's $HOME", 'say "hi" \\ $$', "ends \\", "a # b", "${X:-y}", "plain", 
     ],
 )
 def test_values_are_found_that_compose_would_fill_in(line, changed):
-    assert common.references(line + "\n") == (["A"] if changed else [])
+    assert settings.references(line + "\n") == (["A"] if changed else [])
 
 
 @given(st.text(alphabet="ab$ {}\"\\'#HOME").filter(lambda text: text.strip() == text))
 def test_no_value_that_is_quoted_for_env_has_a_reference(value):
-    assert common.references(f"NAME={common.quote_env(value)}\n") == []
+    assert settings.references(f"NAME={settings.quote_env(value)}\n") == []
 
 
 def test_compose_reads_env_values_as_we_do(tmp_path):
     names = [f"V{number}" for number in range(len(HARD))]
     pairs = list(zip(names, HARD, strict=True))
-    lines = [f"{name}={common.quote_env(value)}\n" for name, value in pairs]
+    lines = [f"{name}={settings.quote_env(value)}\n" for name, value in pairs]
     (tmp_path / "env").write_text("".join(lines))
     references = "".join(f'      {name}: "${{{name}}}"\n' for name in names)
     (tmp_path / "compose.yaml").write_text(
@@ -177,7 +178,7 @@ def test_compose_reads_env_values_as_we_do(tmp_path):
 def test_values_come_from_the_environment_then_env_then_default(tmp_path):
     env = tmp_path / ".env"
     env.write_text("LABEL_STUDIO_PORT=8001\nBACKEND_PORT=9001\nAPT_MIRROR=http://a/debian\n")
-    values = common.values({"LABEL_STUDIO_PORT": "8002"}, env)
+    values = settings.values({"LABEL_STUDIO_PORT": "8002"}, env)
     assert values["LABEL_STUDIO_PORT"] == "8002"
     assert values["BACKEND_PORT"] == "9001"
     assert values["APT_MIRROR"] == "http://a/debian"
@@ -187,7 +188,7 @@ def test_values_come_from_the_environment_then_env_then_default(tmp_path):
 def test_an_empty_value_is_not_set(tmp_path):
     env = tmp_path / ".env"
     env.write_text("BACKEND_PORT=9001\nDATASETS_DIR=\nMODELS_DIR=' '\nAPT_MIRROR=http://a\n")
-    values = common.values({"BACKEND_PORT": "", "APT_MIRROR": ""}, env)
+    values = settings.values({"BACKEND_PORT": "", "APT_MIRROR": ""}, env)
     assert values["BACKEND_PORT"] == "9001"
     assert values["APT_MIRROR"] == "http://a"
     assert values["DATASETS_DIR"] == "./datasets"
@@ -197,7 +198,7 @@ def test_an_empty_value_is_not_set(tmp_path):
 def test_only_authentication_can_be_set_to_nothing(tmp_path):
     env = tmp_path / ".env"
     env.write_text("BASIC_AUTH_USER=ann\nBASIC_AUTH_PASS=secret\n")
-    values = common.values({"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}, env)
+    values = settings.values({"BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}, env)
     assert values["BASIC_AUTH_USER"] == values["BASIC_AUTH_PASS"] == ""
 
 
@@ -206,14 +207,14 @@ def test_an_env_file_that_is_roots_has_a_cure(monkeypatch):
         raise PermissionError(errno.EACCES, "Permission denied", str(self))
 
     monkeypatch.setattr(Path, "read_text", refuse)  # the tests may run as root
-    with pytest.raises(common.Failure, match=r'sudo chown "\$USER" /a/\.env'):
-        common.env_text(Path("/a/.env"))
+    with pytest.raises(UserError, match=r'sudo chown "\$USER" /a/\.env'):
+        settings.env_text(Path("/a/.env"))
 
 
 def test_an_env_file_that_is_no_text_is_said_to_be_so(tmp_path):
     (tmp_path / ".env").write_bytes(b"A=\xff\n")
-    with pytest.raises(common.Failure, match="cannot be read as text"):
-        common.env_text(tmp_path / ".env")
+    with pytest.raises(UserError, match="cannot be read as text"):
+        settings.env_text(tmp_path / ".env")
 
 
 def test_a_file_of_root_is_one_line_and_no_traceback(capsys):
@@ -221,7 +222,7 @@ def test_a_file_of_root_is_one_line_and_no_traceback(capsys):
         raise PermissionError(errno.EACCES, "Permission denied", "/a/b c")
 
     with pytest.raises(SystemExit) as ended:
-        common.run_main(main)
+        run_main(main)
     assert ended.value.code == 1
     said = capsys.readouterr().err
     assert said.startswith("error: /a/b c: permission denied")
@@ -241,7 +242,7 @@ def test_every_client_is_found_once(tmp_path, monkeypatch):
     (tmp_path / "same").symlink_to(tmp_path / "new")
     path = os.pathsep.join(str(tmp_path / name) for name in ("old", "none", "new", "same"))
     monkeypatch.setenv("PATH", path)
-    assert [found for found in common.docker_clients() if str(tmp_path) in found] == [old, new]
+    assert [found for found in docker.clients() if str(tmp_path) in found] == [old, new]
 
 
 def test_an_old_client_that_stands_first_is_passed_over():
@@ -251,9 +252,9 @@ def test_an_old_client_that_stands_first_is_passed_over():
             return "20.10.24" if words[0] == "version" else None
         return {"version": "26.1.5", "compose": "v2.26.1", "buildx": "0.13.1"}[words[0]]
 
-    assert common.choose_client(["old", "new"], ask) == "new"
-    assert common.choose_client(["old"], ask) == "old"
-    assert common.choose_client([], ask) is None
+    assert docker.choose(["old", "new"], ask) == "new"
+    assert docker.choose(["old"], ask) == "old"
+    assert docker.choose([], ask) is None
 
 
 def test_another_env_file_counts_everywhere(tmp_path):
@@ -261,12 +262,12 @@ def test_another_env_file_counts_everywhere(tmp_path):
     path = tmp_path / "own.env"
     path.write_text("LABEL_STUDIO_PORT=8123\n")
     look = (
-        "import common, compose; common.docker = lambda: 'docker';"
-        "print(common.values({})['LABEL_STUDIO_PORT'], *compose.command('ps'))"
+        "import compose; from lib import docker, settings; docker.client = lambda: 'docker';"
+        "print(settings.values({})['LABEL_STUDIO_PORT'], *compose.command('ps'))"
     )
     done = subprocess.run(
         [sys.executable, "-c", look],
-        cwd=common.ROOT / "scripts", text=True, capture_output=True, check=True,
+        cwd=ROOT / "scripts", text=True, capture_output=True, check=True,
         env={**os.environ, "LS_YOLO_ENV_FILE": str(path), "LABEL_STUDIO_PORT": ""},
     )  # fmt: skip
     words = done.stdout.split()
@@ -285,16 +286,16 @@ def test_another_env_file_counts_everywhere(tmp_path):
     ],
 )
 def test_a_login_in_an_address_is_split_off(url, parts):
-    assert common.split_login(url) == parts
-    assert common.without_password(url) == parts[0]
+    assert net.split_login(url) == parts
+    assert net.without_password(url) == parts[0]
 
 
 def test_a_login_goes_to_its_own_host_alone():
     index = "https://ann:secret@host/simple"
-    assert common.with_login_of(index, "https://host/a.whl") == "https://ann:secret@host/a.whl"
+    assert net.with_login_of(index, "https://host/a.whl") == "https://ann:secret@host/a.whl"
     for other in ("https://files/a.whl", "http://host/a.whl"):
-        assert common.with_login_of(index, other) == other
-    assert common.with_login_of("https://host/simple", "https://host/a") == "https://host/a"
+        assert net.with_login_of(index, other) == other
+    assert net.with_login_of("https://host/simple", "https://host/a") == "https://host/a"
 
 
 def test_a_login_reaches_the_server():
@@ -310,6 +311,6 @@ def test_a_login_reaches_the_server():
     with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         host = f"127.0.0.1:{server.server_port}"
-        assert common.answers(f"http://ann:p%40ss@{host}/")
-        assert not common.answers(f"http://ann:other@{host}/")
+        assert net.answers(f"http://ann:p%40ss@{host}/")
+        assert not net.answers(f"http://ann:other@{host}/")
         server.shutdown()

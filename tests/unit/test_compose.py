@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-import common
 import compose
 import env
-import gpu
+from host import gpu
+from lib import docker, settings, versions
 from ls_yolo.settings import BY_NAME, SETTINGS
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +112,7 @@ OLD = gpu.Host(("A100",), (), cdi=False, runtime=True)
 
 
 @pytest.mark.parametrize(
-    ("settings", "host", "files"),
+    ("chosen", "host", "files"),
     [
         ({}, CDI, []),
         ({"GPU": "0", "MACVLAN": "false", "POSTGRES": "no"}, CDI, []),
@@ -129,21 +129,21 @@ OLD = gpu.Host(("A100",), (), cdi=False, runtime=True)
     ],
 )
 def test_the_settings_choose_the_files(
-    settings: dict[str, str], host: gpu.Host, files: list[str]
+    chosen: dict[str, str], host: gpu.Host, files: list[str]
 ) -> None:
-    values = common.values(settings, Path("/dev/null"))
+    values = settings.values(chosen, Path("/dev/null"))
     assert compose.files(values, host) == ["compose.yaml", *files]
     assert set(files) <= set(FILES)
 
 
 def test_the_image_of_postgres_is_the_one_that_is_built() -> None:
-    assert POSTGRES["image"] == common.POSTGRES_IMAGE
+    assert POSTGRES["image"] == versions.POSTGRES_IMAGE
 
 
 def test_what_is_removed_is_found_by_name_not_by_the_files_of_now(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(common, "docker", lambda: "docker")
+    monkeypatch.setattr(docker, "client", lambda: "docker")
     monkeypatch.setenv("COMPOSE_PROJECT_NAME", "mine")
     assert compose.down("--volumes") == [
         "docker", "compose", "--project-name", "mine", "down", "--remove-orphans", "--volumes",

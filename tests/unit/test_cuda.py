@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-import common
-import cuda
+from host import cuda
+from lib import ROOT, versions
 
-NEEDED = common.minimums()
+NEEDED = versions.minimums()
 CARD = ("NVIDIA H100 80GB HBM3", "570.86.15", "9.0")
 
 
 def test_the_cuda_of_the_minimums_is_that_of_the_lock_file():
-    lock = (common.ROOT / "backend" / "torch.lock").read_text()
+    lock = (ROOT / "backend" / "torch.lock").read_text()
     (found,) = re.findall(r"^nvidia-cuda-runtime-cu12==(\d+\.\d+)\.", lock, re.M)
     assert NEEDED["cuda"] == found
 

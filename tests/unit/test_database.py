@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-import database
-from checks import OK, STOP
+from host import database
+from host.checks import OK, STOP
 
 SQLITE, POSTGRES = "mine_label-studio-data", "mine_postgres-data"
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import pytest
 
-import common
 import demo
-from demo import Item, Wheel
+from lib import ROOT, wheels
+from lib.cli import UserError
+from lib.wheels import Wheel
 
 PHOTO = b"a photograph"
 NAME = "photos-1.0-py3-none-any.whl"
@@ -63,7 +64,7 @@ def index():
 def serve(index, data, as_json):
     if as_json:
         page = json.dumps({"files": [{"filename": NAME, "url": f"../../files/{NAME}"}]})
-        index.files["/simple/photos/"] = (demo.JSON_TYPE, page.encode())
+        index.files["/simple/photos/"] = (wheels.JSON_TYPE, page.encode())
     else:
         page = f'<a href="../../files/{NAME}#sha256=00">{NAME}</a><a>none</a>'
         index.files["/simple/photos/"] = ("text/html", page.encode())
@@ -76,7 +77,7 @@ def fetch(index, tmp_path):
 
     def run(right=PHOTO, wheel_sha=None):
         wheel = Wheel("photos", NAME, wheel_sha or digest(wheel_bytes(right)))
-        item = Item(wheel, "photos/cat.png", digest(right), "DATASETS_DIR", "demo/cat.png")
+        item = demo.Item(wheel, "photos/cat.png", digest(right), "DATASETS_DIR", "demo/cat.png")
         folders = {"DATASETS_DIR": tmp_path / "datasets"}
         return demo.fetch_all([item], folders, index.url, cache=tmp_path / "cache")
 
@@ -107,14 +108,14 @@ def test_nothing_is_fetched_twice(index, fetch):
 
 def test_an_altered_wheel_is_refused_and_nothing_of_it_stays(index, fetch, tmp_path):
     serve(index, wheel_bytes(b"something else"), True)
-    with pytest.raises(common.Failure, match="expected"):
+    with pytest.raises(UserError, match="expected"):
         fetch()
     assert everything(tmp_path) == []
 
 
 def test_a_download_that_is_cut_off_is_refused(index, fetch, tmp_path):
     serve(index, wheel_bytes()[:-9], True)
-    with pytest.raises(common.Failure, match="cut off"):
+    with pytest.raises(UserError, match="cut off"):
         fetch()
     assert everything(tmp_path) == []
 
@@ -122,7 +123,7 @@ def test_a_download_that_is_cut_off_is_refused(index, fetch, tmp_path):
 def test_a_member_with_another_hash_is_refused(index, fetch, tmp_path):
     data = wheel_bytes(b"another cat")
     serve(index, data, True)
-    with pytest.raises(common.Failure, match=r"photos/cat\.png"):
+    with pytest.raises(UserError, match=r"photos/cat\.png"):
         fetch(wheel_sha=digest(data))
     assert not (tmp_path / "datasets" / "demo" / "cat.png").exists()
 
@@ -147,7 +148,7 @@ def test_a_folder_that_takes_nothing_is_named_and_not_the_index(
         raise OSError(code, os.strerror(code))
 
     monkeypatch.setattr(Path, "write_bytes", refuse)
-    with pytest.raises(common.Failure) as failure:
+    with pytest.raises(UserError) as failure:
         fetch()
     text = str(failure.value)
     assert text.startswith(f"{tmp_path}/datasets/demo: cannot be written: {os.strerror(code)}")
@@ -158,16 +159,16 @@ def test_a_folder_that_takes_nothing_is_named_and_not_the_index(
 def test_a_full_cache_is_named_and_not_the_index(index, fetch, tmp_path):
     serve(index, wheel_bytes(), True)
     (tmp_path / "cache").touch()  # a file in its place
-    with pytest.raises(common.Failure, match=f"{tmp_path}/cache: cannot be written"):
+    with pytest.raises(UserError, match=f"{tmp_path}/cache: cannot be written"):
         fetch()
 
 
 def test_an_index_without_the_file_or_without_an_answer_has_a_cure(index, fetch):
     index.files["/simple/photos/"] = ("text/html", b"<html></html>")
-    with pytest.raises(common.Failure, match="has no photos"):
+    with pytest.raises(UserError, match="has no photos"):
         fetch()
     index.files.clear()
-    with pytest.raises(common.Failure, match=r"404.*PIP_INDEX_URL.*without the demo.*models\.yaml"):
+    with pytest.raises(UserError, match=r"404.*PIP_INDEX_URL.*without the demo.*models\.yaml"):
         fetch()
 
 
@@ -180,7 +181,7 @@ def test_an_index_without_the_file_or_without_an_answer_has_a_cure(index, fetch)
     ],
 )
 def test_addresses_on_an_index_page(href, url):
-    found = demo.find_url("https://host/simple/photos/", f'<a href="{href}">x</a>', False, NAME)
+    found = wheels.find_url("https://host/simple/photos/", f'<a href="{href}">x</a>', False, NAME)
     assert found.replace("%2D", "-") == url
 
 
@@ -222,7 +223,7 @@ def test_only_what_is_asked_for_is_wanted(tmp_path):
 
 
 def test_the_demo_of_this_repository_is_asked_for():
-    assert demo.wanted(common.ROOT / "models", common.ROOT / "projects") == list(demo.ITEMS)
+    assert demo.wanted(ROOT / "models", ROOT / "projects") == list(demo.ITEMS)
 
 
 def test_the_demo_is_what_it_says():

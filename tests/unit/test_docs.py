@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-import common
-import docs
+from dev import docs
+from lib import ROOT
+from lib.cli import UserError
 
-ROOT = common.ROOT
 SKIPPED = {".venv", ".tools", ".cache", ".git", "artifacts", "datasets", "node_modules"}
 PAGES = sorted(
     path
@@ -56,7 +56,7 @@ def anchors(text: str) -> set[str]:
 
 def test_the_table_of_settings_is_that_of_the_list():
     page = docs.PAGE.read_text()
-    assert docs.refreshed(page, docs.table()) == page, "run: python3 scripts/docs.py"
+    assert docs.refreshed(page, docs.table()) == page, "run: python3 scripts/dev docs"
 
 
 def test_check_finds_drift_names_the_cure_and_changes_nothing(tmp_path, monkeypatch):
@@ -64,9 +64,9 @@ def test_check_finds_drift_names_the_cure_and_changes_nothing(tmp_path, monkeypa
     page.write_text(docs.PAGE.read_text().replace("`8080`", "`8081`"))
     before = page.read_text()
     monkeypatch.setattr(docs, "PAGE", page)
-    monkeypatch.setattr(common, "ROOT", tmp_path)
+    monkeypatch.setattr(docs, "ROOT", tmp_path)
     monkeypatch.setattr(docs, "table", lambda: "| setting |\n|---|")
-    with pytest.raises(common.Failure, match=r"scripts/docs\.py"):
+    with pytest.raises(UserError, match="scripts/dev docs"):
         docs.main(["--check"])
     assert page.read_text() == before
     assert docs.main([]) == 0
@@ -85,7 +85,7 @@ def test_what_stands_around_the_table_is_kept():
 
 @pytest.mark.parametrize("page", ["", docs.BEGIN, f"{docs.END}\n{docs.BEGIN}"])
 def test_a_page_without_its_markers_is_a_failure(page):
-    with pytest.raises(common.Failure):
+    with pytest.raises(UserError):
         docs.refreshed(page, "")
 
 
@@ -98,11 +98,11 @@ def test_drift_is_exit_code_1_on_the_command_line(tmp_path, drifted, code):
     if drifted:
         page.write_text(page.read_text().replace("`8080`", "`8081`"))
     done = subprocess.run(
-        [sys.executable, "scripts/docs.py", "--check"],
+        [sys.executable, "scripts/dev", "docs", "--check"],
         cwd=tmp_path, capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == code, done.stderr
-    assert ("Run: python3 scripts/docs.py" in done.stderr) is drifted
+    assert ("Run: python3 scripts/dev docs" in done.stderr) is drifted
 
 
 def test_links_are_found_where_they_are():

@@ -9,8 +9,10 @@ import sys
 
 import pytest
 
-import common
 import env
+from host import gpu
+from lib import net, settings
+from lib.cli import UserError
 
 NO_INDEX = staticmethod(lambda: "").__func__
 
@@ -27,9 +29,9 @@ def path(tmp_path):
 def test_every_setting_is_there_with_its_meaning(path):
     env.make(path, {}, NO_INDEX)
     text = path.read_text()
-    values = common.parse_env(text)
+    values = settings.parse_env(text)
     joined = " ".join(line.lstrip("# ") for line in text.splitlines())
-    for setting in common.settings():
+    for setting in settings.declared():
         if setting.get("fixed"):
             assert setting["name"] not in values
             continue
@@ -64,8 +66,8 @@ def test_secrets_differ_between_installations_and_have_their_length(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     env.make(one, {}, NO_INDEX)
     env.make(two, {}, NO_INDEX)
-    first, second = common.parse_env(one.read_text()), common.parse_env(two.read_text())
-    secrets = [setting for setting in common.settings() if setting["generate"]]
+    first, second = settings.parse_env(one.read_text()), settings.parse_env(two.read_text())
+    secrets = [setting for setting in settings.declared() if setting["generate"]]
     assert secrets
     for setting in secrets:
         name = setting["name"]
@@ -79,7 +81,7 @@ def test_what_a_person_wrote_stays_and_what_lacks_is_added(path):
     added = env.make(path, {}, NO_INDEX)
     text = path.read_text()
     assert text.startswith(mine + "\n")
-    values = common.parse_env(text)
+    values = settings.parse_env(text)
     assert values["LABEL_STUDIO_PASSWORD"] == "my $own"
     assert "BACKEND_PORT" not in added  # commented out on purpose
     assert "LABEL_STUDIO_API_KEY" in added
@@ -90,7 +92,7 @@ def test_what_a_person_wrote_stays_and_what_lacks_is_added(path):
 def test_a_secret_that_is_commented_out_is_made(path):
     path.write_text("#LABEL_STUDIO_API_KEY=x\n")
     env.make(path, {}, NO_INDEX)
-    assert len(common.parse_env(path.read_text())["LABEL_STUDIO_API_KEY"]) == 40
+    assert len(settings.parse_env(path.read_text())["LABEL_STUDIO_API_KEY"]) == 40
 
 
 @pytest.mark.parametrize("line", ["LABEL_STUDIO_API_KEY=", "LABEL_STUDIO_API_KEY=''"])
@@ -98,16 +100,16 @@ def test_an_empty_secret_is_made_and_counts(path, line):
     path.write_text(f"{line}\n")
     env.make(path, {}, NO_INDEX)
     assert path.read_text().startswith(f"{line}\n")
-    assert len(common.values({}, path)["LABEL_STUDIO_API_KEY"]) == 40
+    assert len(settings.values({}, path)["LABEL_STUDIO_API_KEY"]) == 40
 
 
 def test_authentication_that_is_switched_off_stays_off(path):
     path.write_text("BASIC_AUTH_PASS=\n")
     env.make(path, {}, NO_INDEX)
-    assert common.values({}, path)["BASIC_AUTH_PASS"] == ""
+    assert settings.values({}, path)["BASIC_AUTH_PASS"] == ""
     path.unlink()
     env.make(path, {"BASIC_AUTH_PASS": ""}, NO_INDEX)
-    assert common.values({}, path)["BASIC_AUTH_PASS"] == ""
+    assert settings.values({}, path)["BASIC_AUTH_PASS"] == ""
 
 
 def test_a_mode_that_cannot_be_repaired_has_a_cure(path, monkeypatch):
@@ -116,14 +118,14 @@ def test_a_mode_that_cannot_be_repaired_has_a_cure(path, monkeypatch):
     monkeypatch.setattr(
         type(path), "chmod", lambda *_: (_ for _ in ()).throw(PermissionError(1, "no"))
     )
-    with pytest.raises(common.Failure, match="sudo chown"):
+    with pytest.raises(UserError, match="sudo chown"):
         env.make(path, {}, NO_INDEX)
 
 
 def test_the_environment_is_written_in_the_first_time(path):
     chosen = {"LABEL_STUDIO_PORT": "8081", "LABEL_STUDIO_PASSWORD": "it's", "BACKEND_PORT": ""}
     env.make(path, chosen, NO_INDEX)
-    values = common.parse_env(path.read_text())
+    values = settings.parse_env(path.read_text())
     assert values["LABEL_STUDIO_PORT"] == "8081"
     assert values["LABEL_STUDIO_PASSWORD"] == "it's"
     assert values["BACKEND_PORT"] == "9090"
@@ -131,9 +133,9 @@ def test_the_environment_is_written_in_the_first_time(path):
 
 def test_an_override_of_one_run_is_named(path):
     env.make(path, {}, NO_INDEX)
-    written = common.parse_env(path.read_text())
+    written = settings.parse_env(path.read_text())
     again = {"LABEL_STUDIO_PORT": "8081", "BACKEND_PORT": "9090", "HOME": "/"}
-    assert env.overridden(written, common.settings(), again) == ["LABEL_STUDIO_PORT"]
+    assert env.overridden(written, settings.declared(), again) == ["LABEL_STUDIO_PORT"]
 
 
 @pytest.mark.parametrize(
@@ -146,28 +148,28 @@ def test_an_override_of_one_run_is_named(path):
 )
 def test_where_torch_comes_from(path, environ, index):
     env.make(path, environ, lambda: "https://cpu")
-    assert common.parse_env(path.read_text())["TORCH_INDEX"] == index
+    assert settings.parse_env(path.read_text())["TORCH_INDEX"] == index
 
 
 @pytest.mark.parametrize(
     ("gpus", "answers", "index"),
     [
         (["A100"], True, ""),
-        ([], True, common.CPU_TORCH_INDEX),
+        ([], True, net.CPU_TORCH_INDEX),
         ([], False, ""),
     ],
 )
 def test_torch_for_the_cpu_only_without_gpu_and_where_it_is_reached(
     monkeypatch, gpus, answers, index
 ):
-    monkeypatch.setattr(env, "gpus", lambda: gpus)
+    monkeypatch.setattr(gpu, "gpus", lambda: gpus)
     env.cpu_index_answers.cache_clear()
-    monkeypatch.setattr(common, "answers", lambda *_, **__: answers)
+    monkeypatch.setattr(net, "answers", lambda *_, **__: answers)
     assert env.torch_index_for_host() == index
 
 
 def test_a_gpu_gets_torch_with_cuda_and_a_word_about_the_setting(monkeypatch, capsys):
-    monkeypatch.setattr(env, "gpus", lambda: ["A100"])
+    monkeypatch.setattr(gpu, "gpus", lambda: ["A100"])
     env.torch_index_for_host()
     assert "Without GPU=1 the backend uses the CPU" in " ".join(capsys.readouterr().out.split())
 
@@ -183,24 +185,24 @@ def test_nothing_is_left_of_a_write_that_fails(path, monkeypatch):
 
 def test_a_kind_of_secret_that_is_not_known_is_refused():
     for how in ("hex:3", "hex:0", "words:4"):
-        with pytest.raises(common.Failure, match="hex:N"):
+        with pytest.raises(UserError, match="hex:N"):
             env.new_secret(how)
 
 
 def test_settings_may_come_by_stdin(path, monkeypatch, capsys):
     """As Ansible gives them: what stands in the environment of sudo is logged."""
-    monkeypatch.setattr(common, "ENV_FILE", path)
+    monkeypatch.setattr(settings, "ENV_FILE", path)
     monkeypatch.setattr(env, "torch_index_for_host", NO_INDEX)
     monkeypatch.setattr(os, "environ", dict(os.environ))
     monkeypatch.setattr(
         sys, "stdin", io.StringIO("LABEL_STUDIO_PASSWORD='it is $ecret'\nGPU=true\n")
     )
     assert env.main(["-"]) == 0
-    values = common.parse_env(path.read_text())
+    values = settings.parse_env(path.read_text())
     assert (values["LABEL_STUDIO_PASSWORD"], values["GPU"]) == ("it is $ecret", "true")
     assert "$ecret" not in capsys.readouterr().out
 
 
 def test_another_argument_is_refused():
-    with pytest.raises(common.Failure, match="found --help, expected nothing or -"):
+    with pytest.raises(UserError, match="found --help, expected nothing or -"):
         env.main(["--help"])

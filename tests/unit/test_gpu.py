@@ -6,9 +6,9 @@ import json
 
 import pytest
 
-import common
-import gpu
-from checks import OK, STOP
+from host import gpu
+from host.checks import OK, STOP
+from lib import net
 
 # As nvidia-ctk writes it, shortened: the name after what it is the name of.
 GENERATED = """\
@@ -124,7 +124,7 @@ def test_what_is_missing_is_named_with_its_cure(host, device, found, cure):
 
 def test_torch_without_cuda_is_refused_before_anything_is_built():
     host = gpu.Host(("A100",), ("0",), True, False)
-    told = check(host, torch_index=common.CPU_TORCH_INDEX)
+    told = check(host, torch_index=net.CPU_TORCH_INDEX)
     assert told.state == STOP
     assert "TORCH_INDEX" in told.cure
 

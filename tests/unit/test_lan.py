@@ -10,18 +10,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import common
-import lan
-from checks import OK, STOP, WARNING
+from host import macvlan
+from host.checks import OK, STOP, WARNING
+from lib import settings
 
-DEFAULTS = common.values(
+DEFAULTS = settings.values(
     {"MACVLAN": "1", "PARENT": "eth0", "BASIC_AUTH_PASS": "x"}, Path("/dev/null")
 )
 SUBNET = ipaddress.IPv4Network("192.168.103.0/24")
 
 
 def test_the_defaults_are_those_of_the_deployment_that_was_made_by_hand():
-    assert lan.faults(DEFAULTS) == []
+    assert macvlan.faults(DEFAULTS) == []
     assert DEFAULTS["LABEL_STUDIO_ADDRESS"] == "192.168.103.130"
     assert DEFAULTS["BACKEND_ADDRESS"] == "192.168.103.129"
 
@@ -43,7 +43,7 @@ def test_the_defaults_are_those_of_the_deployment_that_was_made_by_hand():
     ],
 )
 def test_addresses_that_cannot_be(changes, fault):
-    (told,) = lan.faults({**DEFAULTS, **changes})
+    (told,) = macvlan.faults({**DEFAULTS, **changes})
     assert fault in told
 
 
@@ -77,16 +77,16 @@ def interfaces(tmp_path):
 
 
 def test_routes_as_the_kernel_writes_them():
-    found = [(route.interface, str(route.network)) for route in lan.parse_routes(ROUTES)]
+    found = [(route.interface, str(route.network)) for route in macvlan.parse_routes(ROUTES)]
     assert found == [
         ("eth0", "192.168.103.0/24"), ("docker0", "172.17.0.0/16"), ("shim", "192.168.103.130/32"),
     ]  # fmt: skip
 
 
 def test_the_parents_own_route_and_the_shims_are_no_overlap(interfaces):
-    routes = lan.parse_routes(ROUTES)
-    assert lan.overlapping(SUBNET, "eth0", routes, interfaces) == []
-    elsewhere = lan.overlapping(SUBNET, "eth1", routes, interfaces)
+    routes = macvlan.parse_routes(ROUTES)
+    assert macvlan.overlapping(SUBNET, "eth0", routes, interfaces) == []
+    elsewhere = macvlan.overlapping(SUBNET, "eth1", routes, interfaces)
     assert [route.interface for route in elsewhere] == ["eth0", "shim"]
 
 
@@ -94,7 +94,7 @@ def test_the_parents_own_route_and_the_shims_are_no_overlap(interfaces):
 def test_routes_overlap_where_one_of_them_holds_the_other(one, wide, other, narrow):
     first, second = (ipaddress.IPv4Network((int(a), n), strict=False)
                      for a, n in ((one, wide), (other, narrow)))  # fmt: skip
-    found = lan.overlapping(first, "eth0", [lan.Route("eth9", second)], Path("/nowhere"))
+    found = macvlan.overlapping(first, "eth0", [macvlan.Route("eth9", second)], Path("/nowhere"))
     assert bool(found) == (first.subnet_of(second) or second.subnet_of(first))
 
 
@@ -112,7 +112,7 @@ def test_routes_overlap_where_one_of_them_holds_the_other(one, wide, other, narr
     ],
 )
 def test_the_parent(interfaces, parent, state, words):
-    check = lan.check_parent(parent, interfaces)
+    check = macvlan.check_parent(parent, interfaces)
     assert check.state == state
     assert words in check.cure
 
@@ -126,29 +126,31 @@ def test_a_network_of_the_engine_in_the_way_is_named():
     apart = network("other", "10.0.0.0/8", Options=None)
     none = {"Name": "host", "Id": "b" * 64, "IPAM": {"Config": None}, "Options": {}}
     six = network("six", "fd00::/64", Options={})
-    assert lan.in_the_way(DEFAULTS, [ours, apart, none, six], "ls-yolo_lan") == []
+    assert macvlan.in_the_way(DEFAULTS, [ours, apart, none, six], "ls-yolo_lan") == []
     vlan103 = network("vlan103", "192.168.103.0/24", Options={"parent": "eth0"})
-    (told,) = lan.in_the_way(DEFAULTS, [vlan103], "ls-yolo_lan")
+    (told,) = macvlan.in_the_way(DEFAULTS, [vlan103], "ls-yolo_lan")
     assert told.state == STOP
     assert "docker network rm vlan103" in told.cure
-    (told,) = lan.in_the_way(DEFAULTS, [network("b", "192.168.0.0/16", Options={})], "ls-yolo_lan")
+    (told,) = macvlan.in_the_way(
+        DEFAULTS, [network("b", "192.168.0.0/16", Options={})], "ls-yolo_lan"
+    )
     assert "overlaps" in told.found
 
 
 def test_addresses_of_our_own_containers_are_not_asked_for():
     ours = {**network("ls-yolo_lan", "192.168.103.0/24"),
             "Containers": {"1": {"IPv4Address": "192.168.103.130/24"}}}  # fmt: skip
-    assert lan.own_addresses([ours], "ls-yolo_lan") == {"192.168.103.130"}
-    assert lan.own_addresses([{**ours, "Name": "x"}], "ls-yolo_lan") == set()
+    assert macvlan.own_addresses([ours], "ls-yolo_lan") == {"192.168.103.130"}
+    assert macvlan.own_addresses([{**ours, "Name": "x"}], "ls-yolo_lan") == set()
 
 
 @pytest.fixture
 def segment(monkeypatch):
     """A LAN on which ``segment["has"]`` says who has what; None: nobody may ask."""
     state = {"has": {}}
-    monkeypatch.setattr(lan, "is_ours", lambda address: False)
-    monkeypatch.setattr(lan, "INTERFACES", Path("/sys/class/net"))
-    monkeypatch.setattr(lan, "ask", lambda parent, addresses: state["has"])
+    monkeypatch.setattr(macvlan, "is_ours", lambda address: False)
+    monkeypatch.setattr(macvlan, "INTERFACES", Path("/sys/class/net"))
+    monkeypatch.setattr(macvlan, "ask", lambda parent, addresses: state["has"])
     return state
 
 
@@ -157,68 +159,70 @@ LOOPBACK = {**DEFAULTS, "PARENT": "lo"}
 
 def test_an_address_that_someone_has_is_refused(segment):
     segment["has"] = {"192.168.103.129": "02:00:00:00:00:07"}
-    (told,) = lan.check_addresses(LOOPBACK, set())
+    (told,) = macvlan.check_addresses(LOOPBACK, set())
     assert (told.state, told.name) == (STOP, "BACKEND_ADDRESS")
     assert "the machine 02:00:00:00:00:07 has it" in told.found
 
 
 def test_an_address_of_this_host_is_refused(segment, monkeypatch):
-    monkeypatch.setattr(lan, "is_ours", lambda address: address.endswith(".130"))
-    (told,) = lan.check_addresses(LOOPBACK, set())
+    monkeypatch.setattr(macvlan, "is_ours", lambda address: address.endswith(".130"))
+    (told,) = macvlan.check_addresses(LOOPBACK, set())
     assert "this host itself" in told.found
 
 
 def test_where_nobody_may_ask_that_is_said(segment):
     segment["has"] = None
-    (told,) = lan.check_addresses(LOOPBACK, set())
+    (told,) = macvlan.check_addresses(LOOPBACK, set())
     assert told.state == WARNING
-    assert "lan.py probe lo 192.168.103.130 192.168.103.129" in told.cure
-    (told,) = lan.check_addresses(LOOPBACK, {"192.168.103.130", "192.168.103.129"})
+    assert "scripts/probe.py lo 192.168.103.130 192.168.103.129" in told.cure
+    (told,) = macvlan.check_addresses(LOOPBACK, {"192.168.103.130", "192.168.103.129"})
     assert told.state == OK
 
 
 def test_an_arp_probe_names_no_sender_and_an_answer_is_read_back():
     mac = bytes.fromhex("0242c0a86782")
-    asked = lan.request(mac, "192.168.103.130")
+    asked = macvlan.request(mac, "192.168.103.130")
     assert len(asked) == 42
     assert asked[28:32] == bytes(4)
     assert socket.inet_ntoa(asked[38:42]) == "192.168.103.130"
-    assert lan.answer(asked) is None
+    assert macvlan.answer(asked) is None
     said = asked[:20] + b"\0\2" + mac + socket.inet_aton("192.168.103.130") + bytes(10)
-    assert lan.answer(said) == ("192.168.103.130", "02:42:c0:a8:67:82")
+    assert macvlan.answer(said) == ("192.168.103.130", "02:42:c0:a8:67:82")
 
 
 @given(st.binary(max_size=80))
 def test_any_frame_is_read_without_an_error(frame):
-    lan.answer(frame)
-    lan.answer(bytes(12) + b"\x08\x06" + frame)
+    macvlan.answer(frame)
+    macvlan.answer(bytes(12) + b"\x08\x06" + frame)
 
 
 @pytest.fixture
 def host(monkeypatch, tmp_path, interfaces):
-    monkeypatch.setattr(common, "ENV_FILE", tmp_path / ".env")
-    monkeypatch.setattr(lan, "check_parent", lambda parent: lan.Check("PARENT", parent, ""))
-    monkeypatch.setattr(lan, "check_addresses", lambda *_: [lan.Check("LAN addresses", "", "")])
-    monkeypatch.setattr(lan, "ROUTES", tmp_path / "route")
+    monkeypatch.setattr(settings, "ENV_FILE", tmp_path / ".env")
+    monkeypatch.setattr(macvlan, "check_parent", lambda parent: macvlan.Check("PARENT", parent, ""))
+    monkeypatch.setattr(
+        macvlan, "check_addresses", lambda *_: [macvlan.Check("LAN addresses", "", "")]
+    )
+    monkeypatch.setattr(macvlan, "ROUTES", tmp_path / "route")
     (tmp_path / "route").write_text(ROUTES.replace("shim", "eth0"))
     return tmp_path
 
 
 def test_without_macvlan_nothing_is_looked_at():
-    assert lan.checks({**DEFAULTS, "MACVLAN": ""}, answers=True) == []
+    assert macvlan.checks({**DEFAULTS, "MACVLAN": ""}, answers=True) == []
 
 
 def test_a_backend_without_authentication_stays_off_the_lan(host):
     open_to_all = {**DEFAULTS, "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}
     # No .env yet: the password is going to be generated.
-    assert {line.state for line in lan.checks(open_to_all, answers=False)} == {OK}
+    assert {line.state for line in macvlan.checks(open_to_all, answers=False)} == {OK}
     (host / ".env").write_text("BASIC_AUTH_USER=\nBASIC_AUTH_PASS=\n")
-    told = [line for line in lan.checks(open_to_all, answers=False) if line.state == STOP]
+    told = [line for line in macvlan.checks(open_to_all, answers=False) if line.state == STOP]
     assert [line.name for line in told] == ["BASIC_AUTH_PASS"]
 
 
 def test_a_lan_that_another_interface_leads_to_is_refused(host):
     told = [
-        line for line in lan.checks({**DEFAULTS, "PARENT": "eth1"}, False) if line.state == STOP
+        line for line in macvlan.checks({**DEFAULTS, "PARENT": "eth1"}, False) if line.state == STOP
     ]
     assert "192.168.103.0/24 is reached by eth0" in told[0].found

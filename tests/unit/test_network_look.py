@@ -11,9 +11,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-import common
+from lib import ROOT
 
-ROLE = common.ROOT / "ansible" / "roles" / "network"
+ROLE = ROOT / "ansible" / "roles" / "network"
 
 
 def load():

@@ -7,9 +7,10 @@ import subprocess
 
 import pytest
 
-import common
 import compose
 import password
+from lib import settings
+from lib.cli import EX_NOUSER, UserError
 
 BEFORE = "# mine\nA=1\nLABEL_STUDIO_PASSWORD=old # note\nB='x y'\n#LABEL_STUDIO_PASSWORD=no"
 
@@ -30,7 +31,7 @@ BEFORE = "# mine\nA=1\nLABEL_STUDIO_PASSWORD=old # note\nB='x y'\n#LABEL_STUDIO_
 )  # fmt: skip
 def test_one_line_of_env_changes(before, after):
     assert password.replaced(before, password.NAME, "new") == after
-    assert common.parse_env(after)[password.NAME] == "new"
+    assert settings.parse_env(after)[password.NAME] == "new"
 
 
 @pytest.fixture
@@ -49,9 +50,9 @@ def container(monkeypatch, tmp_path):
     path = tmp_path / ".env"
     path.write_text(BEFORE)
     values = {"LABEL_STUDIO_USERNAME": "ann@example.com"}
-    monkeypatch.setattr(common, "ENV_FILE", path)
-    monkeypatch.setattr(common, "env_text", path.read_text)
-    monkeypatch.setattr(common, "values", lambda *_: values)
+    monkeypatch.setattr(settings, "ENV_FILE", path)
+    monkeypatch.setattr(settings, "env_text", path.read_text)
+    monkeypatch.setattr(settings, "values", lambda *_: values)
     monkeypatch.setattr(compose, "command", lambda *words: ["compose", *words])
     monkeypatch.setattr(compose, "environment", dict)
     monkeypatch.setattr(password.subprocess, "run", run)
@@ -60,27 +61,27 @@ def container(monkeypatch, tmp_path):
 
 def test_the_password_is_set_and_written_and_never_shown(container, capsys):
     assert password.main() == 0
-    new = common.parse_env(common.ENV_FILE.read_text())[password.NAME]
+    new = settings.parse_env(settings.ENV_FILE.read_text())[password.NAME]
     assert len(new) == 24
     assert container.asked == {"user": "ann@example.com", "password": new}
     assert new not in " ".join(container.command)
     assert new not in "".join(capsys.readouterr())
-    assert common.ENV_FILE.stat().st_mode & 0o077 == 0
+    assert settings.ENV_FILE.stat().st_mode & 0o077 == 0
 
 
 @pytest.mark.parametrize(
     ("code", "error", "said"),
     [
-        (password.EX_NOUSER, "", "no user ann@example.com"),
+        (EX_NOUSER, "", "no user ann@example.com"),
         (1, "a\nservice is not running\n", "service is not running.*make up"),
         (1, "", "gave no reason"),
     ],
 )
 def test_env_stays_when_label_studio_does_not_take_it(container, code, error, said):
     container.code, container.error = code, error
-    with pytest.raises(common.Failure, match=said):
+    with pytest.raises(UserError, match=said):
         password.main()
-    assert common.ENV_FILE.read_text() == BEFORE
+    assert settings.ENV_FILE.read_text() == BEFORE
 
 
 def test_what_runs_in_the_container_is_python():

@@ -13,18 +13,20 @@ from pathlib import Path
 
 import pytest
 
-import common
 import preflight
-from checks import INSTALLABLE, OK, STOP, WARNING, Check
-from engine import Engine, ask_socket, data_root_of, plain_version
-from preflight import PortUse
+from host import configuration, docker_engine, ports, system
+from host.checks import INSTALLABLE, OK, STOP, WARNING, Check
+from host.docker_engine import Engine
+from host.ports import PortUse, check_ports
+from lib import ROOT, net, settings, versions
+from lib.cli import UserError
 
 FINE = Engine("answers", "26.1.5+dfsg1", "/usr/bin/docker", "2.26.1", "0.13.1", "/var/lib/docker")
 NONE = Engine("missing")
 
 
 def engine_states(engine, installable=True):
-    checks = preflight.check_engine(engine, common.minimums(), installable, "ann")
+    checks = docker_engine.check_engine(engine, versions.minimums(), installable, "ann")
     return {check.name: check for check in checks}
 
 
@@ -36,7 +38,7 @@ def test_what_is_missing_can_be_installed_on_debian_and_is_a_persons_matter_else
     assert {check.state for check in engine_states(NONE).values()} == {INSTALLABLE}
     by_hand = engine_states(NONE, installable=False)
     assert {check.state for check in by_hand.values()} == {STOP}
-    assert preflight.DOCS in by_hand["engine"].cure
+    assert docker_engine.DOCS in by_hand["engine"].cure
 
 
 def test_an_engine_that_may_not_be_used_has_its_own_cure():
@@ -55,7 +57,7 @@ def test_an_old_engine_is_left_alone():
     old = Engine("answers", "20.10.24+dfsg1", "/usr/bin/docker", "2.26.1", "0.13.1")
     check = engine_states(old)["engine"]
     assert (check.state, check.found, check.needed) == (STOP, "20.10.24+dfsg1", "26.1")
-    assert old.too_old(common.minimums()) == ("engine",)
+    assert old.too_old(versions.minimums()) == ("engine",)
 
 
 def test_an_engine_elsewhere_is_not_replaced_by_one_here():
@@ -80,20 +82,20 @@ def test_only_the_plugins_are_missing():
     ],
 )
 def test_plain_version(text, version):
-    assert plain_version(text) == version
+    assert docker_engine.plain_version(text) == version
 
 
 def test_the_folder_of_an_engine_that_does_not_run(tmp_path):
     config = tmp_path / "daemon.json"
-    assert data_root_of(config) == "/var/lib/docker"
+    assert docker_engine.data_root_of(config) == "/var/lib/docker"
     config.write_text('{"data-root": "/big"}')
-    assert data_root_of(config) == "/big"
+    assert docker_engine.data_root_of(config) == "/big"
     config.write_text("{broken")
-    assert data_root_of(config) == "/var/lib/docker"
+    assert docker_engine.data_root_of(config) == "/var/lib/docker"
 
 
 def test_a_socket_that_nobody_serves(tmp_path):
-    assert ask_socket(str(tmp_path / "none.sock")) == ("stopped", "")
+    assert docker_engine.ask_socket(str(tmp_path / "none.sock")) == ("stopped", "")
 
 
 # System
@@ -111,20 +113,20 @@ def test_a_socket_that_nobody_serves(tmp_path):
     ],
 )
 def test_family(text, family):
-    assert preflight.family(preflight.parse_os_release(text)) == family
+    assert system.family(system.parse_os_release(text)) == family
 
 
 def test_system():
     debian = {"ID": "debian", "PRETTY_NAME": "Debian 13"}
-    assert preflight.check_os(debian, "x86_64").state == OK
-    assert preflight.check_os({"ID": "fedora"}, "x86_64").state == WARNING
-    assert preflight.check_os(debian, "aarch64").state == STOP
-    assert "lock files" in preflight.check_os(debian, "aarch64").cure
+    assert system.check_os(debian, "x86_64").state == OK
+    assert system.check_os({"ID": "fedora"}, "x86_64").state == WARNING
+    assert system.check_os(debian, "aarch64").state == STOP
+    assert "lock files" in system.check_os(debian, "aarch64").cure
 
 
 def test_python():
-    assert preflight.check_python((3, 11, 2), "3.11").state == OK
-    assert preflight.check_python((3, 9, 2), "3.11").state == STOP
+    assert system.check_python((3, 11, 2), "3.11").state == OK
+    assert system.check_python((3, 9, 2), "3.11").state == STOP
 
 
 # Disk and memory
@@ -143,8 +145,8 @@ def free(monkeypatch):
 
 
 def needs(built=(), cpu=False, install=False):
-    return preflight.disk_needs(
-        common.minimums(), Path("/var/lib/docker"), built, cpu, install, Path("/")
+    return system.disk_needs(
+        versions.minimums(), Path("/var/lib/docker"), built, cpu, install, Path("/")
     )
 
 
@@ -165,14 +167,14 @@ def test_less_disk_is_needed_once_the_images_are_there():
         ("", {}, [], False, False),
         ("", {}, ["A100"], True, False),
         ("", {"TORCH_INDEX": ""}, [], True, False),  # chosen so
-        (common.CPU_TORCH_INDEX + "/", {}, ["A100"], False, True),
+        (net.CPU_TORCH_INDEX + "/", {}, ["A100"], False, True),
     ],
 )
 def test_disk_is_counted_for_the_torch_that_will_be_used(
     monkeypatch, index, written, gpus, answers, expected
 ):
     preflight.env.cpu_index_answers.cache_clear()
-    monkeypatch.setattr(common, "answers", lambda *_, **__: answers)
+    monkeypatch.setattr(net, "answers", lambda *_, **__: answers)
     assert preflight.without_cuda({"TORCH_INDEX": index}, written, gpus) is expected
 
 
@@ -182,9 +184,7 @@ def test_an_engine_to_be_installed_needs_disk_too():
 
 def test_two_gb_left_are_one_clear_message(free, tmp_path):
     free(2)
-    (check,) = preflight.check_disk(
-        [preflight.Need(tmp_path, 5, "a"), preflight.Need(tmp_path, 1, "b")]
-    )
+    (check,) = system.check_disk([system.Need(tmp_path, 5, "a"), system.Need(tmp_path, 1, "b")])
     assert check.state == STOP
     assert check.found == f"2.0 GB free at {tmp_path}"
     assert check.needed == "6 GB: 5 a, 1 b"
@@ -193,21 +193,21 @@ def test_two_gb_left_are_one_clear_message(free, tmp_path):
 
 def test_what_is_not_there_yet_counts_where_it_will_be(free, tmp_path):
     free(10)
-    (check,) = preflight.check_disk([preflight.Need(tmp_path / "not" / "yet", 5, "a")])
+    (check,) = system.check_disk([system.Need(tmp_path / "not" / "yet", 5, "a")])
     assert check.state == OK
 
 
 def test_without_a_gpu_the_smaller_torch_is_proposed(free, tmp_path):
     free(2)
-    need = preflight.Need(tmp_path, 15, "the backend's image")
-    assert common.CPU_TORCH_INDEX in preflight.check_disk([need], 9)[0].cure
-    assert common.CPU_TORCH_INDEX not in preflight.check_disk([need])[0].cure
+    need = system.Need(tmp_path, 15, "the backend's image")
+    assert net.CPU_TORCH_INDEX in system.check_disk([need], 9)[0].cure
+    assert net.CPU_TORCH_INDEX not in system.check_disk([need])[0].cure
 
 
 def test_memory():
-    assert preflight.memory_gb("MemTotal:  4000000 kB\nMemFree: 1 kB\n") == pytest.approx(4.096)
-    assert preflight.check_memory(3.9, 4).state == OK  # sold as 4 GB
-    assert preflight.check_memory(2.0, 4).state == WARNING
+    assert system.memory_gb("MemTotal:  4000000 kB\nMemFree: 1 kB\n") == pytest.approx(4.096)
+    assert system.check_memory(3.9, 4).state == OK  # sold as 4 GB
+    assert system.check_memory(2.0, 4).state == WARNING
 
 
 # Ports
@@ -224,7 +224,7 @@ LISTING = (
     [(8080, "ls-yolo-label-studio-1"), (9005, "range"), (9011, ""), (5432, ""), (808, "")],
 )
 def test_which_container_publishes_a_port(port, name):
-    assert preflight.published(LISTING, port) == name
+    assert ports.published(LISTING, port) == name
 
 
 @pytest.fixture
@@ -236,45 +236,43 @@ def taken():
 
 
 def test_a_port_that_is_taken_says_by_whom(taken):
-    use = preflight.look_at_port("127.0.0.1", taken, "", "")
+    use = ports.look_at_port("127.0.0.1", taken, "", "")
     assert use.state == "taken"
     assert f"(process {os.getpid()})" in use.who
-    assert preflight.look_at_port("0.0.0.0", taken, "", "").state == "taken"
+    assert ports.look_at_port("0.0.0.0", taken, "", "").state == "taken"
 
 
 def test_a_port_that_is_free(taken):
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         port = server.getsockname()[1]
-    assert preflight.look_at_port("127.0.0.1", port, "", "") == PortUse("free")
+    assert ports.look_at_port("127.0.0.1", port, "", "") == PortUse("free")
 
 
 def test_our_own_containers_may_hold_their_ports(taken):
     ours = f"ls-yolo-backend-1\t127.0.0.1:{taken}->9090/tcp\n"
-    assert preflight.look_at_port("127.0.0.1", taken, ours, ours) == PortUse("ours")
+    assert ports.look_at_port("127.0.0.1", taken, ours, ours) == PortUse("ours")
     other = f"web\t127.0.0.1:{taken}->80/tcp\n"
-    assert preflight.look_at_port("127.0.0.1", taken, "", other) == PortUse(
-        "taken", "container web"
-    )
+    assert ports.look_at_port("127.0.0.1", taken, "", other) == PortUse("taken", "container web")
 
 
 def test_a_low_port_is_the_engines_matter(monkeypatch):
     denied = OSError(errno.EACCES, "Permission denied")
-    monkeypatch.setattr(preflight, "try_bind", lambda _, port: denied if port else None)
-    assert preflight.look_at_port("127.0.0.1", 80, "", "") == PortUse("free")
+    monkeypatch.setattr(ports, "try_bind", lambda _, port: denied if port else None)
+    assert ports.look_at_port("127.0.0.1", 80, "", "") == PortUse("free")
 
 
 def test_an_address_that_this_host_has_not():
-    use = preflight.look_at_port("192.0.2.1", 8080, "", "")
+    use = ports.look_at_port("192.0.2.1", 8080, "", "")
     assert use.state == "bad"
-    check = preflight.check_port("LABEL_STUDIO_PORT", "192.0.2.1", 8080, use, 8081)
+    check = ports.check_port("LABEL_STUDIO_PORT", "192.0.2.1", 8080, use, 8081)
     assert check.state == STOP
     assert "BIND_ADDRESS" in check.cure
 
 
 def test_our_own_container_elsewhere_is_no_pass_for_such_an_address():
     ours = "ls-yolo-label-studio-1\t127.0.0.1:8080->8080/tcp\n"
-    assert preflight.look_at_port("192.0.2.1", 8080, ours, ours).state == "bad"
+    assert ports.look_at_port("192.0.2.1", 8080, ours, ours).state == "bad"
 
 
 def test_a_kind_of_address_that_this_host_lacks(monkeypatch):
@@ -282,20 +280,20 @@ def test_a_kind_of_address_that_this_host_lacks(monkeypatch):
         raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
 
     monkeypatch.setattr(socket, "socket", no_such_kind)
-    use = preflight.look_at_port("::1", 8080, "", "")
+    use = ports.look_at_port("::1", 8080, "", "")
     assert use == PortUse("bad", "Address family not supported by protocol")
 
 
 def test_the_cure_names_a_port_that_works():
-    check = preflight.check_port("BACKEND_PORT", "127.0.0.1", 9090, PortUse("taken", "nginx"), 9091)
+    check = ports.check_port("BACKEND_PORT", "127.0.0.1", 9090, PortUse("taken", "nginx"), 9091)
     assert check.found == "taken by nginx"
     assert "make up BACKEND_PORT=9091" in check.cure
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "abc", "-1", "8080x", "\uff18"])
 def test_a_port_is_a_number(text):
-    assert preflight.parse_port(text) == 0
-    assert preflight.parse_port(" 8080 ") == 8080
+    assert ports.parse_port(text) == 0
+    assert ports.parse_port(" 8080 ") == 8080
 
 
 def test_one_port_cannot_serve_both(taken):
@@ -305,7 +303,7 @@ def test_one_port_cannot_serve_both(taken):
         "LABEL_STUDIO_PORT": "8080",
         "BACKEND_PORT": "8080",
     }
-    assert preflight.check_ports(values, NONE)[1].state == STOP
+    assert check_ports(values, NONE)[1].state == STOP
 
 
 # Settings and folders
@@ -318,13 +316,13 @@ def answer(code, out="", err=""):
 
 
 def test_settings_that_can_be_used_are_one_line():
-    (check,) = preflight.check_settings(AUTH, answer(0))
+    (check,) = configuration.check_settings(AUTH, answer(0))
     assert check.state == OK
 
 
 def test_each_setting_that_cannot_be_used_stops_with_its_own_line():
     lines = "BACKEND_MEMORY: found 'lots', expected a size such as 6g\nDEVICE: is odd\n"
-    checks = preflight.check_settings(AUTH, answer(78, lines))
+    checks = configuration.check_settings(AUTH, answer(78, lines))
     assert [(c.name, c.found, c.needed, c.state) for c in checks] == [
         ("BACKEND_MEMORY", "'lots'", "a size such as 6g", STOP),
         ("DEVICE", "is odd", "", STOP),
@@ -333,8 +331,8 @@ def test_each_setting_that_cannot_be_used_stops_with_its_own_line():
 
 
 def test_a_look_at_the_settings_that_fails_is_no_pass():
-    with pytest.raises(common.Failure, match="no such module"):
-        preflight.check_settings(AUTH, answer(1, err="no such module"))
+    with pytest.raises(UserError, match="no such module"):
+        configuration.check_settings(AUTH, answer(1, err="no such module"))
 
 
 @pytest.mark.parametrize(
@@ -343,22 +341,22 @@ def test_a_look_at_the_settings_that_fails_is_no_pass():
 )
 def test_a_password_of_the_backend_needs_a_user(user, password, state):
     values = {"BASIC_AUTH_USER": user, "BASIC_AUTH_PASS": password}
-    assert preflight.check_settings(values, answer(0))[0].state == state
+    assert configuration.check_settings(values, answer(0))[0].state == state
 
 
 def test_what_env_will_have_is_looked_at():
-    values = common.values({}, Path("/none"))
-    seen = preflight.to_look_at({**values, "WORKERS": "4"}, common.settings(), given=())
+    values = settings.values({}, Path("/none"))
+    seen = configuration.to_look_at({**values, "WORKERS": "4"}, settings.declared(), given=())
     assert len(seen["LABEL_STUDIO_API_KEY"]) == 40  # is generated
     assert seen["WORKERS"] == "1"  # fixed by Compose, whatever the shell says
-    given = preflight.to_look_at(values, common.settings(), given=("BASIC_AUTH_PASS",))
+    given = configuration.to_look_at(values, settings.declared(), given=("BASIC_AUTH_PASS",))
     assert given["BASIC_AUTH_PASS"] == ""
 
 
 def test_the_backend_itself_looks_at_the_settings():
-    values = preflight.to_look_at(common.values({}, Path("/none")), common.settings(), ())
-    assert [check.state for check in preflight.check_settings(values)] == [OK]
-    checks = preflight.check_settings({**values, "LABEL_STUDIO_PORT": "99999"})
+    values = configuration.to_look_at(settings.values({}, Path("/none")), settings.declared(), ())
+    assert [check.state for check in configuration.check_settings(values)] == [OK]
+    checks = configuration.check_settings({**values, "LABEL_STUDIO_PORT": "99999"})
     assert [(check.name, check.state) for check in checks] == [("LABEL_STUDIO_PORT", STOP)]
 
 
@@ -372,14 +370,14 @@ def test_the_backend_itself_looks_at_the_settings():
     ],
 )
 def test_a_name_in_env_that_changes_nothing_is_a_warning(name, found, cure):
-    (check,) = preflight.check_names([name], common.settings())
+    (check,) = configuration.check_names([name], settings.declared())
     assert (check.name, check.state) == (name, WARNING)
     assert check.found.startswith(found)
     assert cure in check.cure
 
 
 def test_names_in_env_that_mean_something():
-    names = [s["name"] for s in common.settings() if not s["fixed"]]
+    names = [s["name"] for s in settings.declared() if not s["fixed"]]
     others = [
         "COMPOSE_PARALLEL_LIMIT",
         "DOCKER_HOST",
@@ -387,38 +385,38 @@ def test_names_in_env_that_mean_something():
         "NO_PROXY",
         "BUILDKIT_PROGRESS",
     ]
-    assert preflight.check_names([*names, *others], common.settings()) == []
+    assert configuration.check_names([*names, *others], settings.declared()) == []
 
 
 def test_folders_of_a_persons_own_lack_what_makes_them_work(tmp_path):
     values = {
         "MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path / "none"), "MODEL_CLASS": "",
     }  # fmt: skip
-    models, projects = preflight.check_folders(values)
+    models, projects = configuration.check_folders(values)
     assert (models.state, projects.state) == (STOP, STOP)
     assert models.found == f"no models.yaml in {tmp_path}"
     assert f"Write {tmp_path}/models.yaml" in models.cure
     assert "my-model:\n        weights: best.pt" in models.cure
     assert projects.found == f"no folder {tmp_path / 'none'}"
-    gone = preflight.check_folders({**values, "MODELS_DIR": str(tmp_path / "none")})
+    gone = configuration.check_folders({**values, "MODELS_DIR": str(tmp_path / "none")})
     assert gone[0].found == f"no folder {tmp_path / 'none'}"
 
 
 def test_folders_that_are_fine(tmp_path):
     (tmp_path / "models.yaml").touch()
     values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": ""}
-    assert [check.state for check in preflight.check_folders(values)] == [OK, OK]
+    assert [check.state for check in configuration.check_folders(values)] == [OK, OK]
 
 
 def test_a_class_of_ones_own_needs_no_models_yaml(tmp_path):
     values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": "m:Own"}
-    assert [check.state for check in preflight.check_folders(values)] == [OK, OK]
-    gone, _ = preflight.check_folders({**values, "MODELS_DIR": str(tmp_path / "none")})
+    assert [check.state for check in configuration.check_folders(values)] == [OK, OK]
+    gone, _ = configuration.check_folders({**values, "MODELS_DIR": str(tmp_path / "none")})
     assert gone.state == STOP
 
 
 def test_a_value_that_compose_would_fill_in_is_refused_with_the_way_out():
-    (check,) = preflight.check_references(["DATASETS_DIR"])
+    (check,) = configuration.check_references(["DATASETS_DIR"])
     assert (check.name, check.state) == ("DATASETS_DIR", STOP)
     assert "'...'" in check.cure
 
@@ -449,13 +447,13 @@ def test_the_table_and_the_verdict_say_what_to_do():
 
 
 def test_a_taken_port_stops_the_script_and_nothing_is_written(taken, tmp_path):
-    before = sorted(common.ROOT.iterdir())
+    before = sorted(ROOT.iterdir())
     done = subprocess.run(
-        [sys.executable, common.ROOT / "scripts" / "preflight.py"],
+        [sys.executable, ROOT / "scripts" / "preflight.py"],
         env={**os.environ, "LABEL_STUDIO_PORT": str(taken)},
         capture_output=True,
         text=True,
     )
     assert done.returncode == 1
     assert f"port {taken}: taken by" in done.stderr
-    assert sorted(common.ROOT.iterdir()) == before
+    assert sorted(ROOT.iterdir()) == before

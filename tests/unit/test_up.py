@@ -12,13 +12,12 @@ from pathlib import Path
 
 import pytest
 
-import common
 import compose
 import preflight
-import relock
-import testtools
 import up
-from checks import INSTALLABLE, OK, STOP, Check
+from host.checks import INSTALLABLE, OK, STOP, Check
+from lib import ROOT, docker, settings, versions
+from lib.cli import UserError
 
 VALUES = {
     "LABEL_STUDIO_HOST": "",
@@ -76,7 +75,7 @@ def test_a_person_comes_first_and_nothing_is_done(steps):
     steps.looks = [
         [Check("engine", "", "", INSTALLABLE), Check("port 8080", "taken", "", STOP, "Do")]
     ]
-    with pytest.raises(common.Failure, match=r"nothing was changed.*\n.*port 8080: taken\. Do"):
+    with pytest.raises(UserError, match=r"nothing was changed.*\n.*port 8080: taken\. Do"):
         up.main()
     assert steps == ["look"]
 
@@ -89,7 +88,7 @@ def test_what_is_missing_is_installed_and_looked_at_again(steps):
 
 def test_an_installation_that_did_not_help_stops(steps):
     steps.looks = [[Check("engine", "", "", INSTALLABLE)]]
-    with pytest.raises(common.Failure):
+    with pytest.raises(UserError):
         up.main()
     assert steps == ["look", "install_engine.main", "look"]
 
@@ -100,41 +99,41 @@ def test_prepare_starts_nothing(steps):
 
 
 def test_setup_starts_what_does_not_run_and_makes_the_projects(steps, monkeypatch):
-    monkeypatch.setattr(common, "env_text", lambda *_: "A=1")
+    monkeypatch.setattr(settings, "env_text", lambda *_: "A=1")
     monkeypatch.setattr(up.database, "checks", lambda *_, **__: [])
     up.main(["setup"])
     assert steps == ["up.start_services", "up.check_gpu", "up.run_setup"]
 
 
 def test_setup_needs_an_installation(steps, monkeypatch):
-    monkeypatch.setattr(common, "env_text", lambda: "")
-    with pytest.raises(common.Failure, match="Run: make up"):
+    monkeypatch.setattr(settings, "env_text", lambda: "")
+    with pytest.raises(UserError, match="Run: make up"):
         up.main(["setup"])
     assert steps == []
 
 
 def test_setup_is_refused_where_the_database_would_be_another_one(steps, monkeypatch):
-    monkeypatch.setattr(common, "env_text", lambda *_: "A=1")
+    monkeypatch.setattr(settings, "env_text", lambda *_: "A=1")
     fault = Check("database", "projects are kept in PostgreSQL", "", STOP, "POSTGRES=1 in .env")
     monkeypatch.setattr(up.database, "checks", lambda *_, **__: [fault])
-    with pytest.raises(common.Failure, match="POSTGRES=1"):
+    with pytest.raises(UserError, match="POSTGRES=1"):
         up.main(["setup"])
     assert steps == []
 
 
 def test_setup_is_refused_where_the_gpu_cannot_be_had(steps, monkeypatch):
     """A playbook makes no pre-flight: the backend would go on with the CPU."""
-    monkeypatch.setattr(common, "env_text", lambda *_: "GPU=1")
+    monkeypatch.setattr(settings, "env_text", lambda *_: "GPU=1")
     monkeypatch.setattr(up.database, "checks", lambda *_, **__: [])
     no_cuda = up.gpu.Host(gpus=("A card",), devices=("0",), cdi=False, runtime=False)
     monkeypatch.setattr(up.gpu, "look", lambda *_, **__: no_cuda)
-    with pytest.raises(common.Failure, match="does not read CDI specifications"):
+    with pytest.raises(UserError, match="does not read CDI specifications"):
         up.main(["setup"])
     assert steps == []
 
 
 def test_another_word_is_refused(steps):
-    with pytest.raises(common.Failure, match="found 'now'"):
+    with pytest.raises(UserError, match="found 'now'"):
         up.main(["now"])
     assert steps == []
 
@@ -160,7 +159,7 @@ def test_a_run_that_was_killed_locks_nobody_out(lock, capsys):
     )
     first = subprocess.Popen(
         [sys.executable, "-c", hold, lock],
-        cwd=common.ROOT / "scripts", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        cwd=ROOT / "scripts", text=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
     )  # fmt: skip
     left_behind = int(first.stdout.readline())
     try:
@@ -202,7 +201,7 @@ def client(tmp_path, monkeypatch):
     def says(script):
         program.write_text(f'#!/bin/sh\necho "$*" >>{seen}\n{script}\n')
         program.chmod(0o755)
-        monkeypatch.setattr(common, "docker", lambda: str(program))
+        monkeypatch.setattr(docker, "client", lambda: str(program))
         return lambda: seen.read_text().splitlines() if seen.exists() else []
 
     return says
@@ -211,7 +210,7 @@ def client(tmp_path, monkeypatch):
 def test_models_that_cannot_be_used_leave_the_running_backend_alone(client):
     ran = client("echo 'yolo: found no weights best.pt' >&2; exit 78")
     with pytest.raises(
-        common.Failure, match=r"found no weights best\.pt\nnothing was changed: the running backend"
+        UserError, match=r"found no weights best\.pt\nnothing was changed: the running backend"
     ):
         up.start_services()
     (line,) = ran()
@@ -220,7 +219,7 @@ def test_models_that_cannot_be_used_leave_the_running_backend_alone(client):
 
 def test_a_look_at_the_models_that_fails_is_no_pass(client):
     ran = client("echo 'no such image' >&2; exit 1")
-    with pytest.raises(common.Failure, match=r"exit code 1.*\nno such image"):
+    with pytest.raises(UserError, match=r"exit code 1.*\nno such image"):
         up.start_services()
     assert len(ran()) == 1
 
@@ -235,15 +234,15 @@ def test_services_start_once_the_models_are_fine(client):
 
 @pytest.fixture
 def gpu_values(monkeypatch):
-    values = {**common.values({}, Path(os.devnull)), "GPU": "1"}
-    monkeypatch.setattr(common, "values", lambda *_: values)
+    values = {**settings.values({}, Path(os.devnull)), "GPU": "1"}
+    monkeypatch.setattr(settings, "values", lambda *_: values)
     monkeypatch.setattr(up.cuda, "cards", lambda: [("A card", "470.161.03", "7.5")])
     return values
 
 
 def test_a_gpu_that_torch_cannot_use_is_no_silent_cpu(client, gpu_values):
     ran = client("case $* in *exec*) echo 'RuntimeError: no driver' >&2; exit 1;; esac")
-    with pytest.raises(common.Failure) as caught:
+    with pytest.raises(UserError) as caught:
         up.check_gpu()
     assert "exec -T backend python3 -c import torch" in ran()[-1]
     for said in ("RuntimeError: no driver", "found 470.161.03, expected 525", "GPU=0 in .env"):
@@ -267,7 +266,7 @@ def test_a_setup_that_was_left_behind_ends_before_the_new_one(client):
     ran = client('case $* in "ps "*) echo abc; echo def;; esac')
     up.run_setup()
     look, remove, setup = ran()
-    project = common.values()["COMPOSE_PROJECT_NAME"]
+    project = settings.values()["COMPOSE_PROJECT_NAME"]
     for label in (f"project={project}", "service=setup", "oneoff=True"):
         assert f"--filter label=com.docker.compose.{label}" in look
     assert remove == "rm --force abc def"
@@ -308,7 +307,7 @@ def lan_network(parent):
 
 
 @pytest.mark.parametrize(
-    ("settings", "removed"),
+    ("chosen", "removed"),
     [
         ({"MACVLAN": "1", "PARENT": "eth0"}, False),
         ({"MACVLAN": "1", "PARENT": "eth1"}, True),
@@ -316,11 +315,11 @@ def lan_network(parent):
         ({"MACVLAN": "0"}, True),
     ],
 )
-def test_a_network_of_other_settings_makes_way(monkeypatch, client, settings, removed):
+def test_a_network_of_other_settings_makes_way(monkeypatch, client, chosen, removed):
     """Compose would go on with the old one, and say nothing."""
-    values = {**common.values({}, Path(os.devnull)), **settings}
-    monkeypatch.setattr(common, "values", lambda *_: values)
-    monkeypatch.setattr(up.lan, "networks", lambda: [lan_network("eth0")])
+    values = {**settings.values({}, Path(os.devnull)), **chosen}
+    monkeypatch.setattr(settings, "values", lambda *_: values)
+    monkeypatch.setattr(up.macvlan, "networks", lambda: [lan_network("eth0")])
     ran = client("exit 0")
     up.remove_outdated_network()
     assert [line.split(" never ")[-1] for line in ran()] == (
@@ -329,8 +328,8 @@ def test_a_network_of_other_settings_makes_way(monkeypatch, client, settings, re
 
 
 def test_postgres_is_waited_for_where_it_is_used(monkeypatch):
-    values = common.values({}, Path(os.devnull))
-    monkeypatch.setattr(common, "values", lambda *_: values)
+    values = settings.values({}, Path(os.devnull))
+    monkeypatch.setattr(settings, "values", lambda *_: values)
     assert up.services() == ("label-studio", "backend")
     values["POSTGRES"] = "1"
     assert up.services() == ("postgres", "label-studio", "backend")
@@ -356,13 +355,13 @@ def test_which_services_are_in_trouble():
 
 
 def test_compose_is_called_the_same_from_anywhere(monkeypatch):
-    monkeypatch.setattr(common, "docker", lambda: "/usr/bin/docker")
+    monkeypatch.setattr(docker, "client", lambda: "/usr/bin/docker")
     words = compose.command("ps")
     assert words[:2] == ["/usr/bin/docker", "compose"]
     assert words[-1] == "ps"
     found = compose.environment({"A": "1"})
     assert found["A"] == "1"
-    assert found["LS_YOLO_VERSION"] == common.project_version()
+    assert found["LS_YOLO_VERSION"] == versions.project_version()
 
 
 def test_an_empty_setting_of_the_shell_does_not_hide_that_of_env():
@@ -388,7 +387,7 @@ def test_the_models_fingerprint_follows_weights_and_list_and_nothing_else(tmp_pa
 
 def test_only_a_class_of_ones_own_makes_the_backend_anew_when_models_change(tmp_path, monkeypatch):
     values = {"MODELS_DIR": str(tmp_path), "MODEL_CLASS": ""}
-    monkeypatch.setattr(common, "values", lambda environ: values)
+    monkeypatch.setattr(settings, "values", lambda environ: values)
     assert compose.environment({})["MODELS_FINGERPRINT"] == ""
     values["MODEL_CLASS"] = "model:Model"
     assert compose.environment({})["MODELS_FINGERPRINT"] == compose.models_fingerprint(tmp_path)
@@ -406,57 +405,3 @@ def test_a_service_that_stops_again_and_again_is_started_anew(monkeypatch):
     up.start_services()
     assert ran[0] == ("rm", "--stop", "--force", "backend")
     assert ran[1][:2] == ("up", "-d")
-
-
-def test_every_target_of_make_has_a_line_of_help():
-    help_text = subprocess.run(
-        ["make", "-s", "help"], cwd=common.ROOT, capture_output=True, text=True, check=True
-    ).stdout
-    for target in (
-        "up", "down", "destroy", "logs", "status", "test", "test-lint", "test-unit",
-        "test-integration", "lock", "help", "images", "preflight", "setup", "password",
-    ):  # fmt: skip
-        assert f"  make {target} " in help_text
-
-
-# Locks
-
-
-def test_locks_name_nothing_of_this_machine():
-    for lock in relock.LOCKS:
-        text = lock.target.read_text()
-        assert "--hash=sha256:" in text
-        assert "://" not in text
-        assert str(common.ROOT) not in text
-
-
-def test_packages_of_a_lock():
-    text = (
-        "# c\na==1 \\\n    --hash=sha256:1\nb-c[x]==2 ; sys_platform == 'linux' \\\n    # via a\n"
-    )
-    assert relock.packages(text) == ["a", "b-c"]
-
-
-def test_what_torchs_lock_brings_is_left_out_of_the_backends(tmp_path):
-    backend = next(lock for lock in relock.LOCKS if lock.source == "backend/requirements.in")
-    words = relock.command(backend, tmp_path / "uv", upgrade=True)
-    left_out = {words[i + 1] for i, word in enumerate(words) if word == "--no-emit-package"}
-    assert {"torch", "torchvision"} <= left_out
-    assert "--upgrade" in words
-    assert "--generate-hashes" in words
-
-
-def test_a_virtual_environment_is_made_again_when_its_lock_changes(tmp_path, monkeypatch):
-    monkeypatch.setattr(common, "ROOT", tmp_path)
-    ran = []
-    monkeypatch.setattr(common, "run", lambda command, **_: ran.append(command[0]))
-    monkeypatch.setattr(testtools, "index_environment", dict)
-    lock, folder = tmp_path / "a.lock", tmp_path / "venv"
-    lock.write_text("one")
-    folder.mkdir()
-    testtools.venv(folder, lock, ["pip"])
-    testtools.venv(folder, lock, ["pip"])
-    assert len(ran) == 2
-    lock.write_text("two")
-    testtools.venv(folder, lock, ["pip"])
-    assert len(ran) == 4

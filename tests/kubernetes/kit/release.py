@@ -20,13 +20,13 @@ import requests
 import yaml
 from label_studio_sdk import LabelStudio
 
-import cluster
-import common
-from kubetools import TOOLS
+from cluster import kubernetes, tools
+from lib import ROOT
+from lib.cli import UserError
 
-CHART = common.ROOT / "charts" / "ls-yolo"
-HELM = str(TOOLS / "bin" / "helm")
-HELM3 = str(TOOLS / "bin" / "helm3")
+CHART = ROOT / "charts" / "ls-yolo"
+HELM = str(tools.TOOLS / "bin" / "helm")
+HELM3 = str(tools.TOOLS / "bin" / "helm3")
 NAME = "ls-yolo"
 COMPONENT = "app.kubernetes.io/component"
 INSTANCE = "app.kubernetes.io/instance"
@@ -129,12 +129,12 @@ class Release:
     # The cluster
 
     def kubectl(self, *words: str, stdin: str | None = None) -> str:
-        return cluster.kubectl("-n", self.namespace, *words, stdin=stdin)
+        return kubernetes.kubectl("-n", self.namespace, *words, stdin=stdin)
 
     def get(self, kind: str, component: str = "") -> list[dict[str, Any]]:
         """Objects of the release, of one component or of all."""
         selector = f"{INSTANCE}={NAME}" + (f",{COMPONENT}={component}" if component else "")
-        found: list[dict[str, Any]] = cluster.get(kind, "-n", self.namespace, "-l", selector)[
+        found: list[dict[str, Any]] = kubernetes.get(kind, "-n", self.namespace, "-l", selector)[
             "items"
         ]
         return found
@@ -158,13 +158,13 @@ class Release:
             ("get", "events", "--sort-by=.lastTimestamp"),
             ("logs", "-l", f"{INSTANCE}={NAME}", "--all-containers", "--tail=25", "--prefix"),
         ):
-            with contextlib.suppress(common.Failure):
+            with contextlib.suppress(UserError):
                 parts.append(self.kubectl(*words))
         return "\n".join(parts)[-12000:]
 
     def secret(self) -> dict[str, str]:
         """What is secret, from the Secret that Label Studio's pods are given."""
-        for found in cluster.get("secrets", "-n", self.namespace)["items"]:
+        for found in kubernetes.get("secrets", "-n", self.namespace)["items"]:
             data = found.get("data") or {}
             if "LABEL_STUDIO_API_KEY" in data:
                 return {key: base64.b64decode(value).decode() for key, value in data.items()}
@@ -190,7 +190,7 @@ class Release:
         service = self.one("services", "label-studio")["metadata"]["name"]
         port = self.one("services", "label-studio")["spec"]["ports"][0]["port"]
         self._forward = subprocess.Popen(
-            [cluster.KUBECTL, "port-forward", "-n", self.namespace, f"service/{service}",
+            [kubernetes.KUBECTL, "port-forward", "-n", self.namespace, f"service/{service}",
              f":{port}"],
             stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, stdin=subprocess.DEVNULL,
         )  # fmt: skip
@@ -260,10 +260,10 @@ def _ready(pod: dict[str, Any]) -> bool:
 @contextlib.contextmanager
 def namespace(name: str) -> Iterator[str]:
     """A namespace that takes only what Pod security calls restricted; removed in the end."""
-    cluster.make_namespace(name)
+    kubernetes.make_namespace(name)
     try:
         until(
-            lambda: json.loads(cluster.kubectl("get", "sa", "-n", name, "-o", "json"))["items"],
+            lambda: json.loads(kubernetes.kubectl("get", "sa", "-n", name, "-o", "json"))["items"],
             60,
             "the default service account",
             0.2,
@@ -271,4 +271,4 @@ def namespace(name: str) -> Iterator[str]:
         yield name
     finally:
         # Pods may take their time to end; the next test need not wait for them.
-        cluster.kubectl("delete", "namespace", name, "--wait=false")
+        kubernetes.kubectl("delete", "namespace", name, "--wait=false")

@@ -3,28 +3,26 @@
 from __future__ import annotations
 
 import functools
-import importlib.util
+import importlib
 import posixpath
+import sys
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-COMMON = Path(__file__).resolve().parents[4] / "scripts" / "common.py"
+SCRIPTS = Path(__file__).resolve().parents[4] / "scripts"
 
 
 @functools.cache
-def common() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("ls_yolo_common", COMMON)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def kit_settings() -> ModuleType:
+    sys.path.append(str(SCRIPTS))
+    return importlib.import_module("lib.settings")
 
 
 def env_lines(settings: Mapping[str, Any]) -> list[str]:
     """The settings as lines of ``.env``: true and false in small letters."""
-    quote = common().quote_env
+    quote = kit_settings().quote_env
     return [
         f"{name}={quote(str(value).lower() if isinstance(value, bool) else str(value))}"
         for name, value in settings.items()
@@ -33,7 +31,7 @@ def env_lines(settings: Mapping[str, Any]) -> list[str]:
 
 def env_values(text: str) -> dict[str, str]:
     """The settings that the text of an ``.env`` gives."""
-    values: dict[str, str] = common().parse_env(text)
+    values: dict[str, str] = kit_settings().parse_env(text)
     return values
 
 

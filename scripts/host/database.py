@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import common
-from checks import STOP, Check
+from host.checks import STOP, Check
+from lib import commands, docker, settings
 
 EXPORT = (
     "To move: export each project (Label Studio, Export, JSON), make destroy, make up with the "
@@ -31,6 +31,6 @@ def check(wanted: bool, project: str, volumes: set[str]) -> Check:
 
 def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
     """The one line about the database. ``answers``: there is an engine to ask."""
-    listed = common.output([common.docker(), "volume", "ls", "--quiet"]) if answers else ""
-    wanted = common.enabled(values, "POSTGRES")
+    listed = commands.output([docker.client(), "volume", "ls", "--quiet"]) if answers else ""
+    wanted = settings.enabled(values, "POSTGRES")
     return [check(wanted, values["COMPOSE_PROJECT_NAME"], set((listed or "").split()))]

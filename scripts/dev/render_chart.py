@@ -1,9 +1,8 @@
-#!/usr/bin/env python3
 """Keeps what the chart makes of each ci/*-values.yaml, in charts/ls-yolo/rendered, so that a change
 of a template shows what it changes.
 
-renders.py           writes the files
-renders.py --check   changes nothing; exit code 1 and the cure if a file is not what the chart makes
+render_chart           writes the files
+render_chart --check   changes nothing; exit code 1 if a file is not what the chart makes
 """
 
 from __future__ import annotations
@@ -16,13 +15,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import common
-from common import Failure, say
-from kubetools import TOOLS
+from cluster import tools
+from lib import ROOT
+from lib.cli import UserError, run_main, say
 
-CHART = common.ROOT / "charts" / "ls-yolo"
+CHART = ROOT / "charts" / "ls-yolo"
 RENDERED = CHART / "rendered"
-HELM = str(TOOLS / "bin" / "helm")
+HELM = str(tools.TOOLS / "bin" / "helm")
 # Not the cluster's that happens to be there: what is rendered must be the same everywhere.
 KUBERNETES = "1.36.0"
 STAND_IN = base64.b64encode(b"generated").decode()
@@ -38,7 +37,7 @@ def render(files: Sequence[Path], *words: str, helm: str = HELM) -> str:
     name. In place of what is generated stands the word ``generated``, in base64 as in any Secret.
 
     Raises:
-        Failure: the chart refuses; with its own words.
+        UserError: the chart refuses; with its own words.
     """
     line = [helm, "template", "ls-yolo", str(CHART), "-n", "ls-yolo",
             "--kube-version", KUBERNETES]  # fmt: skip
@@ -47,11 +46,9 @@ def render(files: Sequence[Path], *words: str, helm: str = HELM) -> str:
     try:
         done = subprocess.run([*line, *words], capture_output=True, text=True, timeout=60)
     except OSError as error:
-        raise Failure(
-            f"cannot run {helm}: {error.strerror}. Run: python3 scripts/kubetools.py"
-        ) from error
+        raise UserError(f"cannot run {helm}: {error.strerror}. Run: make test-tools") from error
     if done.returncode:
-        raise Failure(done.stderr.strip())
+        raise UserError(done.stderr.strip())
     return _GENERATED.sub(rf"\1{STAND_IN}", done.stdout)
 
 
@@ -72,24 +69,24 @@ def main(arguments: Sequence[str] = ()) -> int:
     files = wanted()
     there = {path: path.read_text() for path in RENDERED.glob("*.yaml")}
     if there == files:
-        say(f"{RENDERED.relative_to(common.ROOT)}: is what the chart makes")
+        say(f"{RENDERED.relative_to(ROOT)}: is what the chart makes")
         return 0
     different = sorted(
         path.name for path in there.keys() | files.keys() if there.get(path) != files.get(path)
     )
     if options.check:
-        raise Failure(
-            f"{RENDERED.relative_to(common.ROOT)}: {', '.join(different)} differ from what the "
-            "chart makes. Run: python3 scripts/renders.py   and look at what it changes"
+        raise UserError(
+            f"{RENDERED.relative_to(ROOT)}: {', '.join(different)} differ from what the "
+            "chart makes. Run: python3 scripts/dev render_chart   and look at what it changes"
         )
     RENDERED.mkdir(exist_ok=True)
     for path in there.keys() - files.keys():
         path.unlink()
     for path, text in files.items():
         path.write_text(text)
-    say(f"{RENDERED.relative_to(common.ROOT)}: made anew: {', '.join(different)}")
+    say(f"{RENDERED.relative_to(ROOT)}: made anew: {', '.join(different)}")
     return 0
 
 
 if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))
+    run_main(lambda: main(sys.argv[1:]))

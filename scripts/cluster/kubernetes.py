@@ -17,11 +17,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
-import common
-from common import Failure, say
-from kubetools import TOOLS
+from cluster import tools
+from lib import ROOT, commands, docker
+from lib.cli import UserError, say
 
-KUBECTL = str(TOOLS / "bin" / "kubectl")
+KUBECTL = str(tools.TOOLS / "bin" / "kubectl")
 # The user of both images.
 USER = 1001
 RESTRICTED = {"pod-security.kubernetes.io/enforce": "restricted"}
@@ -40,7 +40,7 @@ def kubectl(*words: str, stdin: str | bytes | None = None, timeout: float = 300)
     """What kubectl prints.
 
     Raises:
-        Failure: it is missing, failed or took too long; with its own words.
+        UserError: it is missing, failed or took too long; with its own words.
     """
     data = stdin.encode() if isinstance(stdin, str) else stdin
     try:
@@ -49,13 +49,11 @@ def kubectl(*words: str, stdin: str | bytes | None = None, timeout: float = 300)
             stdin=None if data is not None else subprocess.DEVNULL,
         )  # fmt: skip
     except OSError as error:
-        raise Failure(
-            f"cannot run {KUBECTL}: {error.strerror}. Run: python3 scripts/kubetools.py"
-        ) from error
+        raise UserError(f"cannot run {KUBECTL}: {error.strerror}. Run: make test-tools") from error
     except subprocess.TimeoutExpired:
-        raise Failure(f"kubectl {' '.join(words)}: no answer after {timeout:g} s") from None
+        raise UserError(f"kubectl {' '.join(words)}: no answer after {timeout:g} s") from None
     if done.returncode:
-        raise Failure(f"kubectl {' '.join(words)}: {done.stderr.decode().strip()}")
+        raise UserError(f"kubectl {' '.join(words)}: {done.stderr.decode().strip()}")
     return done.stdout.decode()
 
 
@@ -83,13 +81,13 @@ def context() -> str:
     """The name of the cluster that answers.
 
     Raises:
-        Failure: none does; the cure is named.
+        UserError: none does; the cure is named.
     """
     try:
         kubectl("get", "--raw", "/readyz", "--request-timeout=10s", timeout=30)
         return kubectl("config", "current-context").strip()
-    except Failure as error:
-        raise Failure(f"found no cluster that answers ({error}). {NO_CLUSTER}") from None
+    except UserError as error:
+        raise UserError(f"found no cluster that answers ({error}). {NO_CLUSTER}") from None
 
 
 # Images
@@ -99,11 +97,11 @@ def content_tag(image: str) -> str:
     """``image`` under a tag that says what is in it, so that a node never runs an older one.
 
     Raises:
-        Failure: the local engine does not have it.
+        UserError: the local engine does not have it.
     """
-    identity = common.output([common.docker(), "image", "inspect", "-f", "{{.Id}}", image])
+    identity = commands.output([docker.client(), "image", "inspect", "-f", "{{.Id}}", image])
     if identity is None:
-        raise Failure(f"found no image {image} in the local engine. Run: make images")
+        raise UserError(f"found no image {image} in the local engine. Run: make images")
     return f"{image}-{identity.rpartition(':')[2][:12]}"
 
 
@@ -133,7 +131,7 @@ def bring_images(images: Iterable[str]) -> dict[str, str]:
     """Brings images to the nodes, those that are not there; returns the name that each has there.
 
     Raises:
-        Failure: there is no way to bring them, or it failed.
+        UserError: there is no way to bring them, or it failed.
     """
     present = on_nodes()
     named = {image: content_tag(image) for image in images}
@@ -142,15 +140,15 @@ def bring_images(images: Iterable[str]) -> dict[str, str]:
         return named
     command = loader(context())
     if not command:
-        raise Failure(f"the cluster does not have {', '.join(missing.values())}. {NO_LOADER}")
+        raise UserError(f"the cluster does not have {', '.join(missing.values())}. {NO_LOADER}")
     for image, name in missing.items():
         say(f"bringing {name} to the cluster's nodes")
-        common.run([common.docker(), "tag", image, name])
+        commands.run([docker.client(), "tag", image, name])
         try:
-            common.run([*command, name], cwd=common.ROOT)
+            commands.run([*command, name], cwd=ROOT)
         finally:
             # Only this name of it: the image stays under its own.
-            common.output([common.docker(), "rmi", name])
+            commands.output([docker.client(), "rmi", name])
     return named
 
 
@@ -235,7 +233,7 @@ def fill(namespace: str, image: str, files: Mapping[str, Path | bytes]) -> None:
     """Puts files into claims through a pod that is there just for that: ``<claim>/<path>``.
 
     Raises:
-        Failure: the pod does not start, or a claim takes no more.
+        UserError: the pod does not start, or a claim takes no more.
     """
     pod = f"fill-{secrets.token_hex(3)}"
     apply(filler(namespace, pod, image, sorted({name.partition("/")[0] for name in files})))
@@ -254,6 +252,6 @@ def fill(namespace: str, image: str, files: Mapping[str, Path | bytes]) -> None:
                 process.stdin.close()
             said = process.stderr.read().decode().strip()
         if process.returncode:
-            raise Failure(f"files cannot be copied into the claims of {namespace}: {said}")
+            raise UserError(f"files cannot be copied into the claims of {namespace}: {said}")
     finally:
         kubectl("delete", "pod", pod, "-n", namespace, "--ignore-not-found", "--wait=false")

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """Lets Compose check the files of compose/, each alone and all together.
 
 Secrets are made up; the rest are defaults.
@@ -11,9 +10,10 @@ import os
 import subprocess
 import sys
 
-import common
 import compose
-import gpu
+from host import gpu
+from lib import commands, docker, settings
+from lib.cli import run_main, say, say_error
 
 
 def combinations() -> list[list[str]]:
@@ -26,25 +26,25 @@ def combinations() -> list[list[str]]:
 
 
 def main() -> int:
-    if not common.docker_clients() or not common.output([common.docker(), "compose", "version"]):
-        common.say("compose/: not checked, no Compose here yet (make test-integration does it)")
+    if not docker.clients() or not commands.output([docker.client(), "compose", "version"]):
+        say("compose/: not checked, no Compose here yet (make test-integration does it)")
         return 0
-    secrets = {s["name"]: "x" * 40 for s in common.settings() if s["secret"] or s["generate"]}
-    values = {s["name"]: s["default"] for s in common.settings()} | secrets
+    secrets = {s["name"]: "x" * 40 for s in settings.declared() if s["secret"] or s["generate"]}
+    values = {s["name"]: s["default"] for s in settings.declared()} | secrets
     values["PARENT"] = "eth0"
     environment = compose.environment({**os.environ, **values})
     for names in combinations():
         line = compose.with_files(names, "config", "--quiet")
-        line = [word if word != str(common.ENV_FILE) else os.devnull for word in line]
+        line = [word if word != str(settings.ENV_FILE) else os.devnull for word in line]
         if code := subprocess.run(line, env=environment).returncode:
-            common.say_error(f"found in {', '.join(names)}")
+            say_error(f"found in {', '.join(names)}")
             return code
-    common.say("compose/: no error found")
+    say("compose/: no error found")
     return 0
 
 
 if __name__ == "__main__":
     if len(sys.argv) > 1:
-        common.say(__doc__ or "")
+        say(__doc__ or "")
         raise SystemExit(2)
-    common.run_main(main)
+    run_main(main)

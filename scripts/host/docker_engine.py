@@ -8,11 +8,14 @@ import os
 import re
 import shutil
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from common import at_least, docker, docker_clients, minimums, output
+from host.checks import INSTALLABLE, STOP, Check
+from lib import commands, docker, versions
 
+DOCS = "https://docs.docker.com/engine/install/"
 SOCKET = Path("/var/run/docker.sock")
 
 
@@ -49,7 +52,7 @@ class Engine:
         return tuple(
             name
             for name, version in found.items()
-            if version and not at_least(version, needed[keys[name]])
+            if version and not versions.at_least(version, needed[keys[name]])
         )
 
 
@@ -104,14 +107,14 @@ def find_engine() -> Engine:
     client = compose = buildx = version = detail = ""
     state = "stopped" if daemon() else "missing"
     root = data_root_of()
-    if docker_clients():
-        client = docker()
-        compose = plain_version(output([client, "compose", "version"]))
-        buildx = plain_version(output([client, "buildx", "version"]))
-        version = output([client, "version", "--format", "{{.Server.Version}}"]) or ""
+    if docker.clients():
+        client = docker.client()
+        compose = plain_version(commands.output([client, "compose", "version"]))
+        buildx = plain_version(commands.output([client, "buildx", "version"]))
+        version = commands.output([client, "version", "--format", "{{.Server.Version}}"]) or ""
     if version:
         state = "answers"
-        root = output([client, "info", "--format", "{{.DockerRootDir}}"]) or root
+        root = commands.output([client, "info", "--format", "{{.DockerRootDir}}"]) or root
     elif host := os.environ.get("DOCKER_HOST"):
         # Someone has pointed the client elsewhere; installing an engine here would be no cure.
         state, detail = "unreachable", host
@@ -123,14 +126,72 @@ def find_engine() -> Engine:
 
 def images_built(tags: list[str]) -> set[str]:
     """Which of the images are there already."""
-    if not docker_clients():
+    if not docker.clients():
         return set()
     return {
         tag
         for tag in tags
-        if output([docker(), "image", "inspect", "-f", "{{.Id}}", tag]) is not None
+        if commands.output([docker.client(), "image", "inspect", "-f", "{{.Id}}", tag]) is not None
     }
 
 
 def engine_is_fine(engine: Engine) -> bool:
-    return engine.state == "answers" and not engine.lacks() and not engine.too_old(minimums())
+    return (
+        engine.state == "answers" and not engine.lacks() and not engine.too_old(versions.minimums())
+    )
+
+
+# The engine
+
+
+def check_engine(
+    engine: Engine, needed: Mapping[str, str], installable: bool, user: str
+) -> list[Check]:
+    """Engine, client, compose and buildx. ``installable``: Debian or Ubuntu, and root at hand."""
+    absent = INSTALLABLE if installable else STOP
+    will = "It is installed by make up" if installable else f"Install it as root: {DOCS}"
+    old = engine.too_old(dict(needed))
+    want = needed["docker_engine"]
+    checks = []
+
+    if engine.state == "denied":
+        checks.append(Check(
+            "engine", "runs, but this user may not use it", want, STOP,
+            f"Run: sudo usermod -aG docker {user}   then log in again (or run: newgrp docker)",
+        ))  # fmt: skip
+    elif engine.state == "unreachable":
+        checks.append(Check(
+            "engine", f"none answers at DOCKER_HOST={engine.detail}", want, STOP,
+            "Start that engine, or unset DOCKER_HOST",
+        ))  # fmt: skip
+    elif engine.state == "missing":
+        checks.append(Check("engine", "none", want, absent, will))
+    elif engine.state == "stopped":
+        cure = (
+            "It is started by make up"
+            if installable
+            else "Start it as root: systemctl start docker"
+        )
+        checks.append(Check("engine", "installed, does not run", want, absent, cure))
+    elif "engine" in old:
+        checks.append(Check(
+            "engine", engine.version, want, STOP,
+            "It is left alone, because other containers may need it. Replace it by a newer one: "
+            f"{DOCS}",
+        ))  # fmt: skip
+    else:
+        checks.append(Check("engine", engine.version, want))
+
+    for name, found in (("compose", engine.compose), ("buildx", engine.buildx)):
+        if not found:
+            checks.append(Check(name, "none", needed[name], absent, will))
+        elif name in old:
+            checks.append(Check(
+                name, found, needed[name], STOP,
+                f"Replace it by a newer one (package docker-{name}-plugin): {DOCS}",
+            ))  # fmt: skip
+        else:
+            checks.append(Check(name, found, needed[name]))
+    if not engine.client and engine.state != "missing":
+        checks.append(Check("docker client", "none", "any", absent, will))
+    return checks

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Puts the table of settings into docs/settings.md, from the one list of them.
 
-docs.py           writes the table
-docs.py --check   changes nothing; exit code 1 and the cure if the table is not that of the list
+docs           writes the table
+docs --check   changes nothing; exit code 1 if the table is not that of the list
 """
 
 from __future__ import annotations
@@ -13,11 +12,13 @@ import subprocess
 import sys
 from collections.abc import Sequence
 
-import common
-from common import Failure, say
+from lib import ROOT
+from lib.cli import UserError, run_main, say
 
-PAGE = common.ROOT / "docs" / "settings.md"
-BEGIN = "<!-- The table is made by scripts/docs.py; change backend/ls_yolo/settings.py instead. -->"
+PAGE = ROOT / "docs" / "settings.md"
+BEGIN = (
+    "<!-- The table is made by scripts/dev/docs.py; change backend/ls_yolo/settings.py instead. -->"
+)
 END = "<!-- End of the table. -->"
 Marks = tuple[str, str]
 
@@ -28,14 +29,14 @@ def table() -> str:
         [sys.executable, "-m", "ls_yolo.settings", "--markdown"],
         env={
             **os.environ,
-            "PYTHONPATH": str(common.ROOT / "backend"),
+            "PYTHONPATH": str(ROOT / "backend"),
             "PYTHONDONTWRITEBYTECODE": "1",
         },
         capture_output=True,
         text=True,
     )
     if done.returncode:
-        raise Failure(f"cannot read the list of settings:\n{done.stderr.strip()}")
+        raise UserError(f"cannot read the list of settings:\n{done.stderr.strip()}")
     # As HTML, "<port>" would be a tag and not be shown.
     return done.stdout.strip().replace("<", "&lt;")
 
@@ -44,11 +45,13 @@ def refreshed(page: str, rows: str, name: str = PAGE.name, marks: Marks = (BEGIN
     """``page`` with ``rows`` between the two ``marks``, lines that each stand in it once.
 
     Raises:
-        Failure: a mark is missing or there twice, or the second stands before the first.
+        UserError: a mark is missing or there twice, or the second stands before the first.
     """
     begin, end = marks
     if page.count(begin) != 1 or page.count(end) != 1 or page.index(begin) > page.index(end):
-        raise Failure(f"{name}: expected these two lines once each, in this order:\n{begin}\n{end}")
+        raise UserError(
+            f"{name}: expected these two lines once each, in this order:\n{begin}\n{end}"
+        )
     before, _, rest = page.partition(begin)
     return f"{before}{begin}\n\n{rows}\n\n{end}{rest.partition(end)[2]}"
 
@@ -59,13 +62,13 @@ def main(arguments: Sequence[str] = ()) -> int:
     )
     parser.add_argument("--check", action="store_true", help="only look; exit code 1 on drift")
     options = parser.parse_args(arguments)
-    name = PAGE.relative_to(common.ROOT)
+    name = PAGE.relative_to(ROOT)
     page = PAGE.read_text()
     wanted = refreshed(page, table())
     if page == wanted:
         say(f"{name}: is what the list of settings says")
     elif options.check:
-        raise Failure(f"{name}: differs from the list of settings. Run: python3 scripts/docs.py")
+        raise UserError(f"{name}: differs from the list of settings. Run: python3 scripts/dev docs")
     else:
         PAGE.write_text(wanted)
         say(f"{name}: table made anew")
@@ -73,4 +76,4 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))
+    run_main(lambda: main(sys.argv[1:]))

@@ -1,13 +1,7 @@
-#!/usr/bin/env python3
-"""The LAN addresses of the two services (MACVLAN=1): can they be had on this host?
-
-lan.py probe PARENT ADDRESS...   asks the segment of PARENT who has the addresses; needs root.
-                                 Exit code 0: nobody. 1: someone, who is named.
-"""
+"""The LAN addresses of the two services (MACVLAN=1): what there is for them on this host."""
 
 from __future__ import annotations
 
-import argparse
 import ipaddress
 import json
 import os
@@ -22,13 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import common
-from checks import OK, STOP, WARNING, Check
-from common import Failure, say
+from host.checks import OK, STOP, WARNING, Check
+from lib import ROOT, commands, docker, settings
 
 ADDRESSES = ("LABEL_STUDIO_ADDRESS", "BACKEND_ADDRESS")
 INTERFACES = Path("/sys/class/net")
 ROUTES = Path("/proc/net/route")
+PROBE = ROOT / "scripts" / "probe.py"
 # How long an answer may take, and how often is asked: a switch may drop the first frame.
 ANSWER_WITHIN = 0.7
 ASKED = 2
@@ -149,10 +143,10 @@ def check_parent(parent: str, folder: Path = INTERFACES) -> Check:
 
 def networks() -> list[dict[str, Any]]:
     """The engine's networks, as ``docker network inspect`` says."""
-    ids = common.output([common.docker(), "network", "ls", "--quiet", "--no-trunc"])
+    ids = commands.output([docker.client(), "network", "ls", "--quiet", "--no-trunc"])
     if not ids:
         return []
-    told = common.output([common.docker(), "network", "inspect", *ids.split()])
+    told = commands.output([docker.client(), "network", "inspect", *ids.split()])
     return list(json.loads(told)) if told else []
 
 
@@ -263,10 +257,10 @@ def ask(parent: str, addresses: Sequence[str]) -> dict[str, str] | None:
     """As ``probe``, by sudo where that asks for no password; None where nobody may ask."""
     if os.geteuid() == 0:
         return probe(parent, addresses)
-    if common.output(["sudo", "-n", "true"]) is None:
+    if commands.output(["sudo", "-n", "true"]) is None:
         return None
     done = subprocess.run(
-        ["sudo", "-n", sys.executable, __file__, "probe", "--json", parent, *addresses],
+        ["sudo", "-n", sys.executable, str(PROBE), "--json", parent, *addresses],
         capture_output=True, text=True, stdin=subprocess.DEVNULL,
     )  # fmt: skip
     return dict(json.loads(done.stdout)) if done.stdout.startswith("{") else None
@@ -301,7 +295,7 @@ def check_addresses(values: Mapping[str, str], own: set[str]) -> list[Check]:
 
 
 def _probe_line(parent: str, addresses: Sequence[str]) -> str:
-    return f"python3 scripts/lan.py probe {parent} {' '.join(addresses)}"
+    return f"python3 {PROBE.relative_to(ROOT)} {parent} {' '.join(addresses)}"
 
 
 # All of it
@@ -309,12 +303,14 @@ def _probe_line(parent: str, addresses: Sequence[str]) -> str:
 
 def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
     """Every line about the LAN; none without MACVLAN. ``answers``: there is an engine to ask."""
-    if not common.enabled(values, "MACVLAN"):
+    if not settings.enabled(values, "MACVLAN"):
         return []
     lines = [check_parent(values["PARENT"])]
-    layers = (os.environ, common.parse_env(common.env_text()))
+    layers = (os.environ, settings.parse_env(settings.env_text()))
     # Not given at all is another matter: it is going to be generated.
-    if not values["BASIC_AUTH_PASS"] and any(common.is_given("BASIC_AUTH_PASS", x) for x in layers):
+    if not values["BASIC_AUTH_PASS"] and any(
+        settings.is_given("BASIC_AUTH_PASS", x) for x in layers
+    ):
         lines.append(Check(
             "BASIC_AUTH_PASS", "empty", "a password", STOP,
             "Everyone on the LAN can reach the backend: remove the line from .env, and make up "
@@ -339,29 +335,3 @@ def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
     if all(line.state in (OK, WARNING) for line in lines):
         lines += check_addresses(values, own_addresses(found, ours))
     return lines
-
-
-def main(arguments: Sequence[str]) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("action", choices=["probe"])
-    parser.add_argument("--json", action="store_true", help="as an object: address, who has it")
-    parser.add_argument("parent")
-    parser.add_argument("address", nargs="+", type=ipaddress.IPv4Address)
-    options = parser.parse_args(arguments)
-    try:
-        found = probe(options.parent, [str(address) for address in options.address])
-    except PermissionError:
-        raise Failure("only root may ask. Run the same command with sudo") from None
-    except OSError as error:
-        raise Failure(f"{options.parent}: {error.strerror}. Is it there, and up?") from None
-    if options.json:
-        say(json.dumps(found))
-    for address, mac in found.items() if not options.json else ():
-        say(f"{address}: {mac} has it")
-    return 1 if found else 0
-
-
-if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))

@@ -1,8 +1,7 @@
-#!/usr/bin/env python3
 """Makes the chart's table of values and its schema from the comments of values.yaml.
 
-chart_docs.py           writes README.md and values.schema.json of charts/ls-yolo
-chart_docs.py --check   changes nothing; exit code 1 and the cure if one of them differs
+chart_docs           writes README.md and values.schema.json of charts/ls-yolo
+chart_docs --check   changes nothing; exit code 1 if one of them differs
 
 Above each value stand lines that begin with ``# --``, and, where its default does not say enough
 of what is allowed, one with ``# @schema`` and a piece of JSON Schema. A value without a comment is
@@ -23,16 +22,14 @@ from typing import Any
 
 import yaml
 
-import common
-from common import Failure, say
-from docs import refreshed
-
-sys.path.insert(0, str(common.ROOT / "backend"))
+from dev import docs
+from lib import ROOT
+from lib.cli import UserError, run_main, say
 from ls_yolo import settings
 
-CHART = common.ROOT / "charts" / "ls-yolo"
+CHART = ROOT / "charts" / "ls-yolo"
 VALUES, README, SCHEMA = CHART / "values.yaml", CHART / "README.md", CHART / "values.schema.json"
-BEGIN = "<!-- The values are listed by scripts/chart_docs.py; change values.yaml instead. -->"
+BEGIN = "<!-- The values are listed by scripts/dev/chart_docs.py; change values.yaml instead. -->"
 END = "<!-- End of the values. -->"
 MARK, HINT = "# --", "# @schema"
 TYPES = {str: "string", bool: "boolean", int: "integer", float: "number", list: "array"}
@@ -58,12 +55,12 @@ def read(text: str) -> list[Value]:
     """The top-level values of a values.yaml.
 
     Raises:
-        Failure: a value has no comment, or a hint is no JSON.
+        UserError: a value has no comment, or a hint is no JSON.
     """
     faults: list[str] = []
     found = _read(yaml.compose(text, yaml.SafeLoader), text.splitlines(), "", faults)
     if faults:
-        raise Failure("values.yaml:\n  " + "\n  ".join(faults))
+        raise UserError("values.yaml:\n  " + "\n  ".join(faults))
     return found
 
 
@@ -199,16 +196,16 @@ def main(arguments: Sequence[str] = ()) -> int:
     options = parser.parse_args(arguments)
     values = read(VALUES.read_text())
     wanted = {
-        README: refreshed(README.read_text(), table(values), "README.md", (BEGIN, END)),
+        README: docs.refreshed(README.read_text(), table(values), "README.md", (BEGIN, END)),
         SCHEMA: json.dumps(schema(values), indent=1, ensure_ascii=False) + "\n",
     }
     differ = [
         path for path, text in wanted.items() if not path.exists() or path.read_text() != text
     ]
-    names = ", ".join(str(path.relative_to(common.ROOT)) for path in differ)
+    names = ", ".join(str(path.relative_to(ROOT)) for path in differ)
     if differ and options.check:
-        raise Failure(
-            f"{names}: differ from the comments of values.yaml. Run: python3 scripts/chart_docs.py"
+        raise UserError(
+            f"{names}: differ from the comments of values.yaml. Run: python3 scripts/dev chart_docs"
         )
     for path in differ:
         path.write_text(wanted[path])
@@ -219,4 +216,4 @@ def main(arguments: Sequence[str] = ()) -> int:
 
 
 if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))
+    run_main(lambda: main(sys.argv[1:]))

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import common
-from checks import OK, STOP, Check
+from host.checks import OK, STOP, Check
+from lib import commands, docker, settings
 
 KIND = "nvidia.com/gpu"
 FOLDERS = (Path("/etc/cdi"), Path("/var/run/cdi"))
@@ -39,7 +39,7 @@ class Host:
 
 def gpus() -> list[str]:
     """Names of the NVIDIA GPUs; "NVIDIA GPU" where the driver's tool is missing."""
-    lines = common.output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
+    lines = commands.output(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"])
     if lines:
         return lines.splitlines()
     return ["NVIDIA GPU" for _ in Path("/dev").glob("nvidia[0-9]*")]
@@ -93,7 +93,7 @@ def look(found: Sequence[str], answers: bool) -> Host:
     """``found``: names of the GPUs. ``answers``: whether there is an engine to ask."""
     if not answers:
         return Host(tuple(found), tuple(devices()))
-    info = common.output([common.docker(), "info", "--format", "{{json .}}"])
+    info = commands.output([docker.client(), "info", "--format", "{{json .}}"])
     told = json.loads(info) if info else {}
     # Its folders; none: it does not read specifications, and those here wait for that.
     reads = [Path(folder) for folder in told.get("CDISpecDirs") or ()]
@@ -150,7 +150,7 @@ def check(host: Host, device: str, torch_index: str) -> Check:
 
 def checks(values: Mapping[str, str], found: Sequence[str], answers: bool) -> list[Check]:
     """The one line about the GPU."""
-    if common.enabled(values, "GPU"):
+    if settings.enabled(values, "GPU"):
         return [check(look(found, answers), values["GPU_DEVICE"], values["TORCH_INDEX"])]
     if not found:
         return [Check("GPU", "none: the CPU is used", "none")]

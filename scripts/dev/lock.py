@@ -1,7 +1,6 @@
-#!/usr/bin/env python3
 """`make lock`: makes every lock file anew from its .in file, with hashes.
 
-    relock.py [--upgrade] [FOLDER_OR_FILE...]     all of them if none is named
+    lock [--upgrade] [FOLDER_OR_FILE...]     all of them if none is named
 
 Without --upgrade a locked version stays as long as its .in file allows it. No lock names an index
 or a path of this machine.
@@ -16,9 +15,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import common
-from common import Failure, say
-from testtools import index_environment, uv
+from lib import ROOT, commands, venvs, versions
+from lib.cli import UserError, run_main, say
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,11 @@ class Lock:
 
     @property
     def target(self) -> Path:
-        return (common.ROOT / self.source).with_suffix(".lock")
+        return (ROOT / self.source).with_suffix(".lock")
 
     @property
     def folder(self) -> Path:
-        return (common.ROOT / self.source).parent
+        return (ROOT / self.source).parent
 
 
 # In this order: a lock comes after those that it agrees with.
@@ -73,15 +71,15 @@ def command(lock: Lock, uv: Path, upgrade: bool) -> list[str]:
         "--custom-compile-command", "make lock",
     ]  # fmt: skip
     if lock.universal:
-        words += ["--universal", "--python-version", common.minimums()["python"]]
+        words += ["--universal", "--python-version", versions.minimums()["python"]]
     else:
         words += ["--python-platform", "linux", "--python-version", "3.13"]
     if lock.overrides:
         words += ["--override", lock.overrides]
     for constraint in lock.constraints:
-        words += ["--constraint", str(common.ROOT / constraint)]
+        words += ["--constraint", str(ROOT / constraint)]
     if lock.without:
-        for name in packages((common.ROOT / lock.without).read_text()):
+        for name in packages((ROOT / lock.without).read_text()):
             words += ["--no-emit-package", name]
     if upgrade:
         words.append("--upgrade")
@@ -100,19 +98,19 @@ def main(arguments: Sequence[str]) -> int:
         lock for lock in LOCKS if not only or any(lock.source.startswith(word) for word in only)
     ]
     if not chosen:
-        raise Failure(
+        raise UserError(
             f"found {' '.join(only)}, expected one of: {' '.join(x.source for x in LOCKS)}"
         )
-    program = uv()
+    program = venvs.uv()
     for lock in chosen:
-        if not (common.ROOT / lock.source).is_file():
-            raise Failure(f"found no {lock.source}")
-        say(f"{lock.target.relative_to(common.ROOT)}")
-        common.run(
-            command(lock, program, options.upgrade), cwd=lock.folder, env=index_environment()
+        if not (ROOT / lock.source).is_file():
+            raise UserError(f"found no {lock.source}")
+        say(f"{lock.target.relative_to(ROOT)}")
+        commands.run(
+            command(lock, program, options.upgrade), cwd=lock.folder, env=venvs.index_environment()
         )
     return 0
 
 
 if __name__ == "__main__":
-    common.run_main(lambda: main(sys.argv[1:]))
+    run_main(lambda: main(sys.argv[1:]))

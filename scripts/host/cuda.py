@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 
-import common
+from lib import commands, versions
 
 Card = tuple[str, str, str]
 """Name, driver and compute capability."""
@@ -17,7 +17,7 @@ def cards() -> list[Card]:
     """The NVIDIA cards of this host; none where there is no driver that can tell."""
     fields = "name,driver_version,compute_cap"
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
-    return parse(common.output(command) or "")
+    return parse(commands.output(command) or "")
 
 
 def parse(listing: str) -> list[Card]:
@@ -48,4 +48,4 @@ def faults(found: Iterable[Card], needed: Mapping[str, str]) -> list[Fault]:
 
 def _below(found: str, needed: str) -> bool:
     # "[N/A]" and the like say nothing.
-    return bool(re.fullmatch(r"[0-9.]+", found)) and not common.at_least(found, needed)
+    return bool(re.fullmatch(r"[0-9.]+", found)) and not versions.at_least(found, needed)

@@ -1,0 +1,1 @@
+"""Kubernetes: the cluster of kubectl's context, and the programs that speak to it."""

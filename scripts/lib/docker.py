@@ -1,0 +1,56 @@
+"""Which docker client to use."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from lib import commands, versions
+from lib.cli import UserError
+
+
+def clients() -> list[str]:
+    """Every docker client, in the order of the PATH; Debian's own may be hidden by an older one."""
+    folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/bin", "/usr/local/bin"]
+    found = (shutil.which("docker", path=folder) for folder in folders if folder)
+    unique: dict[Path, str] = {}
+    for client in found:
+        if client:
+            unique.setdefault(Path(client).resolve(), client)
+    return list(unique.values())
+
+
+def choose(clients: Sequence[str], ask: Callable[[Sequence[str]], str | None]) -> str | None:
+    """The first client that has compose and buildx and is new enough, else the first."""
+    for client in clients:
+        version = ask([client, "version", "--format", "{{.Client.Version}}"])
+        # An old client prints its version although no engine answers, but exits non-zero.
+        version = version or ask([client, "--version"]) or ""
+        if (
+            versions.at_least(version, versions.minimums()["docker_engine"])
+            and ask([client, "compose", "version"]) is not None
+            and ask([client, "buildx", "version"]) is not None
+        ):
+            return client
+    return clients[0] if clients else None
+
+
+_client: str | None = None
+
+
+def client() -> str:
+    """The docker client to use. Asked again until there is one: it may be installed meanwhile."""
+    global _client
+    if _client is None:
+        _client = choose(clients(), commands.output)
+        if _client is None:
+            raise UserError("no docker client was found. Run: python3 scripts/install_engine.py")
+    return _client
+
+
+def forget() -> None:
+    """After an installation: look for the client again."""
+    global _client
+    _client = None
