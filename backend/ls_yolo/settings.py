@@ -510,7 +510,7 @@ SETTINGS: tuple[Setting, ...] = (
         "CALIBRATION_IMAGES",
         "str",
         "",
-        "Folder of DATASETS_DIR whose images PRECISION=int8 is made and measured with; 100 at "
+        "Folder of DATASETS_DIR whose photographs PRECISION=int8 is made and measured with; 100 at "
         "least. Empty: all of them.",
         ("backend",),
         # Without a look-ahead: Helm's schemas know none.
@@ -545,8 +545,8 @@ SETTINGS: tuple[Setting, ...] = (
         "DECODE_REDUCED",
         "bool",
         "false",
-        "Whether large JPEG images are decoded at a half, a quarter or an eighth of their "
-        "size where the model needs no more: half the time. Boxes of clean images move by "
+        "Whether large JPEG photographs are decoded at a half, a quarter or an eighth of their "
+        "size where the model needs no more: half the time. Boxes of clean photographs move by "
         "less than 0.5 % of the image, those of noisy ones by up to 2 %.",
         ("backend",),
     ),
