@@ -63,6 +63,7 @@ test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose
 	$(RUN) ruff check $(PYTHON_FILES)
 	$(RUN) ruff format --check $(PYTHON_FILES)
 	$(RUN) mypy
+	$(RUN) PYTHONPATH=backend:scripts lint-imports --no-logo --no-cache
 	$(RUN) hadolint --config .hadolint.yaml backend/Dockerfile label-studio/Dockerfile postgres/Dockerfile
 	$(RUN) hadolint --config .hadolint.yaml tests/host/Dockerfile
 	cd ansible && $(RUN) ansible-lint -q --nocolor

@@ -53,7 +53,7 @@ from containers import (  # noqa: E402
     put,
 )
 
-from lib import versions
+from lib import versions  # noqa: E402
 
 WEIGHTS = "yolov8n.pt"
 LARGER = "yolov8l.yaml"

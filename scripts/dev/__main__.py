@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-# Python looks in the folder that it runs; the scripts lie above it, the list of settings in backend.
+# Python looks in the folder that it runs; scripts lie above, the list of settings in backend.
 sys.path[:1] = [str(HERE.parent), str(HERE.parents[1] / "backend")]
 NAMES = sorted(path.stem for path in HERE.glob("[!_]*.py"))
 
