@@ -20,7 +20,7 @@ PYTHON_FILES := scripts tests backend label-studio charts
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
-	@echo "  A GPU: make up GPU=1     LAN addresses: make up MACVLAN=1 PARENT=eth0     PostgreSQL: make up POSTGRES=1"
+	@echo "  A GPU: make up GPU=1     LAN addresses: make up MACVLAN=1 MACVLAN_PARENT=eth0     PostgreSQL: make up POSTGRES=1"
 	@echo "  A setting for one run:  make up LABEL_STUDIO_PORT=8081     To keep it: in .env"
 
 up: ## Install what is missing, build, start, and set up the demo; safe to run again
@@ -70,8 +70,7 @@ test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose
 	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run \
 		postgres/docker-entrypoint.sh
 	@$(PYTHON) scripts/dev check_compose
-	@$(PYTHON) scripts/dev docs --check
-	@$(RUN) python scripts/dev chart_docs --check
+	@$(RUN) python scripts/dev settings --check
 
 test-unit: BUDGET = 5m
 test-unit: test-tools ## Tests that need no Docker

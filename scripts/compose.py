@@ -72,11 +72,14 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     empty = {s["name"] for s in settings.declared() if not settings.is_given(s["name"], environ)}
     kept = {name: value for name, value in environ.items() if name not in empty}
     values = settings.values(environ)
+    # Compose knows the names of today alone.
+    renamed = {s["name"]: values.get(s["name"]) for s in settings.declared() if s["renamed_from"]}
     # The backend's own models are replaced while it runs; code is loaded once.
     code = values.get("MODEL_CLASS")
     fingerprint = models_fingerprint(settings.host_path(values["MODELS_DIR"])) if code else ""
     return {
         **kept,
+        **{name: value for name, value in renamed.items() if value},
         "LS_YOLO_VERSION": versions.project_version(),
         "MODELS_FINGERPRINT": fingerprint,
     }

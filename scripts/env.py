@@ -55,12 +55,11 @@ def first_value(
     setting: Setting, environ: Mapping[str, str], torch_index: Callable[[], str]
 ) -> str:
     """What a line says when it is made: the environment's value, a new secret or the default."""
-    name = setting["name"]
-    if settings.is_given(name, environ):
-        return environ[name].strip()
+    if (text := settings.given(setting, environ)) is not None:
+        return text.strip()
     if setting["generate"]:
         return new_secret(setting["generate"])
-    if name == "TORCH_INDEX" and name not in environ:
+    if setting["name"] == "TORCH_INDEX" and "TORCH_INDEX" not in environ:
         return torch_index()
     return str(setting["default"])
 
@@ -121,6 +120,12 @@ def updated(
     """The text of ``.env`` after this run, and the names that were added."""
     missing = [s for s in known if not s["fixed"] and (text is None or not named(text, s))]
     names = [setting["name"] for setting in missing]
+    written = settings.parse_env(text or "")
+    # What an older .env says under an older name goes on to hold.
+    carried = {
+        s["name"]: written[s["renamed_from"]] for s in missing if s["renamed_from"] in written
+    }
+    environ = {**carried, **environ}
     if text is None:
         return HEADER + lines_for(missing, environ, torch_index), names
     if not missing:
@@ -171,8 +176,11 @@ def overridden(
     written: Mapping[str, str], known: Iterable[Setting], environ: Mapping[str, str]
 ) -> list[str]:
     """Settings whose line in ``.env`` gives way to the environment in this run."""
-    names = [setting["name"] for setting in known]
-    return [n for n in names if settings.is_given(n, environ) and environ[n] != written.get(n)]
+    return [
+        setting["name"]
+        for setting in known
+        if settings.given(setting, environ) not in (None, written.get(setting["name"]))
+    ]
 
 
 def make(path: Path, environ: Mapping[str, str], torch_index: Callable[[], str]) -> list[str]:
@@ -206,9 +214,10 @@ def main(arguments: Sequence[str] = ()) -> int:
         say(f"{path.name}: added {', '.join(added)}")
     else:
         say(f"{path.name}: complete, left as it is")
-    for name in overridden(
-        settings.parse_env(settings.env_text(path)), settings.declared(), os.environ
-    ):
+    written = settings.parse_env(settings.env_text(path))
+    for old, name in {**settings.old_names(written), **settings.old_names(os.environ)}.items():
+        say(f"warning: {old} is called {name} now; rename it in {path.name} and wherever it is set")
+    for name in overridden(written, settings.declared(), os.environ):
         say(f"{path.name}: {name} is set in the environment too, which counts in this run")
     return 0
 

@@ -1,7 +1,8 @@
 """Every setting of ls-yolo, once: name, type, default, unit, meaning, and who reads it.
 
-``python -m ls_yolo.settings --json`` prints the list. Compose, ``.env`` and the table in the docs
-are made from it or held against it by a test, so a setting that is not here does not exist.
+``python -m ls_yolo.settings --json`` prints the list. ``scripts/dev settings`` makes from it the
+table in the docs, the environment of each service in Compose, the values of the chart and the
+options of the role; ``.env`` is made from it too. A setting that is not here does not exist.
 
 Only the standard library is used, because ``make up`` reads this list on a bare host.
 """
@@ -33,7 +34,10 @@ class Setting:
     is how ``.env`` gets its first value: ``hex:N`` is N random hexadecimal digits; empty means
     ``default``. ``minimum`` and ``maximum`` bound a number, both included. ``fixed`` settings
     describe the inside of a container: Compose sets them, so ``.env`` does not. A text
-    must match ``pattern``, a regular expression, which ``expected`` puts into words.
+    must match ``pattern``, a regular expression, which ``expected`` puts into words. With
+    ``may_be_empty`` nothing is a value of its own, instead of the default. ``one_value``: its
+    readers must have the same, so the chart has it once. ``in_chart`` is the meaning there, where
+    it is another. ``renamed_from`` is an older name, still read.
     """
 
     name: str
@@ -49,6 +53,10 @@ class Setting:
     fixed: bool = False
     pattern: str = ""
     expected: str = ""
+    may_be_empty: bool = False
+    one_value: bool = False
+    in_chart: str = ""
+    renamed_from: str = ""
 
     def parse(self, text: str) -> Any:
         """The value that ``text`` stands for.
@@ -202,11 +210,12 @@ SETTINGS: tuple[Setting, ...] = (
         ("host",),
     ),
     Setting(
-        "PARENT",
+        "MACVLAN_PARENT",
         "str",
         "",
         "Interface of this host on that LAN, such as eth0, or a VLAN of it: eth0.103.",
         ("host",),
+        renamed_from="PARENT",
         pattern=r"[A-Za-z0-9_.-]{0,15}",
         expected="the name of an interface, such as eth0",
     ),
@@ -306,6 +315,8 @@ SETTINGS: tuple[Setting, ...] = (
         "label-studio",
         "User that Label Studio names to the backend.",
         ("backend", "setup"),
+        may_be_empty=True,  # as the password: it turns authentication off
+        one_value=True,
     ),
     Setting(
         "BASIC_AUTH_PASS",
@@ -315,6 +326,7 @@ SETTINGS: tuple[Setting, ...] = (
         ("backend", "setup"),
         secret=True,
         generate="hex:32",
+        may_be_empty=True,
     ),
     # Label Studio.
     Setting(
@@ -324,6 +336,10 @@ SETTINGS: tuple[Setting, ...] = (
         "Full address that people open, where it is not http://127.0.0.1:<port>: "
         "behind a proxy, say.",
         ("label-studio",),
+        in_chart=(
+            "Full address that people open; empty: that of the Ingress or HTTPRoute, if there is "
+            "one."
+        ),
     ),
     Setting(
         "CSRF_TRUSTED_ORIGINS",
@@ -331,6 +347,10 @@ SETTINGS: tuple[Setting, ...] = (
         "",
         "Comma-separated origins that may post forms, with scheme: https://labels.example.com.",
         ("label-studio",),
+        in_chart=(
+            "Comma-separated origins that may post forms, with scheme. Those of LABEL_STUDIO_HOST, "
+            "of the Ingress and of the HTTPRoute always may."
+        ),
     ),
     Setting(
         "LABEL_STUDIO_THREADS",
@@ -400,6 +420,10 @@ SETTINGS: tuple[Setting, ...] = (
         ("backend",),
         pattern=r"([A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*)?",
         expected="module:Class, such as model:NewModel",
+        in_chart=(
+            "A class of your own that answers instead of models.config, such as model:NewModel. "
+            "Empty: models.config."
+        ),
     ),
     Setting(
         "DEFAULT_MODEL",
@@ -408,6 +432,10 @@ SETTINGS: tuple[Setting, ...] = (
         "Model that answers where neither control, URL nor extra_params name one. "
         "Empty: the first of models.yaml.",
         ("backend",),
+        in_chart=(
+            "Model that answers where neither control, URL nor extra_params name one. Empty: the "
+            "first of models.config."
+        ),
     ),
     Setting(
         "MODEL_SCORE_THRESHOLD",
@@ -418,6 +446,7 @@ SETTINGS: tuple[Setting, ...] = (
         unit="score",
         minimum=0,
         maximum=1,
+        in_chart=("Lowest score of a box where neither the control nor models.config gives one."),
     ),
     Setting(
         "ALLOW_CUSTOM_MODEL_PATH",
@@ -426,6 +455,10 @@ SETTINGS: tuple[Setting, ...] = (
         "Whether model_path of a control may name a weights file in MODEL_ROOT "
         "that models.yaml does not.",
         ("backend",),
+        in_chart=(
+            "Whether model_path of a control may name a weights file in MODEL_ROOT that "
+            "models.config does not."
+        ),
     ),
     Setting(
         "DEVICE",
@@ -463,6 +496,10 @@ SETTINGS: tuple[Setting, ...] = (
         unit="seconds",
         minimum=0,
         maximum=3600,
+        in_chart=(
+            "Time between two looks at models.config and weights, whose changes are taken without a"
+            " restart."
+        ),
     ),
     Setting(
         "MODEL_IDLE_SECONDS",
@@ -489,7 +526,7 @@ SETTINGS: tuple[Setting, ...] = (
         "ENGINE",
         "str",
         "auto",
-        "What runs the models: torch, openvino (on the processor, 2 to 4 times as fast as torch), "
+        "What runs the models: torch, openvino (on the CPU, 2 to 4 times as fast as torch), "
         "or auto: torch on an NVIDIA GPU, else openvino.",
         ("backend",),
         pattern="auto|torch|openvino",
@@ -499,9 +536,9 @@ SETTINGS: tuple[Setting, ...] = (
         "PRECISION",
         "str",
         "auto",
-        "In what numbers models compute: auto, what the processor or card does fastest (bfloat16, "
-        "half precision); f32, in full, for scores to the third digit; int8, in eight bits where "
-        "that costs at most a point of mAP, on the processor only.",
+        "In what numbers models compute: auto, what the CPU or GPU does fastest (bfloat16, "
+        "half precision); f32, in full, for scores to the third digit; int8 where "
+        "that costs at most a point of mAP, on the CPU only.",
         ("backend",),
         pattern="auto|f32|int8",
         expected="auto, f32 or int8",
@@ -510,7 +547,7 @@ SETTINGS: tuple[Setting, ...] = (
         "CALIBRATION_IMAGES",
         "str",
         "",
-        "Folder of DATASETS_DIR whose photographs PRECISION=int8 is made and measured with; 100 at "
+        "Folder of DATASETS_DIR whose images PRECISION=int8 is made and measured with; 100 at "
         "least. Empty: all of them.",
         ("backend",),
         # Without a look-ahead: Helm's schemas know none.
@@ -545,8 +582,8 @@ SETTINGS: tuple[Setting, ...] = (
         "DECODE_REDUCED",
         "bool",
         "false",
-        "Whether large JPEG photographs are decoded at a half, a quarter or an eighth of their "
-        "size where the model needs no more: half the time. Boxes of clean photographs move by "
+        "Whether large JPEG images are decoded at a half, a quarter or an eighth of their "
+        "size where the model needs no more: half the time. Boxes of clean images move by "
         "less than 0.5 % of the image, those of noisy ones by up to 2 %.",
         ("backend",),
     ),
@@ -708,9 +745,7 @@ def read(reader: Reader, environ: Mapping[str, str] | None = None) -> dict[str, 
     for setting in SETTINGS:
         if reader in setting.readers:
             text = environ.get(setting.name, "").strip()
-            # Nothing is a value of its own only for these two: it turns authentication off, and the
-            # default is for .env.
-            if setting.name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"):
+            if setting.may_be_empty:  # the default is for .env
                 values[setting.name] = text
             else:
                 values[setting.name] = setting.parse(text or setting.default)
@@ -744,7 +779,13 @@ def main(argv: list[str] | None = None) -> int:
     if options.json:
         print(json.dumps([asdict(setting) for setting in SETTINGS], indent=2))
         return 0
-    print("| setting | default | read by | meaning |\n|---|---|---|---|")
+    print(markdown())
+    return 0
+
+
+def markdown() -> str:
+    """The settings as a Markdown table."""
+    rows = ["| setting | default | read by | meaning |", "|---|---|---|---|"]
     for setting in SETTINGS:
         default = (
             "generated"
@@ -754,11 +795,11 @@ def main(argv: list[str] | None = None) -> int:
             else "empty"
         )
         unit = f" In {setting.unit}." if setting.unit and setting.unit != "score" else ""
-        print(
+        rows.append(
             f"| `{setting.name}` | {default} | {', '.join(setting.readers)} "
             f"| {setting.meaning}{unit} |"
         )
-    return 0
+    return "\n".join(rows)
 
 
 if __name__ == "__main__":

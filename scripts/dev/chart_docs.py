@@ -22,7 +22,7 @@ from typing import Any
 
 import yaml
 
-from dev import docs
+from dev.blocks import refreshed
 from lib import ROOT
 from lib.cli import UserError, run_main, say
 from ls_yolo import settings
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     options = parser.parse_args(arguments)
     values = read(VALUES.read_text())
     wanted = {
-        README: docs.refreshed(README.read_text(), table(values), "README.md", (BEGIN, END)),
+        README: refreshed(README.read_text(), table(values), "README.md", (BEGIN, END)),
         SCHEMA: json.dumps(schema(values), indent=1, ensure_ascii=False) + "\n",
     }
     differ = [

@@ -31,7 +31,7 @@ def main() -> int:
         return 0
     secrets = {s["name"]: "x" * 40 for s in settings.declared() if s["secret"] or s["generate"]}
     values = {s["name"]: s["default"] for s in settings.declared()} | secrets
-    values["PARENT"] = "eth0"
+    values["MACVLAN_PARENT"] = "eth0"
     environment = compose.environment({**os.environ, **values})
     for names in combinations():
         line = compose.with_files(names, "config", "--quiet")

@@ -112,21 +112,27 @@ def check_parent(parent: str, folder: Path = INTERFACES) -> Check:
     if not parent:
         here = ", ".join(wired(folder)) or "none"
         return Check(
-            "PARENT", "not set", needed, STOP,
+            "MACVLAN_PARENT", "not set", needed, STOP,
             f"Name the interface of the LAN; here are: {here}. For example: "
-            "make up MACVLAN=1 PARENT=eth0",
+            "make up MACVLAN=1 MACVLAN_PARENT=eth0",
         )  # fmt: skip
     base, dot, number = parent.rpartition(".")
     if not (folder / parent).exists():
         if dot and number.isdecimal() and 0 < int(number) < 4095 and (folder / base).exists():
-            return Check("PARENT", f"{parent}: the engine makes VLAN {number} on {base}", needed)
+            return Check(
+                "MACVLAN_PARENT", f"{parent}: the engine makes VLAN {number} on {base}", needed
+            )
         here = ", ".join(wired(folder)) or "none"
         return Check(
-            "PARENT", f"no interface {parent}", needed, STOP, f"Set PARENT to one of: {here}"
+            "MACVLAN_PARENT",
+            f"no interface {parent}",
+            needed,
+            STOP,
+            f"Set MACVLAN_PARENT to one of: {here}",
         )
     if wireless(parent, folder):
         return Check(
-            "PARENT", f"{parent} is Wi-Fi", needed, STOP,
+            "MACVLAN_PARENT", f"{parent} is Wi-Fi", needed, STOP,
             "An access point drops what comes from more than one hardware address: take an "
             "interface with a cable, or do without MACVLAN: BIND_ADDRESS=0.0.0.0 opens the ports "
             "at the host's own address",
@@ -134,8 +140,8 @@ def check_parent(parent: str, folder: Path = INTERFACES) -> Check:
     state = (folder / parent / "operstate").read_text().strip()
     if state in ("down", "lowerlayerdown", "notpresent"):
         cure = f"The LAN is not reached: is the cable in? Or run: sudo ip link set {parent} up"
-        return Check("PARENT", f"{parent} is {state}", needed, WARNING, cure)
-    return Check("PARENT", parent, needed)
+        return Check("MACVLAN_PARENT", f"{parent} is {state}", needed, WARNING, cure)
+    return Check("MACVLAN_PARENT", parent, needed)
 
 
 # What the engine has
@@ -165,9 +171,10 @@ def in_the_way(
         if network["Name"] == ours:
             continue
         remove = f"docker network rm {network['Name']}"
-        if (network.get("Options") or {}).get("parent") == values["PARENT"]:
+        if (network.get("Options") or {}).get("parent") == values["MACVLAN_PARENT"]:
             checks.append(Check(
-                "PARENT", f"network {network['Name']} of the engine has {values['PARENT']} already",
+                "MACVLAN_PARENT",
+                f"network {network['Name']} of the engine has {values['MACVLAN_PARENT']} already",
                 "no other", STOP, f"Remove that ({remove}), or take another interface",
             ))  # fmt: skip
         elif any(subnet.overlaps(other) for other in subnets(network)):
@@ -192,7 +199,7 @@ def is_outdated(values: Mapping[str, str], network: Mapping[str, Any]) -> bool:
     """Whether our network was made with other settings: Compose would leave it as it is."""
     made = {(e.get("Subnet"), e.get("Gateway")) for e in network["IPAM"].get("Config") or ()}
     parent = (network.get("Options") or {}).get("parent")
-    return parent != values["PARENT"] or made != {
+    return parent != values["MACVLAN_PARENT"] or made != {
         (values["MACVLAN_SUBNET"], values["MACVLAN_GATEWAY"])
     }
 
@@ -268,7 +275,7 @@ def ask(parent: str, addresses: Sequence[str]) -> dict[str, str] | None:
 
 def check_addresses(values: Mapping[str, str], own: set[str]) -> list[Check]:
     """A line for each address that someone else has; one in all if there is none."""
-    parent = values["PARENT"]
+    parent = values["MACVLAN_PARENT"]
     wanted = {values[name]: name for name in ADDRESSES if values[name] not in own}
     taken = {address: "this host itself" for address in wanted if is_ours(address)}
     rest = [address for address in wanted if address not in taken]
@@ -305,7 +312,7 @@ def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
     """Every line about the LAN; none without MACVLAN. ``answers``: there is an engine to ask."""
     if not settings.enabled(values, "MACVLAN"):
         return []
-    lines = [check_parent(values["PARENT"])]
+    lines = [check_parent(values["MACVLAN_PARENT"])]
     layers = (os.environ, settings.parse_env(settings.env_text()))
     # Not given at all is another matter: it is going to be generated.
     if not values["BASIC_AUTH_PASS"] and any(
@@ -320,7 +327,7 @@ def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
         cure = "Correct it in .env"
         return lines + [Check("LAN", text, "addresses of one LAN", STOP, cure) for text in wrong]
     subnet = ipaddress.IPv4Network(values["MACVLAN_SUBNET"])
-    parent = values["PARENT"]
+    parent = values["MACVLAN_PARENT"]
     found = networks() if answers else []
     ours = name_of(values)
     bridges = {f"br-{network['Id'][:12]}" for network in found}
@@ -329,7 +336,7 @@ def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
             continue  # told by its name below
         lines.append(Check(
             "LAN", f"{route.network} is reached by {route.interface}", f"{subnet} by {parent}",
-            STOP, "Correct MACVLAN_SUBNET or PARENT: one network cannot be at two interfaces",
+            STOP, "Correct MACVLAN_SUBNET or MACVLAN_PARENT: one network has one interface",
         ))  # fmt: skip
     lines += in_the_way(values, found, ours)
     if all(line.state in (OK, WARNING) for line in lines):

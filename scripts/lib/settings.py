@@ -105,14 +105,25 @@ def not_ours(path: Path) -> UserError:
     )
 
 
-# Set but empty means "not set", as in Compose's ${X:-default}. Not for these: it turns
-# authentication off.
-MAY_BE_EMPTY = ("BASIC_AUTH_USER", "BASIC_AUTH_PASS")
+def given(setting: Mapping[str, Any], layer: Mapping[str, str]) -> str | None:
+    """What the environment or ``.env`` sets the setting to, perhaps by its older name; else None.
+
+    Set but empty is "not set", as in Compose's ${X:-default}, unless it may be empty.
+    """
+    if setting["may_be_empty"]:
+        return layer.get(setting["name"])
+    names = (setting["name"], setting["renamed_from"])
+    return next((layer[name] for name in names if layer.get(name, "").strip()), None)
 
 
 def is_given(name: str, layer: Mapping[str, str]) -> bool:
     """Whether the environment or ``.env`` sets the setting."""
-    return bool(layer.get(name, "").strip()) or (name in MAY_BE_EMPTY and name in layer)
+    return given(next(s for s in declared() if s["name"] == name), layer) is not None
+
+
+def old_names(layer: Mapping[str, str]) -> dict[str, str]:
+    """The older names that the environment or ``.env`` sets, each with the name of today."""
+    return {s["renamed_from"]: s["name"] for s in declared() if layer.get(s["renamed_from"], "")}
 
 
 def values(
@@ -121,9 +132,11 @@ def values(
     """Every setting's value: the environment first, then ``.env``, then the default."""
     layers = [os.environ if environ is None else environ, parse_env(env_text(env_file))]
     return {
-        name: next((layer[name] for layer in layers if is_given(name, layer)), setting["default"])
+        setting["name"]: next(
+            (text for layer in layers if (text := given(setting, layer)) is not None),
+            setting["default"],
+        )
         for setting in declared()
-        for name in [setting["name"]]
     }
 
 

@@ -52,7 +52,7 @@ def config(names: list[str], **changes: str) -> subprocess.CompletedProcess[str]
     values = {s["name"]: s["default"] or "x" * 40 for s in settings.declared() if not s["fixed"]}
     line = compose.with_files(names, "config", "--format", "json")
     line = [word if word != str(settings.ENV_FILE) else os.devnull for word in line]
-    given = {**os.environ, **values, "PARENT": "eth0", "MODEL_CLASS": "", **changes}
+    given = {**os.environ, **values, "MACVLAN_PARENT": "eth0", "MODEL_CLASS": "", **changes}
     environment = compose.environment(given)
     return subprocess.run(line, env=environment, capture_output=True, text=True)
 
@@ -156,7 +156,7 @@ def segment() -> Iterator[Segment]:
 def place(segment: Segment) -> Iterator[Installation]:
     """LAN addresses and PostgreSQL at once."""
     settings = {
-        "MACVLAN": "1", "PARENT": segment.parent, "MACVLAN_SUBNET": SUBNET,
+        "MACVLAN": "1", "MACVLAN_PARENT": segment.parent, "MACVLAN_SUBNET": SUBNET,
         "MACVLAN_GATEWAY": GATEWAY, "LABEL_STUDIO_ADDRESS": STUDIO, "BACKEND_ADDRESS": BACKEND,
         "POSTGRES": "1",
     }  # fmt: skip

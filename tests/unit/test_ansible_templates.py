@@ -356,7 +356,7 @@ def test_what_the_inventory_says_counts_more_than_what_the_roles_say():
 def test_containers_get_lan_addresses_only_where_they_are_asked_for():
     assert value("ls_yolo_settings")["MACVLAN"] is False
     found = value("ls_yolo_settings", network_macvlan=True, network_parent="eth0.103")
-    assert (found["MACVLAN"], found["PARENT"]) == (True, "eth0.103")
+    assert (found["MACVLAN"], found["MACVLAN_PARENT"]) == (True, "eth0.103")
     assert found["LABEL_STUDIO_ADDRESS"] == "192.168.103.130"
 
 

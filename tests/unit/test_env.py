@@ -9,6 +9,7 @@ import sys
 
 import pytest
 
+import compose
 import env
 from host import gpu
 from lib import net, settings
@@ -206,3 +207,21 @@ def test_settings_may_come_by_stdin(path, monkeypatch, capsys):
 def test_another_argument_is_refused():
     with pytest.raises(UserError, match="found --help, expected nothing or -"):
         env.main(["--help"])
+
+
+def test_a_setting_by_its_older_name_holds_and_is_named(tmp_path, monkeypatch, capsys):
+    path = tmp_path / ".env"
+    path.write_text("PARENT=eth7\n")
+    assert settings.values({}, path)["MACVLAN_PARENT"] == "eth7"
+    assert settings.values({"PARENT": "eth8"}, path)["MACVLAN_PARENT"] == "eth8"
+    assert (
+        settings.values({"PARENT": "", "MACVLAN_PARENT": "eth9"}, path)["MACVLAN_PARENT"] == "eth9"
+    )
+    monkeypatch.setattr(settings, "ENV_FILE", path)
+    monkeypatch.setattr(env, "torch_index_for_host", lambda: "")
+    monkeypatch.delenv("PARENT", raising=False)
+    assert env.main() == 0
+    assert "\nMACVLAN_PARENT=eth7\n" in path.read_text()
+    assert path.read_text().startswith("PARENT=eth7\n"), "no line is ever overwritten"
+    assert "warning: PARENT is called MACVLAN_PARENT now" in capsys.readouterr().out
+    assert compose.environment({"PARENT": "eth8"})["MACVLAN_PARENT"] == "eth8"

@@ -15,7 +15,7 @@ from host.checks import OK, STOP, WARNING
 from lib import settings
 
 DEFAULTS = settings.values(
-    {"MACVLAN": "1", "PARENT": "eth0", "BASIC_AUTH_PASS": "x"}, Path("/dev/null")
+    {"MACVLAN": "1", "MACVLAN_PARENT": "eth0", "BASIC_AUTH_PASS": "x"}, Path("/dev/null")
 )
 SUBNET = ipaddress.IPv4Network("192.168.103.0/24")
 
@@ -103,8 +103,12 @@ def test_routes_overlap_where_one_of_them_holds_the_other(one, wide, other, narr
     [
         ("eth0", OK, ""),
         ("eth0.103", OK, ""),
-        ("", STOP, "here are: eth0, eth1, shim. For example: make up MACVLAN=1 PARENT=eth0"),
-        ("eth7", STOP, "Set PARENT to one of: eth0, eth1, shim"),
+        (
+            "",
+            STOP,
+            "here are: eth0, eth1, shim. For example: make up MACVLAN=1 MACVLAN_PARENT=eth0",
+        ),
+        ("eth7", STOP, "Set MACVLAN_PARENT to one of: eth0, eth1, shim"),
         ("eth7.103", STOP, "one of"),
         ("eth0.4095", STOP, "one of"),
         ("wlan0", STOP, "BIND_ADDRESS=0.0.0.0"),
@@ -154,7 +158,7 @@ def segment(monkeypatch):
     return state
 
 
-LOOPBACK = {**DEFAULTS, "PARENT": "lo"}
+LOOPBACK = {**DEFAULTS, "MACVLAN_PARENT": "lo"}
 
 
 def test_an_address_that_someone_has_is_refused(segment):
@@ -199,7 +203,9 @@ def test_any_frame_is_read_without_an_error(frame):
 @pytest.fixture
 def host(monkeypatch, tmp_path, interfaces):
     monkeypatch.setattr(settings, "ENV_FILE", tmp_path / ".env")
-    monkeypatch.setattr(macvlan, "check_parent", lambda parent: macvlan.Check("PARENT", parent, ""))
+    monkeypatch.setattr(
+        macvlan, "check_parent", lambda parent: macvlan.Check("MACVLAN_PARENT", parent, "")
+    )
     monkeypatch.setattr(
         macvlan, "check_addresses", lambda *_: [macvlan.Check("LAN addresses", "", "")]
     )
@@ -223,6 +229,8 @@ def test_a_backend_without_authentication_stays_off_the_lan(host):
 
 def test_a_lan_that_another_interface_leads_to_is_refused(host):
     told = [
-        line for line in macvlan.checks({**DEFAULTS, "PARENT": "eth1"}, False) if line.state == STOP
+        line
+        for line in macvlan.checks({**DEFAULTS, "MACVLAN_PARENT": "eth1"}, False)
+        if line.state == STOP
     ]
     assert "192.168.103.0/24 is reached by eth0" in told[0].found

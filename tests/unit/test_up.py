@@ -309,9 +309,9 @@ def lan_network(parent):
 @pytest.mark.parametrize(
     ("chosen", "removed"),
     [
-        ({"MACVLAN": "1", "PARENT": "eth0"}, False),
-        ({"MACVLAN": "1", "PARENT": "eth1"}, True),
-        ({"MACVLAN": "1", "PARENT": "eth0", "MACVLAN_GATEWAY": "192.168.103.254"}, True),
+        ({"MACVLAN": "1", "MACVLAN_PARENT": "eth0"}, False),
+        ({"MACVLAN": "1", "MACVLAN_PARENT": "eth1"}, True),
+        ({"MACVLAN": "1", "MACVLAN_PARENT": "eth0", "MACVLAN_GATEWAY": "192.168.103.254"}, True),
         ({"MACVLAN": "0"}, True),
     ],
 )
