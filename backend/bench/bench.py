@@ -2,12 +2,13 @@
 """`make bench`: the backend against loops of ultralytics, side by side in one run.
 
     bench.py [speed] [batches] [requests] [swap]      all if none is named; batches only with a GPU
+    bench.py --here [--device cpu]                    without containers: see here.py
 
-speed     yolov8n on the processor: 8 clients, 8 tasks in a request, one of each, and a model.py
+speed     yolov8n on the CPU: 8 clients, 8 tasks in a request, one of each, and a model.py
           that loads its weights in each request, against `YOLO(openvino).predict(file)` in one
           process.
 batches   16 clients with 8 tasks each, two models, against `YOLO.predict` on 32 decoded images at a
-          time: on a GPU where there is one, else (by name) on the processor.
+          time: on a GPU where there is one, else (by name) on the CPU.
 requests  memory, threads and open files after --requests requests against those after 1,000.
 swap      weights are replaced under load: no request may fail, and each answer must be of the
           weights whose version it carries.
@@ -42,13 +43,12 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(HERE)]
 
 import bars  # noqa: E402
+from client import Backend, BenchError, Figures  # noqa: E402
 from containers import (  # noqa: E402
-    Backend,
-    BenchError,
-    Figures,
     Place,
     backend,
     docker,
+    look,
     loop,
     put,
 )
@@ -121,12 +121,12 @@ def ratio(part: Part, one: str, other: str) -> float:
 def speed(stage: Stage) -> Part:
     options = stage.options
     bare, each = "bare loop", "weights loaded in each request"
-    part = Part("yolov8n on the processor", theirs=(bare, each))
+    part = Part("yolov8n on the CPU", theirs=(bare, each))
     with (
-        backend(stage.place(), stage.environ, stage.urls) as service,
+        backend(stage.place(), stage.environ, stage.urls) as (service, _),
         backend(
             stage.place(), [*stage.environ, "MODEL_CLASS=torch_each:TorchEach"], stage.urls
-        ) as seed,
+        ) as (seed, _),
         loop(stage.place(), options.loop, f"/models/{WEIGHTS}", "cpu", stage.paths) as run,
     ):
         ways: dict[str, Way] = {
@@ -158,7 +158,7 @@ def speed(stage: Stage) -> Part:
 def batches(stage: Stage) -> Part:
     options = stage.options
     device = options.device or ("cuda" if has_gpu() else "cpu")
-    on_card = device != "cpu"
+    on_gpu = device != "cpu"
     part = Part(f"{options.clients} clients, {options.tasks} tasks each, on {device}")
     stage.make(RANDOM, "larger.pt", options.larger)
     (stage.models / "models.yaml").write_text(
@@ -169,9 +169,9 @@ def batches(stage: Stage) -> Part:
     # The same engine as the loop's, so that what is compared is all around it.
     settings = [*stage.environ, "ENGINE=torch", f"DEVICE={device}", "THREADS=32", "BATCH_SIZE=32"]
     theirs, ratios = [], {}
-    place = stage.place(gpu=on_card)
+    place = stage.place(gpu=on_gpu)
     with contextlib.ExitStack() as stack:
-        service = stack.enter_context(backend(place, settings, stage.urls))
+        service, _ = stack.enter_context(backend(place, settings, stage.urls))
         ways: dict[str, Way] = {}
         for name, weights in (("n", WEIGHTS), ("larger", "larger.pt")):
             label = "yolov8n" if name == "n" else Path(options.larger).stem
@@ -203,7 +203,7 @@ def requests(stage: Stage) -> Part:
     if total <= EARLY:
         raise BenchError(f"--requests: found {total}, expected more than {EARLY}")
     part = Part(f"{total} requests")
-    with backend(stage.place(), stage.environ, stage.urls) as service:
+    with backend(stage.place(), stage.environ, stage.urls) as (service, container):
         service.settle(stage.options.expect, SETTLE)
         # Pools start a thread when all they have are busy: so all are, once.
         ask_times(service, EARLY // 5, MOST_CLIENTS)
@@ -213,7 +213,7 @@ def requests(stage: Stage) -> Part:
         ):
             ask_times(service, count)
             time.sleep(QUIET)
-            part.figures[name] = service.look()
+            part.figures[name] = look(container)
             print(f"{name} requests: {part.figures[name]}", file=sys.stderr)
         part.ran = service.engine
     early, late = part.figures.values()
@@ -252,7 +252,7 @@ def swap(stage: Stage) -> Part:
     (stage.models / "models.yaml").write_text("swapped: {weights: swapped.pt, conf: 0.25}\n")
     settings = [*stage.environ, "MODEL_POLL_SECONDS=0.5"]
     answers: list[tuple[str, str, list[float]]] = []
-    with backend(stage.place(), settings, stage.urls) as service:
+    with backend(stage.place(), settings, stage.urls) as (service, _):
         known: dict[str, dict[str, list[float]]] = {}
         for content in kinds:  # what each answers when nothing else goes on, its export made
             before = version(service)
@@ -375,7 +375,7 @@ class Stage:
 
 
 def has_gpu() -> bool:
-    """Whether containers can get an NVIDIA card here, by its CDI name."""
+    """Whether containers can get an NVIDIA GPU here, by its CDI name."""
     if not shutil.which("nvidia-smi"):
         return False
     return subprocess.run(["nvidia-smi", "-L"], capture_output=True, check=False).returncode == 0
@@ -403,7 +403,7 @@ def picture(parts: Sequence[Part]) -> str | None:
     return bars.svg("; ".join(titles), "images a second", found) if found else None
 
 
-def processor() -> str:
+def cpu_name() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -415,6 +415,10 @@ PARTS = {"speed": speed, "batches": batches, "requests": requests, "swap": swap}
 
 
 def main() -> int:
+    if "--here" in sys.argv[1:]:
+        import here
+
+        return here.main([word for word in sys.argv[1:] if word != "--here"])
     parser = argparse.ArgumentParser(
         prog="make bench ARGS=...",
         description=__doc__,
@@ -454,7 +458,7 @@ def main() -> int:
         print(table(found[-1]), flush=True)
     report = {
         "image": options.image,
-        "processor": processor(),
+        "cpu": cpu_name(),
         "cpus": options.cpus,
         "load_before": os.getloadavg(),
         "parts": [asdict(part) for part in found],

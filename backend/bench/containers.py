@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
-import itertools
 import json
-import statistics
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-CONFIG = (
-    '<View><Image name="image" value="$image"/><RectangleLabels name="l" toName="image">'
-    '<Label value="person"/><Label value="bus"/></RectangleLabels></View>'
-)
-PASSWORD = "bench"
-Figures = dict[str, float]
+from client import PASSWORD, Backend, BenchError, Figures
 
 # Prints "ready", then for each line "SECONDS" how many images it predicted in how many seconds.
 # ``file``: one file after the other. ``batches``: 32 decoded images at a time, in half precision on
-# a card, as ultralytics has it with half=True.
+# a GPU, as ultralytics has it with half=True.
 LOOP = """
 import json, sys, time
 how, weights, device, *paths = sys.argv[1:]
@@ -82,10 +71,6 @@ ADDRESS = "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
 USAGE = "cat /sys/fs/cgroup/cpuacct/cpuacct.usage 2>/dev/null || cat /sys/fs/cgroup/cpu.stat"
 
 
-class BenchError(RuntimeError):
-    """Something cannot be measured; the message says why."""
-
-
 @dataclass(frozen=True)
 class Place:
     """Where containers run: the image, and the arguments of ``docker run`` that all of them get."""
@@ -103,106 +88,9 @@ def docker(*arguments: str, check: bool = True) -> str:
 
 
 def cpu_seconds(name: str) -> float:
-    """What the container ``name`` has taken of processors so far."""
+    """What the container ``name`` has taken of CPUs so far."""
     found = docker("exec", name, "sh", "-c", USAGE).split()
     return int(found[0]) / 1e9 if found[0].isdigit() else int(found[1]) / 1e6
-
-
-class Backend:
-    """The service in the container ``name``, at ``address``."""
-
-    def __init__(self, name: str, address: str, urls: Sequence[str]) -> None:
-        self.name = name
-        self._address = address
-        self.urls = list(urls)
-        self._next = itertools.cycle(urls)
-        self._lock = threading.Lock()
-        both = base64.b64encode(f"bench:{PASSWORD}".encode()).decode()
-        self._headers = {"Authorization": f"Basic {both}", "Content-Type": "application/json"}
-
-    def connect(self) -> http.client.HTTPConnection:
-        return http.client.HTTPConnection(self._address, 9090, timeout=100)
-
-    def get(self, path: str) -> Any:
-        """The JSON at ``path``; None where the status is not 200."""
-        with contextlib.closing(self.connect()) as connection:
-            connection.request("GET", path, headers=self._headers)
-            answer = connection.getresponse()
-            return json.loads(answer.read()) if answer.status == 200 else None
-
-    @property
-    def engine(self) -> str:
-        """What runs the models by now; empty where /readyz does not tell."""
-        found = self.get("/readyz") or {}
-        return ", ".join(str(row.get("engine", "")) for row in found.get("models", []))
-
-    def settle(self, wanted: str, seconds: float) -> None:
-        """Waits until ``wanted`` runs every model: torch answers until an export is there."""
-        until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            found = self.get("/readyz") or {}
-            if all(wanted in str(row.get("engine", "")) for row in found.get("models", [])):
-                return
-            time.sleep(0.5)
-        raise BenchError(f"after {seconds:g} s it is {self.engine!r} that runs, not {wanted}")
-
-    def ask(
-        self, connection: http.client.HTTPConnection, urls: Sequence[str], model: str = ""
-    ) -> list[dict[str, Any]]:
-        """A prediction for each image.
-
-        Raises:
-            BenchError: the request or a task of it failed.
-        """
-        body = {"tasks": [{"data": {"image": url}} for url in urls], "label_config": CONFIG}
-        path = f"/m/{model}/predict" if model else "/predict"
-        connection.request("POST", path, json.dumps(body), self._headers)
-        answer = connection.getresponse()
-        text = answer.read()
-        if answer.status != 200:
-            raise BenchError(f"the backend answered {answer.status}: {text[:500]!r}")
-        results: list[dict[str, Any]] = json.loads(text)["results"]
-        if any(result["score"] is None for result in results):
-            raise BenchError(f"a task failed: {text[:500]!r}")
-        return results
-
-    def urls_of(self, tasks: int) -> list[str]:
-        with self._lock:
-            return [next(self._next) for _ in range(tasks)]
-
-    def clients(self, number: int, work: Callable[[http.client.HTTPConnection], None]) -> None:
-        """Has ``work`` done by so many clients at a time, each on a connection of its own."""
-
-        def one(_: int) -> None:
-            with contextlib.closing(self.connect()) as connection:
-                work(connection)
-
-        with ThreadPoolExecutor(number) as pool:
-            list(pool.map(one, range(number)))
-
-    def run(self, clients: int, tasks: int, seconds: float, model: str = "") -> Figures:
-        """Images a second, milliseconds an answer, and what an image takes of processors."""
-        took: list[float] = []
-        used, start = cpu_seconds(self.name), time.perf_counter()
-
-        def client(connection: http.client.HTTPConnection) -> None:
-            while (began := time.perf_counter()) < start + seconds:
-                self.ask(connection, self.urls_of(tasks), model)
-                took.append(time.perf_counter() - began)
-
-        self.clients(clients, client)
-        passed = time.perf_counter() - start
-        images = len(took) * tasks
-        return {
-            "images_per_second": images / passed,
-            "ms": statistics.fmean(took) * 1000,  # a mean, as the loop has
-            "cpu_ms_per_image": (cpu_seconds(self.name) - used) / images * 1000,
-        }
-
-    def look(self) -> Figures:
-        """Megabytes, threads and open files of the process that serves."""
-        found = docker("exec", self.name, "python3", "-c", LOOK).split()
-        return dict(zip(("megabytes", "threads", "files"), map(float, found), strict=True))
 
 
 @contextlib.contextmanager
@@ -240,8 +128,10 @@ def loop(
 
 
 @contextlib.contextmanager
-def backend(place: Place, environ: Sequence[str], urls: Sequence[str]) -> Iterator[Backend]:
-    """The service, once it is ready, with the settings ``environ`` (NAME=VALUE)."""
+def backend(
+    place: Place, environ: Sequence[str], urls: Sequence[str]
+) -> Iterator[tuple[Backend, str]]:
+    """The service, once it is ready, with settings (NAME=VALUE), and its container's name."""
     variables = [
         "LABEL_STUDIO_API_KEY=",
         "BASIC_AUTH_USER=bench",
@@ -254,25 +144,22 @@ def backend(place: Place, environ: Sequence[str], urls: Sequence[str]) -> Iterat
     try:
         # As Label Studio reaches it, which no proxy of a published port is in the way of.
         address = docker("inspect", "-f", ADDRESS, name)
-        service = Backend(name, address, urls)
-        until = time.monotonic() + 300
-        while not _ready(service):
-            running = docker("inspect", "-f", "{{.State.Running}}", name) == "true"
-            if not running or time.monotonic() > until:
-                raise BenchError(f"the backend is not ready; its log ends with\n{_log(name)}")
-            time.sleep(0.5)
+        service = Backend((address, 9090), urls, lambda: cpu_seconds(name))
+        running = "{{.State.Running}}"
+        if not service.wait(lambda: docker("inspect", "-f", running, name) == "true"):
+            raise BenchError(f"the backend is not ready; its log ends with\n{_log(name)}")
         try:
-            yield service
+            yield service, name
         except (OSError, http.client.HTTPException) as error:
             raise BenchError(f"{error}; the backend's log ends with\n{_log(name)}") from error
     finally:
         docker("rm", "-f", name, check=False)
 
 
-def _ready(service: Backend) -> bool:
-    with contextlib.suppress(OSError, http.client.HTTPException):
-        return service.get("/readyz") is not None
-    return False
+def look(name: str) -> Figures:
+    """Megabytes, threads and open files of the process that serves in the container ``name``."""
+    found = docker("exec", name, "python3", "-c", LOOK).split()
+    return dict(zip(("megabytes", "threads", "files"), map(float, found), strict=True))
 
 
 def _log(name: str) -> str:

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import sys
+import time
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
 import bars
+import here
 
 import bench
+from ls_yolo.results import Boxes
 
 URL = "/data/local-files/?d=demo/bus.jpg"
 KNOWN = {"a@1": {URL: [0.9, 0.6]}, "b@1": {URL: [0.95, 0.8]}}
@@ -69,3 +76,37 @@ def test_bars_are_as_long_as_their_values_and_names_are_text():
 
 def test_without_bars_there_is_no_picture():
     assert bench.picture([bench.Part("requests", figures={"after": {"megabytes": 1.0}})]) is None
+
+
+def found(*rows):
+    rows = np.array(rows, np.float32).reshape(-1, 6)
+    return Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
+
+
+def test_agreement_says_the_least_overlap_the_scores_and_what_stands_alone():
+    wanted = [found([0, 0, 10, 10, 0.9, 0], [50, 50, 60, 60, 0.8, 1])]
+    assert here.agreement(wanted, wanted) == {
+        "least IoU": 1.0, "largest difference of scores": 0.0, "boxes alone": 0
+    }  # fmt: skip
+    moved = [found([0, 0, 10, 9, 0.85, 0], [50, 50, 60, 60, 0.8, 1], [0, 0, 5, 5, 0.3, 2])]
+    answer = here.agreement(wanted, moved)
+    assert answer["least IoU"] == pytest.approx(0.9)
+    assert answer["largest difference of scores"] == pytest.approx(0.05)
+    assert answer["boxes alone"] == 1
+    assert here.agreement(wanted, [found()])["boxes alone"] == 4  # counted from both sides
+
+
+def test_a_part_that_fails_leaves_the_others_and_their_figures(tmp_path, monkeypatch):
+    def fails(bench):
+        raise RuntimeError("no luck")
+
+    (tmp_path / "a.jpg").write_bytes(cv2.imencode(".jpg", np.zeros((4, 4, 3), np.uint8))[1])
+    options = argparse.Namespace(images=tmp_path, json=tmp_path / "out.json")
+    parts = {"one": fails, "two": lambda bench: {"ms": 1.0}}
+    monkeypatch.setattr(here, "PARTS", parts)
+    here.Bench(options, "cpu", time.monotonic() + 60).run(list(parts))
+    written = json.loads(options.json.read_text())["parts"]
+    assert written == {"one": {"failed": "RuntimeError: no luck"}, "two": {"ms": 1.0}}
+    late = here.Bench(options, "cpu", time.monotonic() - 1)
+    late.run(["two"])
+    assert "skipped" in late.report["parts"]["two"]
