@@ -184,15 +184,6 @@ def test_the_cards_are_described_anew_at_every_boot(second_card):
     assert "GPU-1b" in second_card.root("cat", "/var/run/cdi/nvidia.yaml")
 
 
-def test_without_a_card_the_backend_is_on_the_cpu_again(second_card, variables):
-    without = {**variables, "nvidia_enabled": "false"}
-    outcome = second_card.playbook("site.yml", "--tags", "nvidia,ls_yolo", variables=without)
-    assert outcome.code == 0, outcome.message()
-    seen = second_card.container("backend", "sh", "-c", "echo /dev/nvidia*")
-    assert seen == "/dev/nvidia*"
-    assert not second_card.has("/etc/systemd/system/ls-yolo-cdi.service")
-
-
 def test_the_rules_stand_while_the_engine_restarts(second_card):
     asked = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "ls-yolo-firewall")
     before = second_card.root(*asked)

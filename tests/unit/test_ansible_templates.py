@@ -15,7 +15,8 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from lib import ROOT, settings
@@ -498,13 +499,13 @@ def test_the_rules_of_published_ports_follow_the_host_s_env(host_with_rules, lin
     assert lan == ""
 
 
-@settings(deadline=None, max_examples=40)
+@limits(deadline=None, max_examples=40)
 @given(st.text(st.sampled_from("az09_.:@-"), min_size=1), st.sampled_from(["", "'", '"']))
 def test_a_value_of_env_is_read_as_the_kit_reads_it(host_with_rules, value, quote):
     env = f"LABEL_STUDIO_PORT={quote}{value}{quote}\n"
     done, published, _lan = host_with_rules(env, **OFFICE)
     assert done.returncode == 0, done.stderr
-    assert f"ctorigdstport {common.parse_env(env)['LABEL_STUDIO_PORT']} -j DROP" in published
+    assert f"ctorigdstport {settings.parse_env(env)['LABEL_STUDIO_PORT']} -j DROP" in published
 
 
 def test_addresses_on_the_lan_are_guarded_by_the_host_s_env(host_with_rules):

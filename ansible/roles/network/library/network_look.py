@@ -19,7 +19,7 @@ description:
   - Reads interfaces, addresses and routes of the host and its engine's networks, and asks the LAN
     by ARP for the addresses.
   - Changes nothing. Returns what is wrong, with what was found, what is expected and the cure.
-  - A module, and not the kit's scripts/host/macvlan.py, because it looks before the kit is on the host.
+  - A module, and not scripts/host/macvlan.py, because it looks before the kit is on the host.
 options:
   parent: {type: str, required: true, description: "Interface, or INTERFACE.VLAN."}
   shim: {type: str, required: true, description: "The host's own interface to its containers."}
