@@ -46,11 +46,11 @@ def mine(
 ) -> dict[str, Any]:
     """The inventory of an owner with models, images and a project of their own, and no git."""
     folder = tmp_path_factory.mktemp("mine")
-    weights, photographs = ROOT / "models", ROOT / "datasets" / "demo"
+    weights, images = ROOT / "models", ROOT / "datasets" / "demo"
     for name, files in (
         ("models", {"mine.pt": (weights / "yolov8n.pt").read_bytes(),
                     "models.yaml": yaml.safe_dump({"mine": {"weights": "mine.pt"}}).encode()}),
-        ("datasets/mine", {file.name: file.read_bytes() for file in photographs.glob("*.jpg")}),
+        ("datasets/mine", {file.name: file.read_bytes() for file in images.glob("*.jpg")}),
         ("projects", {"mine.yaml": yaml.safe_dump(PROJECT).encode()}),
     ):  # fmt: skip
         (folder / name).mkdir(parents=True)

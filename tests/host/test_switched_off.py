@@ -26,7 +26,7 @@ def off(site: Outcome, host: Machine, variables: dict[str, Any]) -> Machine:
     return host
 
 
-def test_without_a_card_the_backend_is_on_the_cpu_again(off):
+def test_without_a_gpu_the_backend_is_on_the_cpu_again(off):
     assert off.container("backend", "sh", "-c", "echo /dev/nvidia*") == "/dev/nvidia*"
     assert not off.has("/etc/systemd/system/ls-yolo-cdi.service")
 

@@ -123,7 +123,7 @@ def test_the_four_systems_are_taken(system):
     [
         ({"distribution": "Fedora"}, "system: found Fedora 13, expected Debian 12 or 13, Ubuntu"),
         ({"distribution_major_version": "11"}, "system: found Debian 11, expected Debian 12 or 13"),
-        ({"architecture": "aarch64"}, "processor: found aarch64, expected x86_64"),
+        ({"architecture": "aarch64"}, "CPU: found aarch64, expected x86_64"),
         ({"service_mgr": "sysvinit"}, "service manager: found sysvinit, expected systemd"),
         ({"memtotal_mb": 2000}, "memory: found 2.1 GB, expected 4 GB"),
     ],
@@ -220,14 +220,14 @@ def test_a_proxy_is_the_engines_too():
 
 
 @pytest.mark.parametrize(
-    ("enabled", "cards", "wanted"),
+    ("enabled", "gpus", "wanted"),
     [
         ("auto", ["/dev/nvidia0"], True), ("auto", [], False),
         (False, ["/dev/nvidia0"], False), (True, [], True),
     ],
 )  # fmt: skip
-def test_a_gpu_is_used_where_there_is_one_unless_told_otherwise(enabled, cards, wanted):
-    found = {"stdout_lines": cards}
+def test_a_gpu_is_used_where_there_is_one_unless_told_otherwise(enabled, gpus, wanted):
+    found = {"stdout_lines": gpus}
     assert value("nvidia_wanted", nvidia_enabled=enabled, nvidia_devices=found) is wanted
 
 

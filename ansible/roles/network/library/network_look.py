@@ -18,7 +18,7 @@ short_description: Looks whether addresses on a LAN can be given to containers
 description:
   - Reads interfaces, addresses and routes of the host and its engine's networks, and asks the LAN
     by ARP for the addresses.
-  - Changes nothing. Returns what is wrong, with what was found, what is expected and the cure.
+  - Changes nothing. Returns what is wrong, with what was found, what is expected and the fix.
   - A module, and not scripts/host/macvlan.py, because it looks before the kit is on the host.
 options:
   parent: {type: str, required: true, description: "Interface, or INTERFACE.VLAN."}
@@ -180,21 +180,21 @@ def engine_faults(wanted, parent, networks, ours):
         if name == ours:
             continue
         subnets = [entry.get("Subnet", "") for entry in network["IPAM"].get("Config") or ()]
-        cure = (
+        fix = (
             f"Take what is in it away and remove it (docker network rm {name}), or correct "
             "network_parent and network_subnet"
         )
         if (network.get("Options") or {}).get("parent") == parent:
             faults.append(
                 f"network_parent: the engine's network {name} has {parent} already, and it lets no "
-                f"other stand on it. {cure}"
+                f"other stand on it. {fix}"
             )
         elif any(
             wanted.overlaps(ipaddress.IPv4Network(text, strict=False))
             for text in subnets
             if text and ":" not in text
         ):
-            faults.append(f"network_subnet: the engine's network {name} overlaps {wanted}. {cure}")
+            faults.append(f"network_subnet: the engine's network {name} overlaps {wanted}. {fix}")
     return faults
 
 
