@@ -602,7 +602,7 @@ def test_an_address_that_the_host_s_env_keeps_is_looked_at_too():
 @pytest.mark.parametrize(
     ("lan", "env", "named"),
     [
-        (False, {"MACVLAN": True, "PARENT": "eth0"}, "MACVLAN, PARENT"),
+        (False, {"MACVLAN": True, "MACVLAN_PARENT": "eth0"}, "MACVLAN, MACVLAN_PARENT"),
         (False, {"MACVLAN": "yes"}, "MACVLAN"),
         (True, {"BACKEND_ADDRESS": "192.168.103.7"}, "BACKEND_ADDRESS"),
         (True, {"BACKEND_ADDRESS": "192.168.103.129", "MACVLAN": True}, ""),
