@@ -17,10 +17,13 @@ from typing import Any
 import pytest
 
 from conftest import ARTIFACTS, lacking
-from lib import commands, versions
-from tests.host.machines import Commits, Machine, Neighbour, Outcome, Segment, docker, image
+from lib import ROOT, commands, versions
+from tests.host.machines import TOOLS, Commits, Machine, Neighbour, Outcome, Segment, docker, image
 
-ORDER = ("test_fresh_host", "test_network", "test_gpu", "test_upkeep", "test_older_debian")
+ORDER = (
+    "test_fresh_host", "test_network", "test_gpu", "test_switched_off", "test_upkeep",
+    "test_older_debian",
+)  # fmt: skip
 # The segment's addresses. Label Studio's and the backend's are the product's own defaults.
 HOST, SHIM, FRIEND, STRANGER = (f"192.168.103.{last}" for last in (140, 131, 150, 160))
 LABEL_STUDIO, BACKEND = "192.168.103.130", "192.168.103.129"
@@ -37,12 +40,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def need_machines() -> None:
     """Skips what this machine cannot do."""
-    if not shutil.which("ssh"):
-        lacking("found no ssh; `make test-host` installs it on Debian")
-    version = commands.output(
-        [shutil.which("docker") or "docker", "version", "-f", "{{.Server.Os}}"]
-    )
-    if not version:
+    if missing := [tool for tool in TOOLS if not shutil.which(tool)]:
+        packages = " ".join(dict.fromkeys(TOOLS[tool] for tool in missing))
+        lacking(
+            f"found no {', '.join(missing)}. `make test-host` installs what it needs on Debian and "
+            f"Ubuntu; elsewhere, as root: apt-get install {packages}"
+        )
+    demo = (ROOT / "models" / "yolov8n.pt", ROOT / "datasets" / "demo")
+    if missing := [str(path) for path in demo if not path.exists()]:
+        lacking(f"found no {', '.join(missing)}; `make images` brings them")
+    if not commands.output(["docker", "version", "-f", "{{.Server.Os}}"]):
         lacking("no Docker engine answers; `make test-host` starts one")
     for tag in versions.images().values():
         if not commands.output(["docker", "image", "inspect", "-f", "{{.Id}}", tag]):
@@ -165,7 +172,7 @@ def site(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Outcome:
     """The playbook's first whole run. The larger image is there, the other comes from a bundle."""
-    host.give_image(versions.images()["backend"])
+    host.share_image(versions.images()["backend"])
     put_bundle(host, tmp_path_factory.mktemp("bundle"))
     outcome = host.playbook("site.yml", variables=variables)
     assert outcome.code == 0, outcome.message()

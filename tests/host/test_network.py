@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from tests.host.conftest import BACKEND, FRIEND, LABEL_STUDIO, SHIM, STRANGER
-from tests.host.machines import Machine, Outcome
 
 pytestmark = pytest.mark.host
 
@@ -82,46 +79,14 @@ def test_a_shim_of_another_name_takes_the_place_of_the_old_one(site, host, varia
     assert host.get(URLS[0]) == "200"
 
 
-@pytest.fixture(scope="module")
-def off(site: Outcome, host: Machine, variables: dict[str, Any]) -> Machine:
-    """The host after its owner has gone without addresses on the LAN and without a firewall.
-
-    The tests of the GPU switch both on again.
-    """
-    without = {**variables, "network_macvlan": False, "ls_yolo_firewall": False}
-    outcome = host.playbook("site.yml", "--tags", "nvidia,network,ls_yolo", variables=without)
-    assert outcome.code == 0, outcome.message()
-    return host
-
-
-def test_what_is_switched_off_leaves_nothing_that_is_still_in_force(off, friend):
-    assert friend.get(URLS[0]) != "200"
-    links = off.root("ip", "-brief", "link")
-    assert "ls-yolo" not in links and "macvlan" not in links
-    assert "ls-yolo" not in off.root("nft", "list", "ruleset")
-    assert "LS-YOLO" not in off.root("iptables-save")
-    files = off.root("find", "/etc", "-name", "*ls-yolo*", "-o", "-path", "/etc/ls-yolo/*")
-    assert set(files.splitlines()) == {
-        "/etc/ls-yolo",
-        "/etc/systemd/system/ls-yolo.service",
-        "/etc/systemd/system/multi-user.target.wants/ls-yolo.service",
-    }
-
-
-def test_services_go_on_without_it(off):
-    assert off.predicted() == off.tasks()
-
-
-def test_a_network_made_by_hand_is_refused_before_anything_is_changed(off, variables):
-    """The one that the owner has used so far, on the same interface."""
-    off.root(
-        "docker", "network", "create", "--driver", "macvlan", "--opt", "parent=eth1",
-        "--subnet", "192.168.103.0/24", "vlan103",
-    )  # fmt: skip
-    try:
-        with off.unchanged():
-            outcome = off.playbook("site.yml", variables=variables)
-            assert outcome.code == 2
-    finally:
-        off.root("docker", "network", "rm", "vlan103")
-    assert "the engine's network vlan103 has eth1 already" in outcome.message()
+def test_everything_comes_back_by_itself_after_a_reboot(host, site, friend, stranger):
+    before = host.predicted()
+    host.reboot()
+    host.wait_until_healthy()
+    assert host.predicted() == before == host.tasks()
+    for address, port in ((LABEL_STUDIO, 8080), (BACKEND, 9090)):
+        url = f"http://{address}:{port}/health"
+        assert friend.get(url) == host.get(url) == "200"
+        assert stranger.get(url, STRANGER) == "timeout"
+    for unit in ("docker", "ls-yolo", "ls-yolo-shim", "ls-yolo-firewall"):
+        assert host.root("systemctl", "is-active", unit) == "active"

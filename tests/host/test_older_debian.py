@@ -14,10 +14,11 @@ import yaml
 
 from lib import ROOT
 from tests.host.conftest import HOST, STRANGER, a_host
-from tests.host.machines import Commits, Machine, Outcome, Segment, run
+from tests.host.machines import Commits, Machine, Neighbour, Outcome, Segment, run
 
 pytestmark = pytest.mark.host
 
+PORTS = (8081, 9091)
 PROJECT = {
     "title": "Mine",
     "models": ["mine"],
@@ -45,11 +46,11 @@ def mine(
 ) -> dict[str, Any]:
     """The inventory of an owner with models, images and a project of their own, and no git."""
     folder = tmp_path_factory.mktemp("mine")
-    weights, photographs = ROOT / "models", ROOT / "datasets" / "demo"
+    weights, images = ROOT / "models", ROOT / "datasets" / "demo"
     for name, files in (
         ("models", {"mine.pt": (weights / "yolov8n.pt").read_bytes(),
                     "models.yaml": yaml.safe_dump({"mine": {"weights": "mine.pt"}}).encode()}),
-        ("datasets/mine", {file.name: file.read_bytes() for file in photographs.glob("*.jpg")}),
+        ("datasets/mine", {file.name: file.read_bytes() for file in images.glob("*.jpg")}),
         ("projects", {"mine.yaml": yaml.safe_dump(PROJECT).encode()}),
     ):  # fmt: skip
         (folder / name).mkdir(parents=True)
@@ -98,9 +99,22 @@ def test_an_engine_of_another_suite_is_not_taken_unasked(older, mine):
 
 @pytest.fixture(scope="module")
 def older_site(older: Machine, mine: dict[str, Any]) -> Outcome:
+    # A .env that was brought along has a port that the inventory does not know.
+    older.root("mkdir", "-p", "/opt/ls-yolo")
+    older.write("/opt/ls-yolo/.env", f"LABEL_STUDIO_PORT={PORTS[0]}\n")
     outcome = older.playbook("site.yml", variables=mine)
     assert outcome.code == 0, outcome.message()
     return outcome
+
+
+def guarded(friend: Neighbour, stranger: Neighbour, port: int) -> bool:
+    url = f"http://{HOST}:{port}/health"
+    return (friend.get(url), stranger.get(url, STRANGER)) == ("200", "timeout")
+
+
+def test_a_port_that_env_keeps_is_closed_to_everyone_else(older_site, friend, stranger):
+    assert guarded(friend, stranger, PORTS[0])
+    assert guarded(friend, stranger, 9090)
 
 
 def test_the_owner_s_own_images_are_predicted_by_their_own_model(older, older_site):
@@ -119,11 +133,11 @@ def test_a_second_run_changes_nothing(older, older_site, mine):
     assert outcome.counts["changed"] == 0, outcome.changed
 
 
-def test_it_comes_back_after_a_reboot_with_its_firewall(older, older_site, friend, stranger):
+def test_it_comes_back_after_a_reboot_with_its_firewall_also_at_a_port_changed_by_hand(
+    older, older_site, friend, stranger
+):
+    older.root("sed", "-i", f"s/^BACKEND_PORT=.*/BACKEND_PORT={PORTS[1]}/", "/opt/ls-yolo/.env")
     older.reboot()
     older.wait_until_healthy()
     assert older.predicted() == older.tasks()
-    for port in (8080, 9090):
-        url = f"http://{HOST}:{port}/health"
-        assert friend.get(url) == "200"
-        assert stranger.get(url, STRANGER) == "timeout"
+    assert all(guarded(friend, stranger, port) for port in PORTS)

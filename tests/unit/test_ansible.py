@@ -8,6 +8,8 @@ import pytest
 import yaml
 
 from lib import ROOT
+from tests.host.conftest import need_machines
+from tests.host.machines import TOOLS
 
 ROLES = ROOT / "ansible" / "roles"
 NAMES = sorted(role.name for role in ROLES.iterdir())
@@ -65,3 +67,17 @@ def test_the_sample_inventory_names_variables_that_there_are():
     named = set(re.findall(rf"^\s+(?:# )?((?:{prefix})_\w+):", text, re.MULTILINE))
     assert named - {"ls_yolo"}
     assert named <= known, named - known
+
+
+def test_the_suite_of_hosts_names_every_tool_that_is_missing_with_its_package(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    with pytest.raises((pytest.skip.Exception, pytest.fail.Exception)) as told:
+        need_machines()
+    assert "found no docker, git, ip, ssh, ssh-keygen, tar." in str(told.value)
+    assert "apt-get install docker.io git iproute2 openssh-client tar" in str(told.value)
+
+
+def test_the_suite_of_hosts_calls_no_other_tool():
+    text = "".join(file.read_text() for file in (ROOT / "tests" / "host").glob("*.py"))
+    called = set(re.findall(r"(?<!\.)\brun\(\s*\"([a-z-]+)\"", text))
+    assert {"ip", "ssh-keygen", "tar"} <= called <= set(TOOLS)

@@ -6,6 +6,7 @@ import base64
 import functools
 import importlib.util
 import json
+import os
 import re
 import subprocess
 
@@ -15,6 +16,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import filter_loader, init_plugin_loader
 from ansible.template import Templar, trust_as_template
 from hypothesis import given
+from hypothesis import settings as limits
 from hypothesis import strategies as st
 
 from lib import ROOT, settings
@@ -96,12 +98,16 @@ def shell_is_fine(script):
 # Pre-flight
 
 
-def faults(system="trixie", free_gb=100, images=(), more=None, **inventory):
+def faults(
+    system="trixie", free_gb=100, images=None, root="/var/lib/docker", more=None, **inventory
+):
     found = value(
         "preflight_faults | selectattr('wrong') | map(attribute='fault') | list",
         ansible_facts=facts(system, **(more or {})),
         preflight_free_gb=free_gb,
-        preflight_images={"rc": 0 if images else 2, "stdout_lines": list(images)},
+        preflight_images={"rc": 2}
+        if images is None
+        else {"rc": 0, "stdout_lines": [root, *images]},
         **inventory,
     )
     return [" ".join(str(text).split()) for text in found]
@@ -117,7 +123,7 @@ def test_the_four_systems_are_taken(system):
     [
         ({"distribution": "Fedora"}, "system: found Fedora 13, expected Debian 12 or 13, Ubuntu"),
         ({"distribution_major_version": "11"}, "system: found Debian 11, expected Debian 12 or 13"),
-        ({"architecture": "aarch64"}, "processor: found aarch64, expected x86_64"),
+        ({"architecture": "aarch64"}, "CPU: found aarch64, expected x86_64"),
         ({"service_mgr": "sysvinit"}, "service manager: found sysvinit, expected systemd"),
         ({"memtotal_mb": 2000}, "memory: found 2.1 GB, expected 4 GB"),
     ],
@@ -136,6 +142,13 @@ def test_less_disk_is_needed_where_the_images_are_there():
     assert "disk: found 10 GB free for /var/lib/docker, expected 20.8 GB" in faults(free_gb=10)[0]
     assert "expected 16.0 GB" in faults(free_gb=10, images=["ls-yolo/label-studio"])[0]
     assert faults(free_gb=10, images=["ls-yolo/backend"]) == []
+
+
+def test_disk_is_looked_at_where_the_engine_that_runs_keeps_its_data():
+    (fault,) = faults(free_gb=1, images=[], root="/big/docker")
+    assert "disk: found 1 GB free for /big/docker" in fault
+    (fault,) = faults(free_gb=1, preflight_docker_root="/mine/docker")
+    assert "for /mine/docker" in fault
 
 
 def test_another_version_can_be_allowed_but_no_other_system():
@@ -207,14 +220,14 @@ def test_a_proxy_is_the_engines_too():
 
 
 @pytest.mark.parametrize(
-    ("enabled", "cards", "wanted"),
+    ("enabled", "gpus", "wanted"),
     [
         ("auto", ["/dev/nvidia0"], True), ("auto", [], False),
         (False, ["/dev/nvidia0"], False), (True, [], True),
     ],
 )  # fmt: skip
-def test_a_gpu_is_used_where_there_is_one_unless_told_otherwise(enabled, cards, wanted):
-    found = {"stdout_lines": cards}
+def test_a_gpu_is_used_where_there_is_one_unless_told_otherwise(enabled, gpus, wanted):
+    found = {"stdout_lines": gpus}
     assert value("nvidia_wanted", nvidia_enabled=enabled, nvidia_devices=found) is wanted
 
 
@@ -391,23 +404,59 @@ def test_the_parent_is_the_interface_of_the_default_route_unless_named():
 
 # Firewall
 
+# Stand-ins that keep what they are given, and say it when they are asked.
+IPTABLES = """#!/bin/sh
+case $1 in -S) cat "$0.rules" ;; *) echo "$*" >>"$0.log" ;; esac
+"""
+RESTORE = """#!/bin/sh
+echo "restore $*" >>"${0%-restore}.log"
+cat >"${0%-restore}.rules"
+"""
+NFT = """#!/bin/sh
+case $1 in list) cat "$0.rules" ;; -f) cat >"$0.rules" ;; esac
+"""
 
-def firewall(**more):
-    script = rendered(
-        "ls_yolo", "firewall.sh.j2", nvidia_wanted=False, role_path=str(ROLES / "ls_yolo"), **more
-    )
-    assert shell_is_fine(script).returncode == 0
-    return script
+
+@pytest.fixture(scope="session")
+def host_with_rules(tmp_path_factory):
+    """Runs firewall.sh on a host with this .env; what it printed, iptables' rules and nftables'."""
+    folder = tmp_path_factory.mktemp("firewall")
+    for name, text in {"iptables": IPTABLES, "iptables-restore": RESTORE, "nft": NFT}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+
+    def run(env, again="", **inventory):
+        for file in (*folder.glob("*.rules"), *folder.glob("*.log")):
+            file.unlink()
+        given = {"network_parent": "eth0", "ls_yolo_dir": str(folder), **inventory}
+        script = rendered("ls_yolo", "firewall.sh.j2", **given)
+        for text in filter(None, (env, again)):
+            (folder / ".env").write_text(text)
+            done = subprocess.run(
+                ["sh", "-c", script, "sh", "up"], capture_output=True, text=True,
+                env={"PATH": f"{folder}:{os.environ['PATH']}"},
+            )  # fmt: skip
+        parts = [
+            (folder / name).read_text() if (folder / name).exists() else ""
+            for name in ("iptables.rules", "nft.rules")
+        ]
+        return done, *parts
+
+    return run
 
 
-def test_only_those_listed_may_open_connections():
-    script = firewall(
-        network_macvlan=True,
-        network_parent="eth0",
+LAN = "MACVLAN=true\n"
+OFFICE = {"ls_yolo_label_studio_from": ["10.0.0.0/8"], "ls_yolo_backend_from": ["10.0.0.9"]}
+
+
+def test_only_those_listed_may_open_connections(host_with_rules):
+    done, published, lan = host_with_rules(
+        LAN,
         ls_yolo_label_studio_from=["192.168.104.0/24", "10.1.2.3"],
         ls_yolo_backend_from=["192.168.103.130"],
     )
-    lines = [line.strip() for line in script.splitlines()]
+    assert done.returncode == 0, done.stderr
+    lines = [line.strip() for line in lan.splitlines()]
     # The host itself comes by the shim, 131.
     studio = (
         "ip daddr 192.168.103.130 tcp dport 8080 "
@@ -418,31 +467,83 @@ def test_only_those_listed_may_open_connections():
         "ip saddr { 192.168.103.130, 192.168.103.131 } accept"
     )
     assert lines.index(studio) < lines.index(backend) < lines.index("drop")
-    assert "--ctorigdstport 8080 -s 10.1.2.3 -j RETURN" in script
-    assert "--ctorigdstport 9090 -j DROP" in script
+    assert "--ctorigdstport 8080 -s 10.1.2.3 -j RETURN" in published
+    assert "--ctorigdstport 9090 -j DROP" in published
 
 
-def test_an_empty_list_lets_everyone_in_at_the_services_ports_alone():
-    script = firewall(network_macvlan=True, network_parent="eth0")
-    assert "ip daddr 192.168.103.130 tcp dport 8080 accept" in script
-    assert "saddr" not in script
-    assert "-j DROP" not in script
-    assert "drop" in script
+def test_an_empty_list_lets_everyone_in_at_the_services_ports_alone(host_with_rules):
+    done, published, lan = host_with_rules(LAN)
+    assert done.returncode == 0, done.stderr
+    assert "ip daddr 192.168.103.130 tcp dport 8080 accept" in lan
+    assert "saddr" not in lan
+    assert "-j DROP" not in published
+    assert "drop" in lan
 
 
-def test_the_rules_of_published_ports_follow_the_ports():
-    script = firewall(
-        ls_yolo_backend_env={"LABEL_STUDIO_PORT": 8081}, ls_yolo_label_studio_from=["10.0.0.0/8"]
-    )
-    assert "--ctorigdstport 8081 -j DROP" in script
-    assert "netdev ls-yolo {" not in script
+@pytest.mark.parametrize(
+    ("line", "port"),
+    [
+        ("", 8080), ("LABEL_STUDIO_PORT=\n", 8080), ("LABEL_STUDIO_PORT=8081\n", 8081),
+        ("  export LABEL_STUDIO_PORT = '8081' # mine\n", 8081), ('LABEL_STUDIO_PORT="8081"', 8081),
+        ("LABEL_STUDIO_PORT=8081  # mine\n", 8081), ("# LABEL_STUDIO_PORT=8081\n", 8080),
+        ("LABEL_STUDIO_PORT=8081\nLABEL_STUDIO_PORT=8082\n", 8082),
+        ("LABEL_STUDIO_PORT=8081\nLABEL_STUDIO_PORT=\n", 8080),
+        ("MY_LABEL_STUDIO_PORT=8081\n", 8080),
+    ],
+)  # fmt: skip
+def test_the_rules_of_published_ports_follow_the_host_s_env(host_with_rules, line, port):
+    """Whatever the inventory knows: a line of ``.env`` that it does not give stays."""
+    done, published, lan = host_with_rules(f"A=1\n{line}", **OFFICE)
+    assert done.returncode == 0, done.stderr
+    assert re.findall(r"ctorigdstport (\d+) -j DROP", published) == [str(port), "9090"]
+    assert lan == ""
+
+
+@limits(deadline=None, max_examples=40)
+@given(st.text(st.sampled_from("az09_.:@-"), min_size=1), st.sampled_from(["", "'", '"']))
+def test_a_value_of_env_is_read_as_the_kit_reads_it(host_with_rules, value, quote):
+    env = f"LABEL_STUDIO_PORT={quote}{value}{quote}\n"
+    done, published, _lan = host_with_rules(env, **OFFICE)
+    assert done.returncode == 0, done.stderr
+    assert f"ctorigdstport {settings.parse_env(env)['LABEL_STUDIO_PORT']} -j DROP" in published
+
+
+def test_addresses_on_the_lan_are_guarded_by_the_host_s_env(host_with_rules):
+    changed = "PARENT=eth0.7\nLABEL_STUDIO_ADDRESS=192.168.103.7\nBACKEND_ADDRESS=192.168.103.8\n"
+    done, _published, lan = host_with_rules(LAN + changed, **OFFICE)
+    assert done.returncode == 0, done.stderr
+    assert 'device "eth0.7"' in lan
+    assert "ip daddr { 192.168.103.7, 192.168.103.8 } meta l4proto tcp jump new" in lan
+    assert "ip daddr 192.168.103.7 tcp dport 8080 ip saddr { 10.0.0.0/8" in lan
+    *_, lan = host_with_rules(f"MACVLAN_{changed}{LAN}", **OFFICE)
+    assert 'device "eth0.7"' in lan
+
+
+def test_rules_that_are_the_same_are_not_said_to_be_new(host_with_rules):
+    env = "BACKEND_PORT=9091\n"
+    assert host_with_rules(env, **OFFICE)[0].stdout == "the rules are new\n"
+    assert host_with_rules(env, again=env, **OFFICE)[0].stdout == ""
+    assert host_with_rules("A=1\n", again=env, **OFFICE)[0].stdout == "the rules are new\n"
+
+
+@pytest.mark.parametrize("name", ["LABEL_STUDIO_PORT", "BACKEND_PORT", "MACVLAN", "BIND_ADDRESS"])
+def test_no_rules_are_taken_for_those_of_a_value_that_cannot_be_read(host_with_rules, name):
+    done, *_ = host_with_rules(f"{name}=${{OTHER}}\n", **OFFICE)
+    assert done.returncode == 1
+    assert f"{name} in " in done.stderr and "found ${OTHER}, expected its value" in done.stderr
+
+
+def test_rules_for_ipv4_are_not_taken_for_an_address_of_ipv6_in_env(host_with_rules):
+    assert host_with_rules("BIND_ADDRESS=::\n")[0].returncode == 0
+    done, published, _lan = host_with_rules("BIND_ADDRESS=::\n", **OFFICE)
+    assert done.returncode == 1
+    assert "BIND_ADDRESS in " in done.stderr and "is IPv6" in done.stderr
+    assert "-j DROP" in published
 
 
 def test_rules_change_without_a_moment_in_between():
     """A restart takes the old ones away first, and leaves all open where the new are refused."""
-    script = firewall(
-        network_macvlan=True, network_parent="eth0", ls_yolo_backend_from=["10.0.0.0/8"]
-    )
+    script = rendered("ls_yolo", "firewall.sh.j2", ls_yolo_backend_from=["10.0.0.0/8"])
     up = script[: script.index("down() {")]
     assert "iptables-restore --noflush" in up
     assert "iptables -F" not in up and "iptables -A" not in up
@@ -461,6 +562,7 @@ def test_rules_stand_before_the_engine_starts_containers_and_stay_when_it_stops(
 def test_services_start_with_their_rules_alone(wanted):
     unit = rendered("ls_yolo", "ls-yolo.service.j2", ls_yolo_firewall=wanted)
     assert ("Requires=ls-yolo-firewall.service" in unit) is wanted
+    assert ("ExecStartPre=+/etc/ls-yolo/firewall.sh up" in unit) is wanted
 
 
 def firewall_faults(**inventory):
@@ -487,3 +589,28 @@ def test_rules_for_ipv4_are_not_taken_for_a_port_of_ipv6():
     assert firewall_faults(**ipv6) == []
     (fault,) = firewall_faults(ls_yolo_backend_from=["10.0.0.1"], **ipv6)
     assert fault.startswith("BIND_ADDRESS: found ::, which is IPv6")
+
+
+def test_an_address_that_the_host_s_env_keeps_is_looked_at_too():
+    kept = {"ls_yolo_env_text": slurped("BIND_ADDRESS=::\n")}
+    (fault,) = firewall_faults(ls_yolo_backend_from=["10.0.0.1"], **kept)
+    assert fault.startswith("BIND_ADDRESS: found ::, which is IPv6")
+    given = {"ls_yolo_backend_env": {"BIND_ADDRESS": "0.0.0.0"}}
+    assert firewall_faults(ls_yolo_backend_from=["10.0.0.1"], **kept, **given) == []
+
+
+@pytest.mark.parametrize(
+    ("lan", "env", "named"),
+    [
+        (False, {"MACVLAN": True, "MACVLAN_PARENT": "eth0"}, "MACVLAN, MACVLAN_PARENT"),
+        (False, {"MACVLAN": "yes"}, "MACVLAN"),
+        (True, {"BACKEND_ADDRESS": "192.168.103.7"}, "BACKEND_ADDRESS"),
+        (True, {"BACKEND_ADDRESS": "192.168.103.129", "MACVLAN": True}, ""),
+        (False, {"BACKEND_ADDRESS": "192.168.103.7"}, ""),
+    ],
+)
+def test_an_address_on_the_lan_that_no_rule_would_know_is_refused(lan, env, named):
+    faults = firewall_faults(network_macvlan=lan, network_parent="eth1", ls_yolo_backend_env=env)
+    assert [f"ls_yolo_backend_env: found {named}, expected the variables" in f for f in faults] == (
+        [True] if named else []
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import ipaddress
 import socket
 
 import jinja2
@@ -24,6 +25,7 @@ def load():
 
 
 look = load()
+LAN = ipaddress.IPv4Network("192.168.103.0/24")
 WANTED = {"studio": "192.168.103.130", "backend": "192.168.103.129"}
 
 
@@ -61,13 +63,21 @@ def test_the_defaults_are_addresses_of_one_network():
     given = yaml.safe_load((ROLE / "defaults/main.yml").read_text())
     addresses = {name: text for name, text in given.items() if name.endswith("_address")}
     assert len(addresses) == 3
-    assert not look.address_faults(given["network_subnet"], given["network_gateway"], addresses)
+    network, faults = look.subnet_of(given["network_subnet"])
+    assert not faults
+    assert not look.address_faults(network, given["network_gateway"], addresses)
+
+
+@pytest.mark.parametrize("text", ["192.168.103.5/24", "192.168.103.0/33", "fd00::/64", ""])
+def test_a_subnet_that_is_none_is_named_once(text):
+    network, (fault,) = look.subnet_of(text)
+    assert network is None
+    assert f"network_subnet: found {text!r}, expected one such as 192.168.103.0/24" in fault
 
 
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"subnet": "192.168.103.5/24"}, "found '192.168.103.5/24', expected one such as"),
         ({"addresses": {**WANTED, "backend": "10.0.0.1"}}, "expected a host's address in 192.168"),
         ({"addresses": {**WANTED, "backend": "192.168.103.255"}}, "expected a host's address"),
         ({"addresses": {**WANTED, "backend": "x"}}, "backend: found 'x'"),
@@ -80,16 +90,16 @@ def test_the_defaults_are_addresses_of_one_network():
     ],
 )
 def test_an_address_that_cannot_be_is_named_with_what_can(changes, said):
-    fine = {"subnet": "192.168.103.0/24", "gateway": "192.168.103.1", "addresses": WANTED}
+    fine = {"network": LAN, "gateway": "192.168.103.1", "addresses": WANTED}
     assert look.address_faults(**fine) == []
     assert any(said in fault for fault in look.address_faults(**{**fine, **changes}))
 
 
 def test_a_network_that_another_interface_leads_to_is_refused():
     routes = [{"dst": "default", "dev": "eth0"}, {"dst": "192.168.0.0/16", "dev": "tun0"}]
-    (fault,) = look.route_faults("192.168.103.0/24", routes, {"eth0"})
+    (fault,) = look.route_faults(LAN, routes, {"eth0"})
     assert "overlaps the route to 192.168.0.0/16 by tun0" in fault
-    assert look.route_faults("192.168.103.0/24", routes, {"eth0", "tun0"}) == []
+    assert look.route_faults(LAN, routes, {"eth0", "tun0"}) == []
 
 
 @pytest.mark.parametrize(
@@ -107,7 +117,7 @@ def test_a_network_of_the_engine_that_ours_cannot_stand_beside_is_named(network,
     """Such as the one that was made by hand for the same services."""
     subnet = network.pop("subnet", "10.9.0.0/24")
     told = [{"Name": "vlan103", "IPAM": {"Config": [{"Subnet": subnet}]}, **network}]
-    found = look.engine_faults("192.168.103.0/24", "eth0", told, "ls-yolo_lan")
+    found = look.engine_faults(LAN, "eth0", told, "ls-yolo_lan")
     if not said:
         assert found == []
     else:

@@ -1,9 +1,10 @@
-"""Filters of the role: how ``.env`` spells values, which the kit's own scripts say; folders."""
+"""Filters of the role: how ``.env`` spells values, by the kit's own scripts; folders; networks."""
 
 from __future__ import annotations
 
 import functools
 import importlib
+import ipaddress
 import posixpath
 import sys
 from collections.abc import Callable, Iterable, Mapping
@@ -45,6 +46,17 @@ def entangled(folders: Iterable[str], kit: str) -> list[str]:
     return [folder for folder in folders if one_in_the_other(folder)]
 
 
+def not_ipv4(texts: Iterable[object]) -> list[str]:
+    """Those that are neither an IPv4 address nor an IPv4 network."""
+    wrong = []
+    for text in texts:
+        try:
+            ipaddress.IPv4Network(str(text))
+        except ValueError:
+            wrong.append(str(text))
+    return wrong
+
+
 class FilterModule:
     def filters(self) -> dict[str, Callable[..., Any]]:
-        return {"env_lines": env_lines, "env_values": env_values, "entangled": entangled}
+        return {f.__name__: f for f in (env_lines, env_values, entangled, not_ipv4)}

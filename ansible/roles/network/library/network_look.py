@@ -18,8 +18,8 @@ short_description: Looks whether addresses on a LAN can be given to containers
 description:
   - Reads interfaces, addresses and routes of the host and its engine's networks, and asks the LAN
     by ARP for the addresses.
-  - Changes nothing. Returns what is wrong, with what was found, what is expected and the cure.
-  - A module, and not the kit's scripts/host/macvlan.py, because it looks before the kit is on the host.
+  - Changes nothing. Returns what is wrong, with what was found, what is expected and the fix.
+  - A module, and not scripts/host/macvlan.py, because it looks before the kit is on the host.
 options:
   parent: {type: str, required: true, description: "Interface, or INTERFACE.VLAN."}
   shim: {type: str, required: true, description: "The host's own interface to its containers."}
@@ -92,6 +92,16 @@ def interface_faults(parent, net=NET):
     return faults
 
 
+def subnet_of(text):
+    """The LAN, and what is wrong with it: one of them."""
+    try:
+        return ipaddress.IPv4Network(text), []
+    except ValueError as error:
+        return None, [
+            f"network_subnet: found {text!r}, expected one such as 192.168.103.0/24: {error}"
+        ]
+
+
 def parse_range(text):
     """First and last address of ``a-b``."""
     first, _dash, last = text.partition("-")
@@ -101,12 +111,8 @@ def parse_range(text):
     return pair
 
 
-def address_faults(subnet, gateway, addresses, dhcp_range="", own=()):
-    """What is wrong with the addresses themselves. ``own``: the host's."""
-    try:
-        network = ipaddress.IPv4Network(subnet)
-    except ValueError as error:
-        return [f"network_subnet: found {subnet!r}, expected one such as 192.168.103.0/24: {error}"]
+def address_faults(network, gateway, addresses, dhcp_range="", own=()):
+    """What is wrong with the addresses in ``network`` themselves. ``own``: the host's."""
     faults, taken = [], {}
     if gateway:
         addresses = {"network_gateway": gateway, **addresses}
@@ -144,12 +150,8 @@ def address_faults(subnet, gateway, addresses, dhcp_range="", own=()):
     return faults
 
 
-def route_faults(subnet, routes, ours):
-    """Routes to the subnet by interfaces other than ``ours``. ``routes``: ip -json route."""
-    try:
-        network = ipaddress.IPv4Network(subnet)
-    except ValueError:
-        return []
+def route_faults(network, routes, ours):
+    """Routes to ``network`` by interfaces other than ``ours``. ``routes``: ip -json route."""
     faults = []
     for route in routes:
         target = route.get("dst", "default")
@@ -167,36 +169,32 @@ def route_faults(subnet, routes, ours):
     return faults
 
 
-def engine_faults(subnet, parent, networks, ours):
+def engine_faults(wanted, parent, networks, ours):
     """Networks of the engine that it would not let ``ours`` stand beside.
 
     ``networks``: docker network inspect.
     """
-    try:
-        wanted = ipaddress.IPv4Network(subnet)
-    except ValueError:
-        return []
     faults = []
     for network in networks:
         name = network["Name"]
         if name == ours:
             continue
         subnets = [entry.get("Subnet", "") for entry in network["IPAM"].get("Config") or ()]
-        cure = (
+        fix = (
             f"Take what is in it away and remove it (docker network rm {name}), or correct "
             "network_parent and network_subnet"
         )
         if (network.get("Options") or {}).get("parent") == parent:
             faults.append(
                 f"network_parent: the engine's network {name} has {parent} already, and it lets no "
-                f"other stand on it. {cure}"
+                f"other stand on it. {fix}"
             )
         elif any(
             wanted.overlaps(ipaddress.IPv4Network(text, strict=False))
             for text in subnets
             if text and ":" not in text
         ):
-            faults.append(f"network_subnet: the engine's network {name} overlaps {wanted}. {cure}")
+            faults.append(f"network_subnet: the engine's network {name} overlaps {wanted}. {fix}")
     return faults
 
 
@@ -293,12 +291,13 @@ def main():
         if link.get("ifname") not in shims
         for entry in link.get("addr_info", [])
     }
-    faults = interface_faults(parent)
-    faults += address_faults(given["subnet"], given["gateway"], addresses, given["dhcp_range"], own)
-    # The engine's bridges are told by their networks' names.
-    routes = ip("route", "show")
-    faults += route_faults(given["subnet"], routes, {parent, *shims, *bridges})
-    faults += engine_faults(given["subnet"], parent, networks, given["network"])
+    subnet, faults = subnet_of(given["subnet"])
+    faults += interface_faults(parent)
+    if subnet:
+        faults += address_faults(subnet, given["gateway"], addresses, given["dhcp_range"], own)
+        # The engine's bridges are told by their networks' names.
+        faults += route_faults(subnet, ip("route", "show"), {parent, *shims, *bridges})
+        faults += engine_faults(subnet, parent, networks, given["network"])
     missing = not (NET / parent).exists()
     if not faults and not missing:
         macs = [
