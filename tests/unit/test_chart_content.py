@@ -228,6 +228,20 @@ def test_keda_asks_for_what_the_backend_counts_by_the_labels_that_the_monitor_gi
     assert "replicas" not in target["spec"], "or each upgrade would undo what KEDA did"
 
 
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_setup_finds_every_pod_of_the_backend_by_a_name_of_its_own(replicas, tmp_path):
+    chart = Chart(tmp_path, ("backend.replicas", replicas), *KEDA, ("backend.service.port", 9191))
+    name, port = chart.env("wait-for-models")["BACKEND_PODS"].split(":")
+    (service,) = [o for o in chart.of("Service") if o["metadata"]["name"] == name]
+    # Without an address of its own the name has those of all pods, so the port is the pods'.
+    assert service["spec"]["clusterIP"] == "None"
+    metadata, spec = chart.pod("backend")
+    assert service["spec"]["selector"].items() <= metadata["labels"].items()
+    assert int(port) == spec["containers"][0]["ports"][0]["containerPort"]
+    watched = chart.one("ServiceMonitor")["spec"]["selector"]["matchLabels"].items()
+    assert not watched <= service["metadata"]["labels"].items(), "or each pod is scraped twice"
+
+
 def test_a_disruption_budget_is_that_of_its_components_pods(tmp_path):
     chart = Chart(
         tmp_path,
