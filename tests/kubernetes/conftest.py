@@ -62,7 +62,7 @@ def images(reached: str) -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def demo_files() -> dict[str, Path]:
-    """The demo's weights and photographs by name: of `make up`, else fetched now."""
+    """The demo's weights and images by name: of `make up`, else fetched now."""
     ours = {name: ROOT / name.removesuffix("_DIR").lower()
             for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")}  # fmt: skip
     subprocess.run(

@@ -1,7 +1,7 @@
 """GPUs: a pod gets one, or waits for one and `helm test` says so.
 
 Scheduling is what is tested: ENGINE and DEVICE are left at auto, so a node that offers GPUs and has
-none behind the offer answers by its processor.
+none behind the offer answers by its CPU.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def test_pods_get_a_gpu_each_and_one_too_many_waits_and_is_named(make):
     said = done.stdout + done.stderr
     assert waiting["metadata"]["name"] in said
     assert f"Insufficient {RESOURCE}" in said
-    assert "backend.replicas" in said, "the cure"
+    assert "backend.replicas" in said, "the fix"
 
 
 @pytest.mark.parametrize("helm", [HELM, HELM3], ids=["helm", "helm3"])

@@ -56,7 +56,7 @@ def release(make, demo_files):
         claims={
             "uploads": {},
             "exports": {},
-            "photographs": {f"yard/{name}": demo_files[name] for name in ("bus.jpg", "zidane.jpg")},
+            "images": {f"yard/{name}": demo_files[name] for name in ("bus.jpg", "zidane.jpg")},
         },
         objects=[
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ls-yolo-login"},
@@ -131,9 +131,9 @@ class TestRunning:
     def test_images_copied_in_as_the_page_says_become_tasks_of_their_project(
         self, release, demo_files, tmp_path
     ):
-        (command,) = re.findall(r"(?s)```bash\n(tar -C photographs .*?)```", PAGE.read_text())
-        (tmp_path / "photographs").mkdir()
-        shutil.copy(demo_files["bus.jpg"], tmp_path / "photographs")
+        (command,) = re.findall(r"(?s)```bash\n(tar -C images .*?)```", PAGE.read_text())
+        (tmp_path / "images").mkdir()
+        shutil.copy(demo_files["bus.jpg"], tmp_path / "images")
         for said, here in (
             ("labels-ls-yolo-label-studio", "ls-yolo-label-studio"),
             ("-n labels", f"-n {release.namespace}"),

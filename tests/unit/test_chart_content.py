@@ -16,7 +16,7 @@ GROUP = "ls-yolo/volume-group"
 PODS = ("label-studio", "backend", "setup", "postgres", "test")
 KEDA = [("backend.autoscaling.keda.enabled", True), ("metrics.serviceMonitor.enabled", True),
         ("backend.autoscaling.keda.prometheusAddress", "http://prometheus:9090")]  # fmt: skip
-S3 = [("datasets.type", "s3"), ("datasets.s3.bucket", "photographs"), ("setup.demo", False)]
+S3 = [("datasets.type", "s3"), ("datasets.s3.bucket", "images"), ("setup.demo", False)]
 
 
 class Chart:
@@ -187,7 +187,7 @@ def test_the_s3_driver_is_told_one_of_its_two_sources_of_rights_and_no_secret(
     """Another source, such as a Secret, it refuses to mount (Mountpoint for Amazon S3, 2.x)."""
     csi = Chart(tmp_path, *S3, *pairs).one("PersistentVolume")["spec"]["csi"]
     assert csi["driver"] == "s3.csi.aws.com"
-    assert csi["volumeAttributes"] == {"bucketName": "photographs", "authenticationSource": source}
+    assert csi["volumeAttributes"] == {"bucketName": "images", "authenticationSource": source}
     assert "nodePublishSecretRef" not in csi
 
 

