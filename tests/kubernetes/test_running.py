@@ -164,6 +164,19 @@ class TestRunning:
         until(lambda: retrieved_with_another_version(release, old), 120, "the new weights", 3)
         assert marks(release, "backend") == running
 
+    def test_each_pod_of_an_autoscaler_has_the_new_models_yaml_when_setup_is_done(self, release):
+        # Without a metrics API it knows no load; the fewest pods it keeps all the same.
+        scaled = {"autoscaling": {"hpa": {"enabled": True, "minReplicas": 2, "maxReplicas": 2}}}
+        release.install(values={"backend": scaled})
+        until(lambda: len(release.ready("backend")) == 2, 180, "the autoscaler's second pod")
+        config = MODELS.format(conf=0.35)
+        release.install(values={"backend": scaled, "models": {"config": config}})
+        taken = [
+            release.kubectl("exec", pod["metadata"]["name"], "--", "cat", "/config/models.yaml")
+            for pod in release.ready("backend")
+        ]
+        assert taken == [config, config]
+
     def test_a_service_made_anew_is_called_at_its_new_address(self, release):
         running = marks(release, "label-studio")
         name = release.one("services", "backend")["metadata"]["name"]
