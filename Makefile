@@ -88,7 +88,7 @@ test-kubernetes: test-tools ## The chart, on the cluster of KUBECONFIG or one th
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/build.py postgres
 	@$(PYTHON) scripts/dev testtools kubernetes
-	$(PYTEST) tests/kubernetes
+	$(PYTEST) -n 4 --dist loadscope tests/kubernetes
 
 test-host: BUDGET = 30m
 test-host: ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first

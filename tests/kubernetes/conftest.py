@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import json
 import os
 import secrets
 import shutil
@@ -16,9 +18,10 @@ import pytest
 import yaml
 
 from cluster import kubernetes
+from dev import crds, testtools
 from lib import ROOT, versions
 from lib.cli import UserError
-from release import CHART, Release, lacking, namespace
+from release import CHART, HELM, HELM3, Release, lacking, namespace
 
 HERE = Path(__file__).parent
 CI = CHART / "ci"
@@ -26,49 +29,95 @@ POSTGRES = "ls-yolo/postgres"
 ARTIFACTS = ROOT / "artifacts"
 
 
-@pytest.fixture(scope="session")
-def reached() -> Iterator[str]:
-    """The name of a cluster: that of KUBECONFIG, else one that kind makes and that goes again.
+STATE = ROOT / ".cache" / "kubernetes"
+made_by_kind: list[str] = []
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Makes a cluster by kind where none is named, before there are workers, which share it.
 
     The cluster that ~/.kube/config happens to name is somebody's work: it is not taken unasked.
     """
-    if os.environ.get("KUBECONFIG"):
-        yield kubernetes.context()
-    elif shutil.which("kind"):
-        name = f"ls-yolo-{secrets.token_hex(3)}"
-        config = ROOT / ".cache" / "kubernetes" / f"{name}.kubeconfig"
-        make = ["kind", "create", "cluster", "--name", name, "--wait", "3m"]
-        try:
-            subprocess.run([*make, "--kubeconfig", str(config)], check=True)
-            os.environ["KUBECONFIG"] = str(config)
-            yield kubernetes.context()
-        finally:
-            os.environ.pop("KUBECONFIG", None)
-            subprocess.run(["kind", "delete", "cluster", "--name", name], check=False)
-            config.unlink(missing_ok=True)
-    else:
-        lacking(f"no cluster is named. {kubernetes.NO_CLUSTER}")
+    ours = hasattr(session.config, "workerinput") or os.environ.get("KUBECONFIG")
+    if ours or not shutil.which("kind") or session.config.option.collectonly:
+        return
+    made_by_kind.append(f"ls-yolo-{secrets.token_hex(3)}")
+    os.environ["KUBECONFIG"] = str(STATE / f"{made_by_kind[0]}.kubeconfig")
+    STATE.mkdir(parents=True, exist_ok=True)
+    make = ["kind", "create", "cluster", "--name", made_by_kind[0], "--wait", "3m"]
+    subprocess.run([*make, "--kubeconfig", os.environ["KUBECONFIG"]], check=True)
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    for name in made_by_kind:
+        subprocess.run(["kind", "delete", "cluster", "--name", name], check=False)
+        Path(os.environ.pop("KUBECONFIG")).unlink(missing_ok=True)
 
 
 @pytest.fixture(scope="session")
-def images(reached: str) -> dict[str, str]:
-    """The two images, and that of Postgres, by the names that they have on the nodes."""
-    wanted = [*versions.images().values(), postgres_image()]
+def once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, Callable[[], Any]], Any]:
+    """``once(name, make)``: what ``make`` returns; the workers of one run make it once.
+
+    It is kept as JSON; whoever comes meanwhile waits.
+    """
+    # The folder of this run, above that of each worker.
+    shared = tmp_path_factory.getbasetemp()
+    shared = shared.parent if os.environ.get("PYTEST_XDIST_WORKER") else shared
+
+    def found(name: str, make: Callable[[], Any]) -> Any:
+        kept = shared / f"{name}.json"
+        with (shared / f"{name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not kept.exists():
+                kept.write_text(json.dumps(make()))
+        return json.loads(kept.read_text())
+
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tools() -> None:
+    """What the tests run on this machine is there; the command that brings it is named else."""
+    wanted = [*map(Path, (HELM, HELM3, kubernetes.KUBECTL)), testtools.SCANNERS, crds.FOLDER]
+    if missing := [str(path.relative_to(ROOT)) for path in wanted if not path.exists()]:
+        lacking(f"found no {', '.join(missing)}. Run: python3 scripts/dev testtools kubernetes")
+
+
+@pytest.fixture(scope="session")
+def reached() -> str:
+    """The name of a cluster: that of KUBECONFIG, or the one that kind made."""
+    if not os.environ.get("KUBECONFIG"):
+        lacking(f"no cluster is named. {kubernetes.NO_CLUSTER}")
     try:
-        return kubernetes.bring_images(wanted)
+        return kubernetes.context()
     except UserError as failure:
         lacking(str(failure))
 
 
 @pytest.fixture(scope="session")
-def demo_files() -> dict[str, Path]:
-    """The demo's weights and photographs by name: of `make up`, else fetched now."""
+def images(reached: str, once: Callable[..., Any]) -> dict[str, str]:
+    """The two images, and that of Postgres, by the names that they have on the nodes."""
+    wanted = [*versions.images().values(), postgres_image()]
+    try:
+        found: dict[str, str] = once("images", lambda: kubernetes.bring_images(wanted))
+        return found
+    except UserError as failure:
+        lacking(f"{failure} (make test-kubernetes builds all three images)")
+
+
+@pytest.fixture(scope="session")
+def demo_files(once: Callable[..., Any]) -> dict[str, Path]:
+    """The demo's weights and images by name: of `make up`, else fetched now."""
     ours = {name: ROOT / name.removesuffix("_DIR").lower()
             for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")}  # fmt: skip
-    subprocess.run(
-        [sys.executable, "scripts/demo.py"], cwd=ROOT, check=True,
-        env={**os.environ, **{key: str(path) for key, path in ours.items()}},
-    )  # fmt: skip
+
+    def fetch() -> None:
+        subprocess.run(
+            [sys.executable, "scripts/demo.py"], cwd=ROOT, check=True,
+            env={**os.environ, **{key: str(path) for key, path in ours.items()}},
+        )  # fmt: skip
+
+    once("demo", fetch)
     found = {path.name: path for path in (ours["DATASETS_DIR"] / "demo").iterdir()}
     return {**found, "yolov8n.pt": ours["MODELS_DIR"] / "yolov8n.pt"}
 
@@ -103,7 +152,7 @@ def make(
             content = {f"{claim}/{file}": data for claim, found in wanted.items()
                        for file, data in found.items()}  # fmt: skip
             kubernetes.fill(where, images[versions.images()["backend"]], content)
-            own = ROOT / ".cache" / "kubernetes" / f"{where}.yaml"
+            own = STATE / f"{where}.yaml"
             own.write_text(yaml.safe_dump(merged(_overlay(images), values or {})))
             stack.callback(own.unlink)
             chosen = [CI / f"{file}-values.yaml" for file in files]

@@ -1,7 +1,7 @@
 """GPUs: a pod gets one, or waits for one and `helm test` says so.
 
-Scheduling is what is tested: ENGINE and DEVICE are left at auto, so a node that offers GPUs and has
-none behind the offer answers by its processor.
+Scheduling is what is tested: DEVICE is left at auto, so a node that offers GPUs and has none behind
+the offer answers by its CPU.
 """
 
 from __future__ import annotations
@@ -17,43 +17,65 @@ pytestmark = pytest.mark.kubernetes
 RESOURCE = "nvidia.com/gpu"
 
 
-def test_pods_get_a_gpu_each_and_one_too_many_waits_and_is_named(make):
-    gpus = sum(
+@pytest.fixture(scope="class")
+def gpus(reached):
+    """How many GPUs the nodes offer."""
+    found = sum(
         int(node["status"]["allocatable"].get(RESOURCE, 0))
         for node in kubernetes.get("nodes")["items"]
     )
-    if not gpus:
-        lacking(f"no node offers {RESOURCE}; `kube up --gpus 2` or a device plugin gives some")
+    if not found:
+        lacking(f"no node offers {RESOURCE}; a device plugin makes it (the GPU Operator has one)")
     runtimes = [item["metadata"]["name"] for item in kubernetes.get("runtimeclasses")["items"]]
     if "nvidia" not in runtimes:
         lacking("the cluster has no RuntimeClass nvidia; the GPU Operator makes it")
-    release = make(["gpu"], {"backend": {"replicas": gpus}})
-    release.install()
-    release.test()
-    release.counted()
-    for pod in release.ready("backend"):
-        assert pod["spec"]["runtimeClassName"] == "nvidia"
-        assert pod["spec"]["containers"][0]["resources"]["limits"][RESOURCE] == "1"
-    release.live()
+    return found
 
-    release.helm(
-        "upgrade", "ls-yolo", str(release.chart), "--reuse-values", "--no-hooks",
-        "--set", f"backend.replicas={gpus + 1}",
-    )  # fmt: skip
-    (waiting,) = until(
-        lambda: [
-            pod for pod in release.pods("backend")
-            if any(c.get("reason") == "Unschedulable" for c in pod["status"].get("conditions", []))
-        ],
-        60, "a pod that waits",
-    )  # fmt: skip
-    assert len(release.ready("backend")) == gpus, "the others go on"
-    done = release.test(check=False)
-    assert done.returncode != 0
-    said = done.stdout + done.stderr
-    assert waiting["metadata"]["name"] in said
-    assert f"Insufficient {RESOURCE}" in said
-    assert "backend.replicas" in said, "the cure"
+
+@pytest.fixture(scope="class")
+def release(make, gpus):
+    return make(["gpu"], {"backend": {"replicas": gpus}})
+
+
+class TestGpus:
+    """In this order, each going on from where the one before it has stopped."""
+
+    def test_pods_get_a_gpu_each(self, release, gpus):
+        release.install()
+        release.test()
+        release.counted()
+        ready = release.ready("backend")
+        assert len(ready) == gpus
+        for pod in ready:
+            assert pod["spec"]["runtimeClassName"] == "nvidia"
+            assert pod["spec"]["containers"][0]["resources"]["limits"][RESOURCE] == "1"
+
+    def test_what_is_stored_outlives_upgrades_without_a_spare_gpu_and_the_release(self, release):
+        release.live(other={"backend": {"env": {"THREADS": "9"}}})
+
+    def test_one_pod_too_many_waits_and_the_others_go_on(self, release, gpus):
+        release.helm(
+            "upgrade", "ls-yolo", str(release.chart), "--reuse-values", "--no-hooks",
+            "--set", f"backend.replicas={gpus + 1}",
+        )  # fmt: skip
+        until(lambda: unschedulable(release), 60, "a pod that waits")
+        assert len(release.ready("backend")) == gpus
+
+    def test_helm_test_names_the_pod_that_waits_and_the_fix(self, release):
+        (waiting,) = unschedulable(release)
+        done = release.test(check=False)
+        assert done.returncode != 0
+        said = done.stdout + done.stderr
+        assert waiting["metadata"]["name"] in said
+        assert f"Insufficient {RESOURCE}" in said
+        assert "backend.replicas" in said
+
+
+def unschedulable(release):
+    return [
+        pod for pod in release.pods("backend")
+        if any(c.get("reason") == "Unschedulable" for c in pod["status"].get("conditions", []))
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize("helm", [HELM, HELM3], ids=["helm", "helm3"])

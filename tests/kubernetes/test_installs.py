@@ -2,6 +2,8 @@
 security, and have predictions stored in Label Studio. These are counted there, and are still there
 after an upgrade, a rollback, and an installation anew on what was left. Files that are not here are
 installed by the other tests of this folder; one below sees to that.
+
+Here: a database and weights from elsewhere, under quotas, by Helm 3.
 """
 
 from __future__ import annotations
@@ -34,116 +36,112 @@ def test_every_file_of_values_is_installed_by_some_test():
     assert used == there
 
 
-def test_external_postgres_by_helm_3(make, images):
-    image = next(name for name in images.values() if "/postgres:" in name)
-    labels = {"app": "database"}
-    release = make(
-        ["external-postgres"],
-        claims={"database": {}},
-        objects=[
-            secret("database", POSTGRES_PASSWORD=PASSWORD),
-            {
-                "apiVersion": "v1", "kind": "Service", "metadata": {"name": "database"},
-                "spec": {"selector": labels, "ports": [{"port": 5432}]},
-            },
-            {
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "database", "labels": labels},
-                "spec": {
-                    "automountServiceAccountToken": False,
-                    "securityContext": {
-                        "runAsNonRoot": True, "runAsUser": 999, "fsGroup": 999,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                    "containers": [{
-                        "name": "postgres", "image": image,
-                        "env": [
-                            {"name": "POSTGRES_USER", "value": "labelstudio"},
-                            {"name": "POSTGRES_PASSWORD", "value": PASSWORD},
-                        ],
-                        "securityContext": {
-                            "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
-                        },
-                    }],
-                },
-            },
-        ],
-    )  # fmt: skip
-    release.helm_program = HELM3
-    release.install()
-    release.test()
-    stored = release.counted()
-    rows = release.kubectl(
-        "exec", "database", "--", "psql", "-U", "labelstudio", "-tAc",
-        "SELECT count(*) FROM prediction",
-    )  # fmt: skip
-    assert int(rows) == len(stored), "the predictions are in that database and in no other"
-    release.live()
+WEIGHTS = {
+    "name": "yolov8n.pt", "url": "http://mirror/yolov8n.pt",
+    "sha256": "31e20dde3def09e2cf938c7be6fe23d9150bbbe503982af13345706515f2ef95",
+}  # fmt: skip
 
 
-def test_restricted_with_weights_that_are_downloaded(make, images, demo_files):
-    """Weights come from an address, checked by their hash; here from a pod beside the release."""
-    image = next(name for name in images.values() if "/backend:" in name)
-    weights = {
-        "name": "yolov8n.pt", "url": "http://mirror/yolov8n.pt",
-        "sha256": "31e20dde3def09e2cf938c7be6fe23d9150bbbe503982af13345706515f2ef95",
+def service(name, port, target):
+    return {
+        "apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"selector": {"app": name}, "ports": [{"port": port, "targetPort": target}]},
     }  # fmt: skip
-    release = make(
-        ["restricted"],
+
+
+def pod(name, user, **container):
+    """A pod beside the release, which the Service of its name finds."""
+    return {
+        "apiVersion": "v1", "kind": "Pod", "metadata": {"name": name, "labels": {"app": name}},
+        "spec": {
+            "automountServiceAccountToken": False,
+            "securityContext": {
+                "runAsNonRoot": True, "runAsUser": user, "fsGroup": user,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": name,
+                "securityContext": {
+                    "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
+                },
+                **container,
+            }],
+            "volumes": [{"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}],
+        },
+    }  # fmt: skip
+
+
+@pytest.fixture(scope="class")
+def release(make, images):
+    database, backend = (
+        next(name for name in images.values() if f"/{image}:" in name)
+        for image in ("postgres", "backend")
+    )
+    made = make(
+        ["external-postgres", "restricted"],
         {
-            "models": {"type": "download", "download": {"files": [weights]}},
+            "models": {"type": "download", "download": {"files": [WEIGHTS]}},
             "networkPolicy": {"backend": {"egress": [{"ports": [{"port": 8000}]}]}},
             "labelStudio": {"podSecurityContext": GIVEN_IDS},
             "backend": {"podSecurityContext": GIVEN_IDS},
         },
         objects=[
-            {
-                "apiVersion": "v1", "kind": "Service", "metadata": {"name": "mirror"},
-                "spec": {"selector": {"app": "mirror"},
-                         "ports": [{"port": 80, "targetPort": 8000}]},
-            },
-            {
-                "apiVersion": "v1", "kind": "Pod",
-                "metadata": {"name": "mirror", "labels": {"app": "mirror"}},
-                "spec": {
-                    "securityContext": {
-                        "runAsNonRoot": True, "runAsUser": 1001,
-                        "seccompProfile": {"type": "RuntimeDefault"},
-                    },
-                    "containers": [{
-                        "name": "mirror", "image": image,
-                        "command": ["python", "-m", "http.server", "8000", "-d", "/weights"],
-                        "securityContext": {
-                            "allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]},
-                        },
-                        "volumeMounts": [{"name": "weights", "mountPath": "/weights"}],
-                    }],
-                    "volumes": [
-                        {"name": "weights", "persistentVolumeClaim": {"claimName": "weights"}}
-                    ],
-                },
-            },
+            secret("database", POSTGRES_PASSWORD=PASSWORD),
+            service("database", 5432, 5432),
+            pod("database", 999, image=database, env=[
+                {"name": "POSTGRES_USER", "value": "labelstudio"},
+                {"name": "POSTGRES_PASSWORD", "value": PASSWORD},
+            ]),
+            service("mirror", 80, 8000),
+            pod("mirror", 1001, image=backend,
+                command=["python", "-m", "http.server", "8000", "-d", "/weights"],
+                volumeMounts=[{"name": "weights", "mountPath": "/weights"}]),
         ],
     )  # fmt: skip
-    # From here on no container without requests and limits of both is taken; the mirror has none.
+    # From here on no container without requests and limits of both is taken; those two have none.
     kubernetes.apply({
         "apiVersion": "v1", "kind": "ResourceQuota",
-        "metadata": {"name": "all", "namespace": release.namespace},
+        "metadata": {"name": "all", "namespace": made.namespace},
         "spec": {"hard": {"requests.cpu": "8", "requests.memory": "16Gi",
                           "limits.cpu": "16", "limits.memory": "64Gi"}},
     })  # fmt: skip
-    release.install()
-    release.test()
-    release.counted()
-    used = kubernetes.get("resourcequota", "all", "-n", release.namespace)["status"]["used"]
-    assert used["limits.cpu"] != "0", "the quota counts"
-    for pod in release.get("pods"):
-        mounted = [m["mountPath"] for c in pod["spec"]["containers"] for m in c["volumeMounts"]]
-        token = "/var/run/secrets/kubernetes.io/serviceaccount"
-        component = pod["metadata"]["labels"]["app.kubernetes.io/component"]
-        assert token not in mounted or component == "test"
-    # The same weights in another file: what is stored stays right; without it there is no model.
-    release.live(other={"models": {
-        "download": {"files": [{**weights, "name": "renamed.pt"}]},
-        "config": {"coco": {"weights": "renamed.pt", "conf": 0.25}},
-    }})  # fmt: skip
+    made.helm_program = HELM3
+    return made
+
+
+class TestElsewhere:
+    """In this order, each going on from where the one before it has stopped."""
+
+    def test_helm_3_installs_with_weights_that_are_downloaded(self, release):
+        """Weights come from an address, checked by their hash."""
+        release.install()
+        release.test()
+        release.counted()
+
+    def test_the_predictions_are_in_the_external_postgres(self, release):
+        rows = release.kubectl(
+            "exec", "database", "--", "psql", "-U", "labelstudio", "-tAc",
+            "SELECT count(*) FROM prediction",
+        )  # fmt: skip
+        assert int(rows) == len(release.counted()), "and in no other"
+
+    def test_the_quota_counts_and_only_the_tests_pod_has_a_token(self, release):
+        used = kubernetes.get("resourcequota", "all", "-n", release.namespace)["status"]["used"]
+        assert used["limits.cpu"] != "0", "the quota counts"
+        for found in release.get("pods"):
+            mounted = [
+                m["mountPath"] for c in found["spec"]["containers"] for m in c["volumeMounts"]
+            ]
+            token = "/var/run/secrets/kubernetes.io/serviceaccount"
+            component = found["metadata"]["labels"]["app.kubernetes.io/component"]
+            assert token not in mounted or component == "test"
+
+    def test_what_is_stored_outlives_upgrades_and_the_release(self, release):
+        # The same weights in another file: what is stored stays right; without it is no model.
+        release.live(other={
+            "models": {
+                "download": {"files": [{**WEIGHTS, "name": "renamed.pt"}]},
+                "config": {"coco": {"weights": "renamed.pt", "conf": 0.25}},
+            },
+            "labelStudio": {"env": {"LABEL_STUDIO_THREADS": "9"}},
+        })  # fmt: skip

@@ -10,32 +10,6 @@ from release import COMPONENT, until
 
 pytestmark = pytest.mark.kubernetes
 TITLE = "ls-yolo demo"
-# Values that an upgrade must not take, and what the chart says to each.
-REFUSED = {
-    "cpu": [
-        ({"postgres": {"enabled": True}}, "the database would be postgres of this release"),
-        ({"labelStudio": {"persistence": {"enabled": False}}}, "/data of Label Studio would be"),
-        ({"labelStudio": {"persistence": {"size": "1Gi"}}}, "A claim cannot shrink"),
-        ({"datasets": {"claim": {"accessModes": ["ReadWriteMany"]}}}, "cannot be changed"),
-        ({"fullnameOverride": "other"}, "Label Studio would begin empty"),
-    ],
-    "postgres": [
-        ({"postgres": {"enabled": False}, "labelStudio": {"replicas": 1}}, "would be sqlite"),
-        ({"postgres": {"image": {"tag": "16"}}}, "of Postgres 17, which it cannot read"),
-        ({"postgres": {"persistence": {"storageClass": "other"}}}, "cannot be changed"),
-        ({"postgres": {"persistence": {"enabled": False}}}, "no claim), and so far it is"),
-        ({"postgres": {"persistence": {"existingClaim": "weights"}}}, "claim weights), and so far"),
-        ({"postgres": {"database": "other"}}, "(database other, user labelstudio,"),
-        ({"postgres": {"user": "other"}}, "(database labelstudio, user other,"),
-        (
-            {
-                "fullnameOverride": "other",
-                "labelStudio": {"persistence": {"existingClaim": "ls-yolo-label-studio"}},
-            },
-            "claim other-postgres), and so far it is",
-        ),
-    ],
-}
 
 
 def threads(release):
@@ -49,18 +23,17 @@ def threads(release):
 
 
 @pytest.fixture(scope="class")
-def release(make, kind):
-    return make(["cpu"]) if kind == "cpu" else make(["postgres"])
+def release(make, request):
+    return request.cls.made(make)
 
 
 @pytest.fixture(scope="class")
-def before(kind):
+def before():
     """What there was at the beginning, for the later tests to find again."""
     return {}
 
 
-@pytest.mark.parametrize("kind", ["cpu", "postgres"], scope="class")
-class TestLife:
+class Life:
     """In this order, each going on from where the one before it has stopped."""
 
     def test_a_project_with_predictions_after_one_command(self, release, before, record_property):
@@ -73,10 +46,8 @@ class TestLife:
     def test_helm_test_makes_a_prediction(self, release):
         assert "Succeeded" in release.test().stdout
 
-    def test_an_upgrade_that_would_lose_data_is_refused_and_changes_nothing(
-        self, release, before, kind
-    ):
-        for values, words in REFUSED[kind]:
+    def test_an_upgrade_that_would_lose_data_is_refused_and_changes_nothing(self, release, before):
+        for values, words in self.refused:
             done = release.install(values=values, check=False)
             assert done.returncode != 0, values
             assert words in done.stderr, values
@@ -124,3 +95,42 @@ class TestLife:
         assert {pod["metadata"]["labels"][COMPONENT] for pod in release.get("pods")} >= {
             "label-studio", "backend",
         }  # fmt: skip
+
+
+class TestLifeOnSqlite(Life):
+    # Values that an upgrade must not take, and what the chart says to each.
+    refused = (
+        ({"postgres": {"enabled": True}}, "the database would be postgres of this release"),
+        ({"labelStudio": {"persistence": {"enabled": False}}}, "/data of Label Studio would be"),
+        ({"labelStudio": {"persistence": {"size": "1Gi"}}}, "A claim cannot shrink"),
+        ({"datasets": {"claim": {"accessModes": ["ReadWriteMany"]}}}, "cannot be changed"),
+        ({"fullnameOverride": "other"}, "Label Studio would begin empty"),
+    )
+
+    @staticmethod
+    def made(make):
+        # The one of all tests whose pods export their model, into a claim.
+        return make(["cpu"], {"backend": {"env": {"ENGINE": "auto"}}})
+
+
+class TestLifeOnPostgres(Life):
+    refused = (
+        ({"postgres": {"enabled": False}, "labelStudio": {"replicas": 1}}, "would be sqlite"),
+        ({"postgres": {"image": {"tag": "16"}}}, "of Postgres 17, which it cannot read"),
+        ({"postgres": {"persistence": {"storageClass": "other"}}}, "cannot be changed"),
+        ({"postgres": {"persistence": {"enabled": False}}}, "no claim), and so far it is"),
+        ({"postgres": {"persistence": {"existingClaim": "weights"}}}, "claim weights), and so far"),
+        ({"postgres": {"database": "other"}}, "(database other, user labelstudio,"),
+        ({"postgres": {"user": "other"}}, "(database labelstudio, user other,"),
+        (
+            {
+                "fullnameOverride": "other",
+                "labelStudio": {"persistence": {"existingClaim": "ls-yolo-label-studio"}},
+            },
+            "claim other-postgres), and so far it is",
+        ),
+    )
+
+    @staticmethod
+    def made(make):
+        return make(["postgres"])

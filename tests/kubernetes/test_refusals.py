@@ -46,7 +46,7 @@ def test_the_keys_that_a_secret_lacks_are_named(where):
 def test_all_that_a_file_of_values_wants_and_the_namespace_lacks_is_named_at_once(where):
     values = yaml.safe_load((CHART / "ci" / "existing-claims-values.yaml").read_text())
     fault = said(where, values)
-    for claim in ("uploads", "photographs", "weights", "exports"):
+    for claim in ("uploads", "images", "weights", "exports"):
         assert f"existingClaim={claim}: no claim of that name" in fault
     assert "4 value(s)" in fault
 

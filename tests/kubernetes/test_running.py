@@ -56,7 +56,7 @@ def release(make, demo_files):
         claims={
             "uploads": {},
             "exports": {},
-            "photographs": {f"yard/{name}": demo_files[name] for name in ("bus.jpg", "zidane.jpg")},
+            "images": {f"yard/{name}": demo_files[name] for name in ("bus.jpg", "zidane.jpg")},
         },
         objects=[
             {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "ls-yolo-login"},
@@ -131,9 +131,9 @@ class TestRunning:
     def test_images_copied_in_as_the_page_says_become_tasks_of_their_project(
         self, release, demo_files, tmp_path
     ):
-        (command,) = re.findall(r"(?s)```bash\n(tar -C photographs .*?)```", PAGE.read_text())
-        (tmp_path / "photographs").mkdir()
-        shutil.copy(demo_files["bus.jpg"], tmp_path / "photographs")
+        (command,) = re.findall(r"(?s)```bash\n(tar -C images .*?)```", PAGE.read_text())
+        (tmp_path / "images").mkdir()
+        shutil.copy(demo_files["bus.jpg"], tmp_path / "images")
         for said, here in (
             ("labels-ls-yolo-label-studio", "ls-yolo-label-studio"),
             ("-n labels", f"-n {release.namespace}"),
@@ -163,6 +163,19 @@ class TestRunning:
         kubernetes.fill(release.namespace, image, {"weights/yolov8n.pt": other})
         until(lambda: retrieved_with_another_version(release, old), 120, "the new weights", 3)
         assert marks(release, "backend") == running
+
+    def test_each_pod_of_an_autoscaler_has_the_new_models_yaml_when_setup_is_done(self, release):
+        # Without a metrics API it knows no load; the fewest pods it keeps all the same.
+        scaled = {"autoscaling": {"hpa": {"enabled": True, "minReplicas": 2, "maxReplicas": 2}}}
+        release.install(values={"backend": scaled})
+        until(lambda: len(release.ready("backend")) == 2, 180, "the autoscaler's second pod")
+        config = MODELS.format(conf=0.35)
+        release.install(values={"backend": scaled, "models": {"config": config}})
+        taken = [
+            release.kubectl("exec", pod["metadata"]["name"], "--", "cat", "/config/models.yaml")
+            for pod in release.ready("backend")
+        ]
+        assert taken == [config, config]
 
     def test_a_service_made_anew_is_called_at_its_new_address(self, release):
         running = marks(release, "label-studio")

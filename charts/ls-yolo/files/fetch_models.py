@@ -24,7 +24,7 @@ EX_CONFIG = 78
 
 
 class FetchError(RuntimeError):
-    """A file cannot be had; the message says what was found, expected, and what to do."""
+    """A file is unavailable; the message says what was found, expected, and what to do."""
 
 
 def shown(url: str) -> str:
@@ -48,7 +48,7 @@ def fetch(item: dict[str, Any], folder: Path) -> None:
     """Puts the file of ``item`` into ``folder``, whole and with the right hash or not at all.
 
     Raises:
-        FetchError: it cannot be had.
+        FetchError: it is unavailable.
     """
     name, url, expected = item["name"], item["url"], item["sha256"]
     target, done = folder / name, folder / f".{name}.{expected[:16]}"
@@ -64,7 +64,7 @@ def fetch(item: dict[str, Any], folder: Path) -> None:
         except OSError as error:
             if not left:
                 raise FetchError(
-                    f"{name}: {shown(url)} cannot be had: {error}. Without a way out of the "
+                    f"{name}: {shown(url)} is unavailable: {error}. Without a way out of the "
                     "cluster, put the weights into a claim (models.type=claim) or an image "
                     "(models.type=image), name a mirror in models.download.files, or a proxy in "
                     "backend.extraEnv"

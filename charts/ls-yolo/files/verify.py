@@ -28,7 +28,7 @@ from ls_yolo.projects.config import Project
 
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 API = "https://kubernetes.default.svc"
-CURES = {
+FIXES = {
     "nvidia.com/": "Lower backend.replicas or backend.gpu.count, or add a node with a free GPU",
     "Insufficient": "Lower resources.requests, or add a node",
     "taint": "Add tolerations for the taints of the nodes",
@@ -89,13 +89,13 @@ def look_at_pods() -> list[str]:
     faults = []
     for pod in pods():
         if why := reason(pod):
-            cure = next((cure for word, cure in CURES.items() if word in why), "")
-            faults.append(f"pod {pod['metadata']['name']} waits: {why} {cure}".strip())
+            fix = next((fix for word, fix in FIXES.items() if word in why), "")
+            faults.append(f"pod {pod['metadata']['name']} waits: {why} {fix}".strip())
     return faults
 
 
 def wanted(backend: Backend, folder: Path) -> tuple[str, tuple[str, ...]]:
-    """The labelling configuration and models to try: of the first project, else of the model."""
+    """The labeling config and models to try: of the first project, else of the model."""
     found = config.read(folder) if folder.is_dir() else []
     if found:
         return found[0].label_config, found[0].models
@@ -113,7 +113,7 @@ def wanted(backend: Backend, folder: Path) -> tuple[str, tuple[str, ...]]:
 
 
 def upload(studio: Studio, project: int) -> None:
-    """Uploads a photograph that ultralytics has in its package."""
+    """Uploads an image that ultralytics has in its package."""
     spec = importlib.util.find_spec("ultralytics")
     assert spec is not None and spec.origin is not None
     photo = Path(spec.origin).with_name("assets") / "bus.jpg"
@@ -126,7 +126,7 @@ def upload(studio: Studio, project: int) -> None:
 
 
 def predict(values: dict[str, Any]) -> None:
-    """Has one photograph predicted through Label Studio, and reads what is stored.
+    """Has one image predicted through Label Studio, and reads what is stored.
 
     Raises:
         ApplyError, httpx.HTTPError: there is no stored prediction.
@@ -147,7 +147,7 @@ def predict(values: dict[str, Any]) -> None:
         # An empty result without a score is how a task is stored that could not be predicted.
         good = [row for row in stored if row.result or row.score is not None]
         if len(good) != 1:
-            raise ApplyError(f"found {len(good)} stored predictions of one photograph, expected 1")
+            raise ApplyError(f"found {len(good)} stored predictions of one image, expected 1")
         say(f"stored: {good[0].model_version}, {len(good[0].result)} boxes")
     finally:
         api.projects.delete(made.id)

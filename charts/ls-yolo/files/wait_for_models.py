@@ -1,12 +1,14 @@
-"""Waits until the backend has the models.yaml that the ConfigMap has now.
+"""Waits until every pod of the backend has the models.yaml that the ConfigMap has now.
 
-A change of a ConfigMap reaches running pods after up to a minute and a half; predictions that setup
-has stored before that would be of the version before.
+A change of a ConfigMap reaches running pods after up to a minute and a half, each at its own time;
+predictions that a pod stores before that are of the version before. Which pods there are is asked
+anew at each look, since an autoscaler may change their number meanwhile.
 """
 
 from __future__ import annotations
 
 import os
+import socket
 import sys
 import time
 from pathlib import Path
@@ -16,41 +18,53 @@ import httpx
 from ls_yolo import files, settings
 
 SECONDS = 180
-"""How long the backend may have another one, from its first answer on."""
-LOOKS = 3
-"""How often each pod must be seen with it, on the average: which one answers is chance."""
+"""How long a pod may have another one, from the first answer on."""
 TRY_AGAIN = 2.0
 """Seconds."""
+TIMEOUT = httpx.Timeout(120, connect=5)
+"""Seconds for a pod to reload in; one that has gone is still named for some seconds."""
+
+
+def addresses(host: str) -> set[str]:
+    """The addresses of a headless Service: those of its ready pods.
+
+    Raises:
+        OSError: there is none.
+    """
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return {f"[{row[4][0]}]" if ":" in row[4][0] else row[4][0] for row in found}
 
 
 def main() -> int:
     values = {**settings.read("backend"), **settings.read("setup")}
     wanted = files.hash_file(Path(values["MODELS_CONFIG"]))
-    auth = (values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
-    needed = LOOKS * int(os.environ["PODS"])
-    good, said = 0, "it does not answer"
+    user, password = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
+    host, port = os.environ["BACKEND_PODS"].rsplit(":", 1)
     end, answered = time.monotonic() + values["SETUP_TIMEOUT"], False
-    while time.monotonic() < end:
-        try:
-            # A connection of its own for each look, so that another pod may answer.
-            answer = httpx.post(
-                f"{values['BACKEND_URL']}/reload", json={}, timeout=120,
-                auth=auth if auth[1] else None,
-            )  # fmt: skip
-            answer.raise_for_status()
-            found = answer.json()["config"]
-        except (httpx.HTTPError, ValueError, KeyError) as error:
-            good, said = 0, f"{type(error).__name__}: {error}"
-            time.sleep(TRY_AGAIN)
-            continue
-        if not answered:
-            answered, end = True, time.monotonic() + SECONDS
-        good = good + 1 if found == wanted else 0
-        if good >= needed:
-            return 0
-        if not good:
-            said = "it still has another models.yaml"
-            print("waiting for the backend to take the new models.yaml", flush=True)
+    # Pods are reached by their addresses, which no proxy knows.
+    with httpx.Client(
+        auth=(user, password) if password else None, timeout=TIMEOUT, trust_env=False
+    ) as client:
+        while True:
+            try:
+                there, behind = addresses(host), []
+                for address in sorted(there):
+                    answer = client.post(f"http://{address}:{port}/reload", json={})
+                    if answer.raise_for_status().json()["config"] != wanted:
+                        behind.append(address)
+                if not answered:
+                    answered, end = True, time.monotonic() + SECONDS
+                behind += sorted(addresses(host) - there)
+                if not behind:
+                    return 0
+                said = f"another models.yaml in the pods at {', '.join(behind)}"
+                print(f"waiting: still {said}", flush=True)
+            except socket.gaierror as error:
+                said = f"no pod is ready: {host}: {error.strerror}"
+            except (httpx.HTTPError, OSError, ValueError, KeyError) as error:
+                said = f"{type(error).__name__}: {error}"
+            if time.monotonic() > end:
+                break
             time.sleep(TRY_AGAIN)
     print(
         f"error: the backend has not taken models.yaml ({said}). Its log says why: "

@@ -12,7 +12,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
     (include "ls-yolo.faults.models" . | fromJsonArray)
     (include "ls-yolo.faults.datasets" . | fromJsonArray)
     (include "ls-yolo.faults.setup" . | fromJsonArray)
-    (include "ls-yolo.faults.kinds" . | fromJsonArray)
+    (include "ls-yolo.faults.crds" . | fromJsonArray)
     (include "ls-yolo.faults.existing" . | fromJsonArray)
     (include "ls-yolo.faults.upgrade" . | fromJsonArray)
 }}
@@ -130,7 +130,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- $f = append $f (printf "backend.gpu.resourceName=%s is no name that NVIDIA's device plugin gives, so pods would wait for ever. Expected nvidia.com/gpu, nvidia.com/gpu.shared, or a MIG profile such as nvidia.com/mig-1g.5gb; `kubectl describe node` lists what nodes have." $name) }}
 {{- end }}
 {{- if and (hasSuffix ".shared" $name) (gt (int $v.gpu.count) 1) }}
-{{- $f = append $f (printf "backend.gpu.count=%d of %s: several shares of a card are not more of it, and the device plugin refuses them. Set 1." (int $v.gpu.count) $name) }}
+{{- $f = append $f (printf "backend.gpu.count=%d of %s: several shares of a GPU are not more of it, and the device plugin refuses them. Set 1." (int $v.gpu.count) $name) }}
 {{- end }}
 {{- end }}
 {{- range $resource, $_ := merge (dict) ($v.resources.limits | default dict) ($v.resources.requests | default dict) }}
@@ -226,7 +226,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- end }}
 {{- end }}
 {{- if and .Values.setup.demo $d.type (or $d.readOnly (eq $d.type "s3")) }}
-{{- $f = append $f (printf "setup.demo=true with datasets.type=%s, which is read-only: the demo's photographs cannot be put there. Set setup.demo=false." $d.type) }}
+{{- $f = append $f (printf "setup.demo=true with datasets.type=%s, which is read-only: the demo's images cannot be put there. Set setup.demo=false." $d.type) }}
 {{- end }}
 {{- toJson $f }}
 {{- end }}
@@ -257,7 +257,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- if .Capabilities.APIVersions.Has "apiregistration.k8s.io/v1" }}true{{ end }}
 {{- end }}
 
-{{- define "ls-yolo.faults.kinds" -}}
+{{- define "ls-yolo.faults.crds" -}}
 {{- $f := list }}
 {{- if include "ls-yolo.connected" . }}
 {{- $wanted := list
@@ -346,13 +346,13 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- $claim := index . 2 }}
 {{- $name := include "ls-yolo.fullname" (dict "root" $ "component" (index . 3)) }}
 {{- with lookup "v1" "PersistentVolumeClaim" $ns $name }}
-{{- $cure := printf "A claim's cannot be changed. Put it back, or copy the data to a claim of your own and name that in %s.existingClaim." $setting }}
+{{- $fix := printf "A claim's cannot be changed. Put it back, or copy the data to a claim of your own and name that in %s.existingClaim." $setting }}
 {{- $class := eq $claim.storageClass "-" | ternary "" $claim.storageClass }}
 {{- if and $claim.storageClass (ne $class (.spec.storageClassName | default "")) }}
-{{- $f = append $f (printf "%s.storageClass=%s, and the claim %s has %q. %s" $setting $claim.storageClass $name (.spec.storageClassName | default "") $cure) }}
+{{- $f = append $f (printf "%s.storageClass=%s, and the claim %s has %q. %s" $setting $claim.storageClass $name (.spec.storageClassName | default "") $fix) }}
 {{- end }}
 {{- if ne (sortAlpha $claim.accessModes | join ",") (sortAlpha .spec.accessModes | join ",") }}
-{{- $f = append $f (printf "%s.accessModes=[%s], and the claim %s has [%s]. %s" $setting (join "," $claim.accessModes) $name (join "," .spec.accessModes) $cure) }}
+{{- $f = append $f (printf "%s.accessModes=[%s], and the claim %s has [%s]. %s" $setting (join "," $claim.accessModes) $name (join "," .spec.accessModes) $fix) }}
 {{- end }}
 {{- $wanted := include "ls-yolo.bytes" $claim.size }}
 {{- $found := include "ls-yolo.bytes" .spec.resources.requests.storage }}

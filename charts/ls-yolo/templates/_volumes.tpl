@@ -134,7 +134,7 @@ affinity:
   {{- end }}
 {{- end }}
 
-{{/* Puts the demo's photographs where a pod finds them: into its own empty folder, or, once for all, into a claim. */}}
+{{/* Puts the demo's images where a pod finds them: into its own empty folder, or, once for all, into a claim. */}}
 {{- define "ls-yolo.demoImages" -}}
 {{- if and .root.Values.setup.demo (or (not .root.Values.datasets.type) (eq .component "label-studio")) }}
 - name: demo-images
