@@ -16,10 +16,9 @@ from typing import Any
 from ls_yolo import settings
 from ls_yolo.cli.common import ToolError
 from ls_yolo.cli.models import _source
+from ls_yolo.images.formats import SUFFIXES
 from ls_yolo.models import weights
 
-IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-"""The files of a folder that are images."""
 THREADS = 4
 """Images that are read and decoded at a time."""
 AHEAD = 16
@@ -81,9 +80,9 @@ def predict(options: argparse.Namespace) -> int:
 def _files(paths: Iterable[Path]) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in IMAGES)
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
             if not found:
-                raise ToolError(f"{path}: found no image, expected files {', '.join(IMAGES)}")
+                raise ToolError(f"{path}: found no image, expected files {', '.join(SUFFIXES)}")
             yield from found
         else:
             yield path

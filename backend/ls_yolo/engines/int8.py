@@ -20,6 +20,7 @@ from typing import Any
 from ls_yolo.engines import export, mean_ap
 from ls_yolo.engines.export import Export, ExportError
 from ls_yolo.images import decode, limits
+from ls_yolo.images.formats import SUFFIXES
 from ls_yolo.results import Boxes, Image
 
 FORM = 1
@@ -36,7 +37,6 @@ FEWEST_BOXES = 20
 """With fewer of them nothing is measured."""
 LOWEST, IOU = 0.01, 0.7
 """The threshold of what is measured, and the overlap above which two boxes are one; 0 to 1."""
-FORMATS = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp"})
 
 
 class Refused(ExportError):
@@ -58,7 +58,7 @@ def choose(folder: Path, decodes: Callable[[Path], bool]) -> tuple[list[Path], l
         Refused: there are fewer than `LEAST`.
     """
     files = sorted(
-        path for path in folder.rglob("*") if path.suffix.lower() in FORMATS and path.is_file()
+        path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
     )
     spread = _spread(files, MOST)
     usable = [path for path in spread if decodes(path)]

@@ -7,18 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ls_yolo import config
+from ls_yolo.images.formats import PATTERN
 from ls_yolo.labelstudio import label_config
-
-IMAGES = r".*\.(?i:jpe?g|png|bmp|tiff?|webp)$"
-"""The file names that become tasks unless a project says otherwise."""
 
 
 @dataclass(frozen=True)
 class Storage:
-    """A folder of images. ``path`` is relative to the datasets folder."""
+    """A folder of images. ``path`` is relative to the datasets folder; ``regex`` says which file
+    names become tasks."""
 
     path: str
-    regex: str = IMAGES
+    regex: str = PATTERN
     recursive: bool = False
 
 
@@ -87,7 +86,7 @@ def _read(file: Path) -> Project:
         models=tuple(data.get("models", ())),
         storage=Storage(
             storage["path"].strip("/"),
-            storage.get("regex", IMAGES),
+            storage.get("regex", PATTERN),
             storage.get("recursive", False),
         )
         if storage

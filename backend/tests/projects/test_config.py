@@ -91,4 +91,4 @@ def test_a_regex_that_is_none_is_refused_with_its_line(write):
     ],
 )
 def test_the_usual_image_files_become_tasks(name, taken):
-    assert bool(re.match(config.IMAGES, name)) is taken
+    assert bool(re.match(config.PATTERN, name)) is taken
