@@ -31,8 +31,9 @@ def addresses(host: str) -> set[str]:
     Raises:
         OSError: there is none.
     """
-    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    return {f"[{row[4][0]}]" if ":" in row[4][0] else row[4][0] for row in found}
+    rows = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    found = {str(row[4][0]) for row in rows}
+    return {f"[{address}]" if ":" in address else address for address in found}
 
 
 def main() -> int:
