@@ -3,80 +3,69 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from ls_yolo.results import Boxes
 
-OVERLAPS = tuple(np.linspace(0.5, 0.95, 10))
-"""How much a box must overlap with a true one to be right; the mean is taken over these."""
-RECALLS = np.linspace(0, 1, 101)
-"""Where precision is read off."""
-
-Floats = npt.NDArray[np.float64]
-
 
 def mean_average_precision(truth: Sequence[Boxes], found: Sequence[Boxes]) -> float:
-    """0 to 1, over all classes of ``truth``; 1 where ``truth`` has no box.
+    """mAP50-95, 0 to 1, over all classes of ``truth``; 1 where ``truth`` has no box.
 
     Both have an item for each image. Scores of ``truth`` do not count, those of ``found`` rank.
     """
-    classes = {int(index) for boxes in truth for index in boxes.classes}
-    found_precision = [
-        _average_precision([_of(b, index) for b in truth], [_of(b, index) for b in found])
-        for index in sorted(classes)
-    ]
-    return float(np.mean(found_precision)) if found_precision else 1.0
+    from faster_coco_eval import (  # type: ignore[import-untyped,unused-ignore]
+        COCO,
+        COCOeval_faster,
+    )
 
-
-def _of(boxes: Boxes, index: int) -> Boxes:
-    keep = boxes.classes == index
-    order = np.argsort(-boxes.scores[keep], kind="stable")
-    return Boxes(*(part[keep][order] for part in (boxes.xyxy, boxes.scores, boxes.classes)))
-
-
-def _average_precision(truth: Sequence[Boxes], found: Sequence[Boxes]) -> float:
-    """The mean over `OVERLAPS` for one class."""
-    right = np.concatenate([_right(t.xyxy, f.xyxy) for t, f in zip(truth, found, strict=True)])
-    scores = np.concatenate([boxes.scores for boxes in found])
-    right = right[np.argsort(-scores, kind="stable")]
-    if not len(right):
+    classes = sorted({int(index) for boxes in truth for index in boxes.classes})
+    if not classes:
+        return 1.0
+    rows = _rows(found)
+    if not rows:
         return 0.0
-    hits = np.cumsum(right, axis=0)
-    recall: Floats = hits / sum(len(boxes.scores) for boxes in truth)
-    precision: Floats = hits / np.arange(1, len(right) + 1)[:, None]
-    # At each recall the best precision that is to be had with it or more.
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    precision = np.concatenate([precision, np.zeros((1, len(OVERLAPS)))])
-    means = [
-        precision[np.searchsorted(recall[:, column], RECALLS - 1e-9), column].mean()
-        for column in range(len(OVERLAPS))
-    ]
-    return float(np.mean(means))
+    true = COCO(
+        {
+            "images": [{"id": number} for number in range(len(truth))],
+            "categories": [{"id": index, "name": str(index)} for index in classes],
+            "annotations": _rows(truth),
+        }
+    )
+    judged = COCOeval_faster(true, true.loadRes(rows), "bbox", print_function=lambda *_: None)
+    # However many boxes an image has, all count.
+    judged.params.maxDets = [max(len(boxes.scores) for boxes in (*truth, *found))]
+    judged.params.catIds = classes
+    judged.evaluate()
+    judged.accumulate()
+    # Of overlap, recall, class, area (all, small, ...) and the most boxes; -1 where there is none.
+    precision = judged.eval["precision"][:, :, :, 0, -1]
+    return float(np.mean(precision[precision > -1]))
 
 
-def _right(truth: npt.NDArray[np.float32], found: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """For each of ``found``, best first, and each of `OVERLAPS`: whether it hits a true box that no
-    better one has hit. Shape (n, len(OVERLAPS)); boxes have the shape (n, 4)."""
-    right = np.zeros((len(found), len(OVERLAPS)), bool)
-    overlap = overlaps(found, truth)
-    for column, least in enumerate(OVERLAPS):
-        free = np.ones(len(truth), bool)
-        for row in range(len(found) if len(truth) else 0):
-            best = int(np.argmax(np.where(free, overlap[row], -1)))
-            if free[best] and overlap[row, best] >= least:
-                free[best] = False
-                right[row, column] = True
-    return right
-
-
-def overlaps(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> Floats:
-    """Intersection over union of each box of ``one``, (n, 4), with each of ``other``, (m, 4)."""
-    a, b = one[:, None].astype(np.float64), other[None].astype(np.float64)
-    sides = np.minimum(a[..., 2:], b[..., 2:]) - np.maximum(a[..., :2], b[..., :2])
-    shared = np.prod(np.maximum(sides, 0), axis=-1)
-    areas = [np.prod(boxes[..., 2:] - boxes[..., :2], axis=-1) for boxes in (a, b)]
-    union = areas[0] + areas[1] - shared
-    found: Floats = np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
-    return found
+def _rows(images: Sequence[Boxes]) -> list[dict[str, Any]]:
+    """The boxes of ``images`` as COCO's annotations: left, top, width, height."""
+    rows: list[dict[str, Any]] = []
+    for number, boxes in enumerate(images):
+        corners = boxes.xyxy.astype(np.float64)
+        sides = corners[:, 2:] - corners[:, :2]
+        for (left, top), (width, height), score, index in zip(
+            corners[:, :2].tolist(),
+            sides.tolist(),
+            boxes.scores.tolist(),
+            boxes.classes.tolist(),
+            strict=True,
+        ):
+            rows.append(
+                {
+                    "id": len(rows) + 1,
+                    "image_id": number,
+                    "category_id": index,
+                    "bbox": [left, top, width, height],
+                    "area": width * height,
+                    "iscrowd": 0,
+                    "score": score,
+                }
+            )
+    return rows
