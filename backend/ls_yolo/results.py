@@ -25,13 +25,13 @@ class Boxes:
     classes: npt.NDArray[np.int64]
 
     def above(self, score: float) -> Boxes:
-        """The boxes whose score exceeds ``score``: the rule of `Engine.predict`."""
+        """Those whose score exceeds ``score``, 0 to 1: the rule of `Engine.predict`."""
         keep = self.scores > score
         return Boxes(self.xyxy[keep], self.scores[keep], self.classes[keep])
 
 
-# The four below are what YOLO's other tasks give. No engine makes them and no control draws them
-# yet; they stand here so that both sides will mean the same.
+# The four below are what YOLO's other tasks give. No engine makes them yet; they stand here so that
+# engines and controls will mean the same.
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,10 @@ class Masks:
 
     boxes: Boxes
     masks: npt.NDArray[np.bool_]
+
+    def above(self, score: float) -> Masks:
+        """Those whose score exceeds ``score``, 0 to 1."""
+        return Masks(self.boxes.above(score), self.masks[self.boxes.scores > score])
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,11 @@ class OrientedBoxes:
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
 
+    def above(self, score: float) -> OrientedBoxes:
+        """Those whose score exceeds ``score``, 0 to 1."""
+        keep = self.scores > score
+        return OrientedBoxes(self.xywhr[keep], self.scores[keep], self.classes[keep])
+
 
 @dataclass(frozen=True, slots=True)
 class Keypoints:
@@ -75,6 +84,11 @@ class Keypoints:
     xy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
 
+    def above(self, score: float) -> Keypoints:
+        """Those whose box has a score that exceeds ``score``, 0 to 1."""
+        keep = self.boxes.scores > score
+        return Keypoints(self.boxes.above(score), self.xy[keep], self.scores[keep])
+
 
 @dataclass(frozen=True, slots=True)
 class Classes:
@@ -84,3 +98,11 @@ class Classes:
     """
 
     scores: npt.NDArray[np.float32]
+
+    def above(self, score: float) -> Classes:
+        """Itself: of an image as a whole every class is an answer, however low its score."""
+        return self
+
+
+Result = Boxes | Masks | OrientedBoxes | Keypoints | Classes
+"""What a model says of one image."""

@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shutil
+import sys
 import time
+import types
 from pathlib import Path
 from typing import Any
 
@@ -18,17 +21,21 @@ import torch  # type: ignore[import-not-found,unused-ignore]
 import torchvision  # type: ignore[import-not-found,unused-ignore]
 from ultralytics import YOLO
 from ultralytics.data.augment import LetterBox
+from ultralytics.data.loaders import LoadPilAndNumpy
+from ultralytics.nn.tasks import DetectionModel
 
 from ls_yolo import files
 from ls_yolo.engines import int8, letterbox, nms
 from ls_yolo.engines import load as loader
-from ls_yolo.engines.base import Engine, Precision
+from ls_yolo.engines.base import Engine, EngineError, Precision
 from ls_yolo.engines.hot_swap import HotSwapEngine
 from ls_yolo.engines.torch_engine import TorchEngine
-from ls_yolo.results import Boxes
+from ls_yolo.models import weights
+from ls_yolo.results import Boxes, Result
 
 WEIGHTS = Path("/models/yolov8n.pt")
 CONF, IOU = 0.25, 0.7
+weights.safe()
 
 
 class Lines(logging.Handler):
@@ -47,8 +54,9 @@ def read(name: str) -> Any:
     return cv2.imread(f"/images/{name}")
 
 
-def rows(boxes: Boxes, names: dict[int, str]) -> list[Any]:
+def rows(boxes: Result, names: dict[int, str]) -> list[Any]:
     """[class, score, box in pixels] each."""
+    assert isinstance(boxes, Boxes)
     kinds = [names[int(index)] for index in boxes.classes]
     return [
         list(row) for row in zip(kinds, boxes.scores.tolist(), boxes.xyxy.tolist(), strict=True)
@@ -63,7 +71,7 @@ def predict(engine: Engine, images: dict[str, Any]) -> dict[str, list[Any]]:
     }
 
 
-def together(engine: Engine, images: dict[str, Any]) -> dict[str, list[Any]]:
+def together(engine: Any, images: dict[str, Any]) -> dict[str, list[Any]]:
     """All images in one batch of 32; what each is answered first."""
     names = (list(images) * 32)[:32]
     found = engine.predict([engine.prepare(images[name], None) for name in names], CONF, IOU)
@@ -87,14 +95,20 @@ def direct(images: dict[str, Any]) -> dict[str, list[Any]]:
 
 
 def load(
-    cache: str, precision: Precision = "auto", photos: Path | None = None
+    cache: str,
+    precision: Precision = "auto",
+    images: Path | None = None,
+    weights: Path = WEIGHTS,
 ) -> tuple[Engine, dict[str, Any]]:
     """An engine as the backend loads it, and how that went."""
     lines = Lines()
     logging.getLogger().addHandler(lines)
     begin = time.monotonic()
     engine = loader.load_engine(
-        WEIGHTS, "cpu", files.hash_file(WEIGHTS), Path(cache), "auto", None, precision, photos
+        weights,
+        files.hash_file(weights),
+        None,
+        loader.EngineOptions("cpu", "auto", precision, Path(cache), images),
     )
     told: dict[str, Any] = {"first": engine.description, "names": len(engine.names)}
     engine.warm_up()
@@ -109,7 +123,7 @@ def load(
 
 
 class Small:
-    """A network on a card whose memory holds ``most`` images."""
+    """A network on a GPU whose memory holds ``most`` images."""
 
     def __init__(self, network: Any, most: int) -> None:
         self._network, self._most = network, most
@@ -124,7 +138,7 @@ class Small:
 
 
 def full_memory(images: dict[str, Any]) -> dict[str, Any]:
-    """What is answered, and said, by a card that holds two images at a time."""
+    """What is answered, and said, by a GPU that holds two images at a time."""
     engine, lines = TorchEngine(WEIGHTS, "cpu"), Lines()
     engine._model = Small(engine._model, 2)
     logging.getLogger().addHandler(lines)
@@ -134,14 +148,14 @@ def full_memory(images: dict[str, Any]) -> dict[str, Any]:
 
 
 class Halved(Small):
-    """A network whose output is in half precision, as on a card."""
+    """A network whose output is in half precision, as on a GPU."""
 
     def __call__(self, batch: Any) -> Any:
         output = super().__call__(batch)
         return (output[0] if isinstance(output, (list, tuple)) else output).half()
 
 
-def at_the_threshold(engine: Engine, image: Any) -> list[float]:
+def at_the_threshold(engine: Any, image: Any) -> list[float]:
     """Thresholds, at scores and just below, at which an image alone has other boxes than with one
     whose threshold is lower."""
     item = [engine.prepare(image, None)]
@@ -168,13 +182,13 @@ def cut_images(folder: Path, images: dict[str, Any]) -> Path:
     return folder
 
 
-def eight_bits(images: dict[str, Any]) -> dict[str, Any]:
-    """Models in eight bits: one that is taken, one that is refused, one of too few images."""
+def int8_models(images: dict[str, Any]) -> dict[str, Any]:
+    """int8 models: one that is taken, one that is refused, one of too few images."""
     answer: dict[str, Any] = {}
     _, answer["too few"] = load("/tmp/cache", "int8", Path("/images"))
     one, other = (cut_images(Path(f"/tmp/{name}"), images) for name in ("one", "other"))
     _, answer["made"] = load("/tmp/cache", "int8", one)
-    # What becomes of the first is the processor's business; the second is to end in the other way.
+    # What becomes of the first is the CPU's business; the second is to end in the other way.
     taken = "int8 (" in answer["made"]["then"]
     int8.LOSS = 0.0 if taken else 1.0
     with contextlib.suppress(int8.Refused):
@@ -199,7 +213,7 @@ def shapes() -> list[Any]:
     return wrong
 
 
-def suppression() -> int:
+def suppressed() -> int:
     """How many of 200 random sets of boxes are suppressed unlike torchvision does it."""
     random = np.random.default_rng(0)
     geometry = letterbox.fit(640, 640, 640)
@@ -217,6 +231,96 @@ def suppression() -> int:
         found = nms.kept(xywh, scores, classes, geometry, iou)
         wrong += not np.array_equal(found.scores, scores[keep])
     return wrong
+
+
+def answers(engine: Engine) -> dict[str, list[Any]]:
+    return predict(engine, {"bus.jpg": read("bus.jpg")})
+
+
+def network(path: Path, task: str = "yolov8n.yaml", channels: int = 3) -> Path:
+    """Weights of a network that nobody has trained, as training writes them."""
+    torch.manual_seed(0)
+    model = YOLO(task)
+    if channels != 3:
+        model.model = DetectionModel(task, ch=channels, verbose=False)
+        model.model.args = model.overrides
+    torch.save({"model": model.model.half(), "train_args": {"imgsz": 320, "task": "detect"}}, path)
+    return path
+
+
+NAMES = ["two-yolov5n.pt", "it's.pt", "yolov8s.pt", "my-yoloe-11.pt", "own-world.pt", "a b .pt"]
+"""Names of files that ultralytics rewrites, fetches, or takes for something else."""
+
+
+def renamed() -> dict[str, Any]:
+    """What engines and the command line say of copies of the weights whose names ultralytics takes
+    for another file's. Where it has another one to take, that has other class names and boxes."""
+    folder = Path("/tmp/renamed")
+    folder.mkdir()
+    network(folder / "two-yolov5nu.pt")
+    network(folder / "its.pt")
+    found: dict[str, Any] = {}
+    for name in NAMES:
+        shutil.copyfile(WEIGHTS, folder / name)
+        torch_engine = TorchEngine(folder / name, "cpu")
+        weights.rename(folder / name, {0: "man"}, folder / f"renamed-{name}")
+        again = YOLO(str(shutil.copyfile(folder / f"renamed-{name}", folder / "check.pt")))
+        found[name] = {"torch": answers(torch_engine), "renamed": again.names[0]}
+    found["two-yolov5n.pt"]["export"] = answers(
+        load("/tmp/other", weights=folder / "two-yolov5n.pt")[0]
+    )
+    return found
+
+
+def grey() -> dict[str, Any]:
+    """Models of one channel and of four, and what ultralytics itself feeds the first."""
+    path = network(Path("/tmp/grey.pt"), channels=1)
+    answer: dict[str, Any] = {}
+    engine, answer["start"] = load("/tmp/grey", weights=path)
+    image = read("bus.jpg")
+    prepared = engine.prepare(image, None)
+    assert isinstance(prepared, letterbox.Letterboxed)
+    (wanted,) = LoadPilAndNumpy(image, channels=1).im0
+    resized = LetterBox((320, 320), auto=True, stride=32)(image=wanted)
+    answer["same pixels"] = bool(np.array_equal(np.atleast_3d(resized), prepared.pixels))
+    theirs = YOLO(path).predict(image, conf=0.0001, imgsz=320, verbose=False)[0].boxes
+    for name, one in {"torch": TorchEngine(path, "cpu"), "openvino": engine}.items():
+        (found,) = one.predict([one.prepare(image, None)], 0.0001, IOU)
+        assert isinstance(found, Boxes)
+        answer[name] = [len(found.scores), float(found.scores.max(initial=0))]
+    answer["ultralytics"] = [len(theirs), float(theirs.conf.max()) if len(theirs) else 0.0]
+    try:
+        load("/tmp/grey", weights=network(Path("/tmp/four.pt"), channels=4))
+    except EngineError as error:
+        answer["four"] = str(error)
+    return answer
+
+
+def strangers() -> dict[str, str]:
+    """What is said of files that are no weights of ultralytics, by the engine and by inspect."""
+    state = YOLO(WEIGHTS).model.state_dict()
+    torch.save(state, "/tmp/state.pt")
+    Path("/tmp/lfs.pt").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    Path("/tmp/page.pt").write_text("<!DOCTYPE html>\n<html></html>\n")
+    modules = {name: types.ModuleType(name) for name in ("models", "models.yolo", "mine")}
+    sys.modules.update(modules)
+    for module, kind, file in (("models.yolo", "Model", "v5"), ("mine", "Attention", "own")):
+        made = type(kind, (torch.nn.Module,), {"__module__": module})
+        setattr(modules[module], kind, made)
+        torch.save({"model": made()}, f"/tmp/{file}.pt")
+    for name in modules:
+        del sys.modules[name]
+    told = {}
+    for file in ("state", "lfs", "page", "v5", "own"):
+        try:
+            TorchEngine(Path(f"/tmp/{file}.pt"), "cpu")
+        except EngineError as error:
+            told[file] = str(error)
+        try:
+            weights.inspect(Path(f"/tmp/{file}.pt"))
+        except weights.WeightsError as error:
+            assert str(error) == told[file], (error, told[file])
+    return told
 
 
 def main() -> None:
@@ -240,14 +344,17 @@ def main() -> None:
     model.write_bytes(model.read_bytes()[: 1 << 20])
     _, answer["damaged cache"] = load("/tmp/cache")
     _, answer["after the repair"] = load("/tmp/cache")
-    answer["eight bits"] = eight_bits(images)
+    answer["int8"] = int8_models(images)
     engine, answer["in full"] = load("/tmp/cache", "f32")
     answer["openvino, f32"] = predict(engine, images)
     _, answer["full disk"] = load("/small")
     answer["left on the full disk"] = [path.name for path in Path("/small/openvino").iterdir()]
     _, answer["read-only"] = load("/fixed")
     answer["shapes"] = shapes()
-    answer["suppression"] = suppression()
+    answer["nms"] = suppressed()
+    answer["renamed"] = renamed()
+    answer["grey"] = grey()
+    answer["strangers"] = strangers()
     print("ANSWER", json.dumps(answer))
 
 

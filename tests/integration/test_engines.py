@@ -33,7 +33,7 @@ def inside(tmp_path_factory: pytest.TempPathFactory) -> Any:
     except docker.errors.ImageNotFound:
         pytest.skip(f"{IMAGES['backend']} is not built; `make images` builds it")
     except docker.errors.DockerException as error:
-        pytest.skip(f"no Docker engine answers ({error}); `make test-integration` starts one")
+        pytest.skip(f"no Docker Engine answers ({error}); `make test-integration` starts one")
     folder = tmp_path_factory.mktemp("engines")
     (folder / "datasets").mkdir()
     fetch_demo(folder)
@@ -98,11 +98,11 @@ def test_in_full_precision_scores_are_those_of_torch_to_the_third_digit(inside: 
             assert abs(row[1] - found[1]) <= 0.001, (name, row, found)
 
 
-def test_a_model_in_eight_bits_takes_over_and_is_found_at_the_next_start(inside: Any) -> None:
-    taken = inside["eight bits"]["taken"]
+def test_an_int8_model_takes_over_and_is_found_at_the_next_start(inside: Any) -> None:
+    taken = inside["int8"]["taken"]
     assert ", int8 (mAP " in taken["first"]
     assert taken["log"] == []
-    seen = inside["eight bits"]["boxes"]
+    seen = inside["int8"]["boxes"]
     for name, rows in inside["openvino"].items():
         for row in rows:
             if row[1] < 0.5:
@@ -112,8 +112,8 @@ def test_a_model_in_eight_bits_takes_over_and_is_found_at_the_next_start(inside:
             assert overlap(row[2], found[2]) >= 0.8, (name, row, found)
 
 
-def test_a_model_in_eight_bits_that_loses_more_than_a_point_is_refused_once(inside: Any) -> None:
-    refused = inside["eight bits"]["refused"]
+def test_an_int8_model_that_loses_more_than_a_point_is_refused_once(inside: Any) -> None:
+    refused = inside["int8"]["refused"]
     assert refused["first"].startswith("openvino")
     assert "int8 (" not in refused["then"]
     assert "; no int8: the mean average precision falls by" in refused["then"]
@@ -122,16 +122,16 @@ def test_a_model_in_eight_bits_that_loses_more_than_a_point_is_refused_once(insi
     assert refused["boxes"] >= 4
 
 
-def test_too_few_photographs_are_no_model_in_eight_bits(inside: Any) -> None:
-    few = inside["eight bits"]["too few"]
+def test_too_few_images_make_no_int8_model(inside: Any) -> None:
+    few = inside["int8"]["too few"]
     assert few["first"].startswith("openvino")
     (line,) = few["log"]
-    assert "5 photographs that can be read, and at least 100 are needed" in line
+    assert "5 images that can be read, and at least 100 are needed" in line
     assert "CALIBRATION_IMAGES" in line
 
 
 @pytest.mark.parametrize("engine", ["torch", "openvino"])
-def test_each_photograph_has_what_can_be_seen_on_it(inside: Any, engine: str) -> None:
+def test_each_image_has_what_can_be_seen_on_it(inside: Any, engine: str) -> None:
     seen = {name: [row[0] for row in rows] for name, rows in inside[engine].items()}
     assert seen["bus.jpg"].count("person") >= 3
     assert "bus" in seen["bus.jpg"]
@@ -185,4 +185,44 @@ def test_inputs_are_made_as_ultralytics_makes_them(inside: Any) -> None:
 
 
 def test_boxes_are_suppressed_as_torchvision_does_it(inside: Any) -> None:
-    assert inside["suppression"] == 0
+    assert inside["nms"] == 0
+
+
+def test_the_file_that_was_named_is_loaded_however_ultralytics_reads_its_name(inside: Any) -> None:
+    for name, found in inside["renamed"].items():
+        assert found["torch"] == {"bus.jpg": inside["torch"]["bus.jpg"]}, name
+        assert found["renamed"] == "man", name
+    for row in inside["renamed"]["two-yolov5n.pt"]["export"]["bus.jpg"]:
+        assert best(row, inside["torch"]["bus.jpg"]) is not None, row
+
+
+def test_a_model_for_grey_images_gets_what_ultralytics_feeds_it(inside: Any) -> None:
+    grey = inside["grey"]
+    assert grey["same pixels"]
+    assert (grey["start"]["first"].split()[0], grey["start"]["then"].split()[0]) == (
+        "torch",
+        "openvino",
+    )
+    assert grey["start"]["log"] == []
+    for engine in ("torch", "openvino"):
+        assert grey[engine][1] == pytest.approx(grey["ultralytics"][1], abs=0.02)
+
+
+def test_a_model_for_another_number_of_channels_is_refused_at_load(inside: Any) -> None:
+    assert "images of 4 channels, expected 3 (colours) or 1 (grey)" in inside["grey"]["four"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("state", "a state dict"),
+        ("lfs", "a Git LFS pointer"),
+        ("page", "a web page saved as weights"),
+        ("v5", "weights of the YOLOv5 repository"),
+        ("own", "code of its own in it, mine.Attention"),
+    ],
+)
+def test_what_is_no_model_of_ultralytics_is_told_what_it_is(
+    inside: Any, file: str, text: str
+) -> None:
+    assert inside["strangers"][file].startswith(f"/tmp/{file}.pt: found {text}")

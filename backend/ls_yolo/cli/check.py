@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from ls_yolo import settings
 from ls_yolo.cli.common import say
 from ls_yolo.config import ConfigError
@@ -11,14 +9,21 @@ from ls_yolo.config import ConfigError
 
 def check() -> int:
     """Reads settings, models.yaml and the weights' hashes as the backend's start does."""
-    from ls_yolo.models import config
+    from ls_yolo.models import config, weights
 
     values = settings.read("backend")
     if values["MODEL_CLASS"]:
         return 0  # models.yaml is not asked
-    root = Path(values["MODEL_ROOT"])
-    threshold = values["MODEL_SCORE_THRESHOLD"]
-    names = list(config.read(Path(values["MODELS_CONFIG"]), root, threshold))
+    entries = config.Source.read(values).entries()
+    faults = []
+    for entry in entries.values():
+        try:
+            weights.inspect(entry.weights, entry.sha256)
+        except weights.WeightsError as error:
+            faults.append(str(error))
+    if faults:
+        raise ConfigError("\n".join(faults))
+    names = list(entries)
     default = values["DEFAULT_MODEL"]
     if default and default not in names:
         raise ConfigError(f"DEFAULT_MODEL: found {default!r}, expected one of {', '.join(names)}")

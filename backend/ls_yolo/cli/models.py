@@ -6,8 +6,6 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from ls_yolo import settings
@@ -81,13 +79,7 @@ def known() -> tuple[str, list[dict[str, Any]]]:
             f"{url} does not say what its models are; check BASIC_AUTH_USER and BASIC_AUTH_PASS"
         )
     mine = settings.read("backend")
-    return mine["MODELS_CONFIG"], [_row(spec) for spec in _source(mine).specs().values()]
-
-
-def _source(values: Mapping[str, Any]) -> Source:
-    return Source(
-        Path(values["MODELS_CONFIG"]), Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
-    )
+    return mine["MODELS_CONFIG"], [_row(spec) for spec in Source.read(mine).specs().values()]
 
 
 def _row(spec: Any) -> dict[str, Any]:
@@ -95,7 +87,7 @@ def _row(spec: Any) -> dict[str, Any]:
     row = {"name": spec.name, "version": "", "state": "", "error": ""}
     try:
         entry: ModelConfig = spec.entry()
-        names = weights.inspect(entry.weights).names
+        names = weights.inspect(entry.weights, entry.sha256).names
     except (ConfigError, weights.WeightsError) as error:
         return {**row, "state": "failed", "error": str(error)}
     classes = list({**names, **entry.names}.values())

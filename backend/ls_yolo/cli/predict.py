@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,9 +14,7 @@ from typing import Any
 
 from ls_yolo import settings
 from ls_yolo.cli.common import ToolError
-from ls_yolo.cli.models import _source
 from ls_yolo.images.formats import SUFFIXES
-from ls_yolo.models import weights
 
 THREADS = 4
 """Images that are read and decoded at a time."""
@@ -91,30 +88,10 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 def _load(values: Mapping[str, Any], name: str) -> Any:
     """The model called ``name``, loaded; no other is."""
     from ls_yolo.engines import base
-    from ls_yolo.engines import load as loader
-    from ls_yolo.serving.registry import ModelUnavailable, Options, Registry, UnknownModel
+    from ls_yolo.serving.registry import ModelUnavailable, Registry, UnknownModel
 
-    weights.safe()
-    folder = Path(values["MODEL_DIR"])
-    # Exports that the backend has made are used where they can be kept.
-    cache = folder if os.access(folder, os.W_OK) else None
     try:
-        registry = Registry(
-            _source(values),
-            lambda entry: loader.load_engine(
-                entry.weights,
-                values["DEVICE"],
-                entry.sha256,
-                cache,
-                values["ENGINE"],
-                entry.imgsz,
-                values["PRECISION"],
-                Path(values["LOCAL_FILES_DOCUMENT_ROOT"], values["CALIBRATION_IMAGES"]),
-            ),
-            values["DEFAULT_MODEL"],
-            True,  # who may run this may read the files
-            Options(lazy=True, poll=0),
-        )
+        registry = Registry.read(values, command=True)
         return registry.by_path(name or registry.default)
     except (UnknownModel, ModelUnavailable, base.EngineError) as error:
         raise ToolError(str(error)) from None

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from ls_yolo.results import Boxes, Image
+from ls_yolo.results import Image, Result
 
 Kind = Literal["torch", "openvino"]
 """The engines by name."""
 Precision = Literal["auto", "f32", "int8"]
 """In what numbers a model computes: as the hardware does it fastest without another model (half of
-the digits where a processor or a card gains by it), in full, or in eight bits."""
+the digits where a CPU or a GPU gains by it), in full, or in int8."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,10 @@ class Prepared:
 
 
 class Engine(Protocol):
-    """A loaded model. `prepare` is for any thread, all else for one: that of its batcher."""
+    """A loaded model. `prepare` is for any thread, all else for one: that of its batcher.
+
+    `prepare` still works after `release`: a thread that prepares an image does not hold a lock.
+    """
 
     names: dict[int, str]
     """Class index to class name, as the weights have it."""
@@ -48,17 +51,20 @@ class Engine(Protocol):
     def prepare(
         self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
     ) -> Prepared:
-        """``image`` made ready. ``imgsz`` is in pixels; None: the weights' own.
+        """``image`` made ready.
 
-        ``size`` is the width and height in pixels of the upright image, where ``image`` is a
-        smaller copy of it: boxes are then in pixels of the image.
+        imgsz: the longest side, in pixels, that the network gets; None: the weights' own.
+        size: width and height of the upright image in pixels, where ``image`` is a smaller copy of
+            it: results are then in pixels of the upright image.
         """
 
-    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
-        """The boxes of each image, in order, the same whatever else is in the batch.
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Result]:
+        """The result of each image, in order, the same whatever else is in the batch.
 
-        ``conf`` is the score, 0 to 1, that a box must exceed, both in float32; ``iou`` the overlap,
-        0 to 1, above which two boxes of a class are one. At most 300 boxes an image.
+        conf: the score, 0 to 1, that a box must exceed, both in float32.
+        iou: the overlap, 0 to 1, above which two boxes of a class are one.
+
+        At most 300 boxes an image.
         """
 
     def release(self) -> None:

@@ -46,9 +46,12 @@ class ExportError(RuntimeError):
 
 @dataclass(frozen=True)
 class Export:
-    """Exported weights. ``model`` is the file that OpenVINO reads; ``imgsz`` and ``stride`` are in
-    pixels; ``end2end``: the network itself leaves no doubles; ``int8``: how well one in eight bits
-    agrees with the float one, 0 to 1, None where it is the float one."""
+    """Exported weights.
+
+    model: the file that OpenVINO reads.
+    imgsz, stride, channels, end2end: see `letterbox.Input`.
+    int8: how well the int8 model agrees with the float one, 0 to 1; None where it is the float one.
+    """
 
     model: Path
     names: dict[int, str]
@@ -56,6 +59,7 @@ class Export:
     imgsz: int
     stride: int
     end2end: bool
+    channels: int = 3
     int8: float | None = None
 
 
@@ -82,6 +86,7 @@ def find(cache: Path, name: str) -> Export | None:
             imgsz=manifest["imgsz"],
             stride=manifest["stride"],
             end2end=manifest["end2end"],
+            channels=manifest.get("channels", 3),
             int8=manifest.get("int8"),
         )
     except FileNotFoundError:
@@ -133,8 +138,8 @@ def write(cache: Path, name: str, make: Callable[[Path], dict[str, Any]]) -> Non
 
 
 class Exporter:
-    """Makes one export by a process of its own: in floats, or in eight bits of those and of the
-    images in the folder ``photos``."""
+    """Makes one export by a process of its own: in floats, or in int8 of those and of the images in
+    the folder ``images``."""
 
     def __init__(
         self,
@@ -142,11 +147,11 @@ class Exporter:
         sha256: str,
         cache: Path,
         imgsz: int | None,
-        photos: Path | None = None,
+        images: Path | None = None,
     ) -> None:
-        self._words = ["ls_yolo.engines.int8" if photos else "ls_yolo.engines.export"]
+        self._words = ["ls_yolo.engines.int8" if images else "ls_yolo.engines.export"]
         self._words += [str(weights), sha256, str(cache), str(imgsz or 0)]
-        self._words += [str(photos)] if photos else []
+        self._words += [str(images)] if images else []
         self._lock = threading.Lock()
         self._stopped = False
         self._process: subprocess.Popen[str] | None = None
@@ -162,7 +167,7 @@ class Exporter:
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),
-            # The card belongs to the service; nothing is fetched or installed.
+            # The GPU belongs to the service; nothing is fetched or installed.
             "CUDA_VISIBLE_DEVICES": "",
             "YOLO_AUTOINSTALL": "false",
             "YOLO_OFFLINE": "true",
@@ -196,14 +201,13 @@ class Exporter:
 def main(arguments: list[str]) -> int:
     weights, sha256, cache, imgsz = arguments
     os.nice(10)  # the model answers meanwhile
-    size = int(imgsz) or None
-    return report(
-        lambda: write(
-            Path(cache),
-            key(sha256, size),
-            lambda folder: _make(Path(weights), sha256, size, folder),
-        )
-    )
+    path, size = Path(weights).resolve(), int(imgsz) or None
+
+    def make(folder: Path) -> dict[str, Any]:
+        with contextlib.chdir(folder):
+            return _make(path, sha256, size, folder)
+
+    return report(lambda: write(Path(cache).resolve(), key(sha256, size), make))
 
 
 def report(work: Callable[[], None]) -> int:
@@ -220,7 +224,8 @@ def report(work: Callable[[], None]) -> int:
 
 
 def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[str, Any]:
-    """Exports ``weights`` into ``folder``, and compares what both say of a picture."""
+    """Exports ``weights`` into ``folder``, in which this process stands, and compares what both say
+    of an image. ultralytics rewrites some paths, but no bare name of ours."""
     import yaml
     from ultralytics import YOLO
 
@@ -228,29 +233,30 @@ def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[s
 
     # ultralytics writes beside the weights, whose own folder is read-only; and what is exported
     # must be what was hashed, even if the file is being replaced right now.
-    copy = folder / "weights.pt"
-    shutil.copyfile(weights, copy)
-    if hash_file(copy) != sha256:
+    shutil.copyfile(weights, folder / "weights.pt")
+    if hash_file(folder / "weights.pt") != sha256:
         raise ExportError(f"{weights} was changed meanwhile")
-    yolo = YOLO(str(copy))
+    yolo = YOLO("weights.pt")
     size = largest(imgsz or yolo.overrides.get("imgsz") or TRACE_SIZE)
     stride = max(int(max(yolo.model.stride)), 32)
     size = -(-size // stride) * stride
-    made = Path(yolo.export(format="openvino", dynamic=True, imgsz=size, device="cpu"))
+    channels = int(next(yolo.model.parameters()).shape[1])
+    made = folder / str(yolo.export(format="openvino", dynamic=True, imgsz=size, device="cpu"))
     for file, source in zip(FILES, ("weights.xml", "weights.bin"), strict=True):
         (made / source).rename(folder / file)
     end2end = bool(yaml.safe_load((made / "metadata.yaml").read_text())["end2end"])
-    _compare(yolo, folder / FILES[0], size, stride, end2end)
+    _compare(yolo, folder / FILES[0], size, stride, channels, end2end)
     return {
         "names": {int(index): str(text) for index, text in yolo.names.items()},
         "task": str(yolo.task),
         "imgsz": size,
         "stride": stride,
+        "channels": channels,
         "end2end": end2end,
     }
 
 
-def _compare(yolo: Any, model: Path, imgsz: int, stride: int, end2end: bool) -> None:
+def _compare(yolo: Any, model: Path, imgsz: int, stride: int, channels: int, end2end: bool) -> None:
     """Raises an ExportError where the export computes something else than the weights.
 
     On an input that is no square where it can be, because that is what an export gets wrong.
@@ -261,11 +267,11 @@ def _compare(yolo: Any, model: Path, imgsz: int, stride: int, end2end: bool) -> 
     from ultralytics.nn.autobackend import AutoBackend
 
     height = imgsz if end2end else max(imgsz // 2 // stride, 1) * stride
-    shape = (1, 3, height, imgsz)
-    # Half of a picture: smooth shapes, on which a network says more than on noise.
+    shape = (1, channels, height, imgsz)
+    # Half of an image: smooth shapes, on which a network says more than on noise.
     y, x = np.mgrid[0 : shape[2], 0 : shape[3]].astype(np.float32)
     planes = [(np.sin(x / a) * np.cos(y / a) + 1) / 2 for a in (17.0, 41.0, 97.0)]
-    picture = np.stack(planes)[None]
+    picture = np.stack(planes[:channels])[None]
     with torch.inference_mode():
         network = AutoBackend(yolo.model, verbose=False, end2end=False).eval()
         wanted = network(torch.from_numpy(picture))

@@ -1,5 +1,5 @@
 """OpenVINO where its export is ready; until then torch, which it takes over from while running. In
-the same way a model in eight bits takes over from the one in floats."""
+the same way an int8 model takes over from the one in floats."""
 
 from __future__ import annotations
 
@@ -8,12 +8,17 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ls_yolo import files
 from ls_yolo.engines import export, int8
 from ls_yolo.engines.base import Engine, Precision, Prepared
 from ls_yolo.engines.export import Exporter, ExportError
-from ls_yolo.results import Boxes, Image
+from ls_yolo.results import Image, Result
+
+if TYPE_CHECKING:
+    from ls_yolo.engines.letterbox import Input
+    from ls_yolo.engines.openvino_engine import OpenVINOEngine
+    from ls_yolo.engines.torch_engine import TorchEngine
 
 log = logging.getLogger(__name__)
 
@@ -38,39 +43,46 @@ def on_cpu(
     cache: Path,
     imgsz: int | None,
     precision: Precision = "auto",
-    photos: Path | None = None,
+    images: Path | None = None,
 ) -> Engine:
-    """The engine for ``weights`` on the CPU. See `engines.load`.
+    """The engine for ``weights`` on the CPU. See `load.load_engine` and `load.EngineOptions`.
 
     Raises:
         EngineError: torch, where it is needed, cannot load the weights.
     """
     cache = cache / "openvino"
-    sha256 = sha256 or files.hash_file(weights)
 
-    def by_openvino(name: str) -> Engine | None:
+    def by_openvino(name: str) -> OpenVINOEngine | None:
         return _ready(cache, name, imgsz, precision)
 
-    def step(name: str, exporter: Exporter, without: str, no: str) -> Stage:
+    def stage(
+        name: str, exporter: Exporter, taken: Callable[[], Input], without: str, no: str
+    ) -> Stage:
         def make() -> Engine:
             exporter.run()
             made = by_openvino(name)
             if made is None:
                 raise ExportError(f"{cache / name} is not there although it was made")
+            if made.input != taken():  # what the one has prepared, the other must predict
+                made.release()
+                raise ExportError(f"it takes {made.input}, expected {taken()}")
             return made
 
         return Stage(make, exporter.stop, without, no)
 
-    name, steps = export.key(sha256, imgsz), []
+    name, stages = export.key(sha256, imgsz), []
+    first: OpenVINOEngine | TorchEngine
     try:
-        if precision == "int8" and photos is not None:
-            small = int8.key(sha256, imgsz, photos)
+        if precision == "int8" and images is not None:
+            small = int8.key(sha256, imgsz, images)
             if found := by_openvino(small):
                 return found
-            exporter = Exporter(weights, sha256, cache, imgsz, photos)
-            steps = [step(small, exporter, "it goes on as with PRECISION=auto: no int8", "no int8")]
+            exporter = Exporter(weights, sha256, cache, imgsz, images)
+            without = "it goes on as with PRECISION=auto: no int8"
+            stages = [stage(small, exporter, lambda: first.input, without, "no int8")]
         if found := by_openvino(name):
-            return HotSwapEngine(found, steps, weights.name) if steps else found
+            first = found
+            return HotSwapEngine(first, stages, weights.name) if stages else first
         broken = ""
     except Exception as error:  # OpenVINO raises RuntimeError, and ImportError where it is not
         broken = f"OpenVINO cannot run {cache / name}: {error}"
@@ -82,11 +94,14 @@ def on_cpu(
         log.warning("%s: torch answers, slower: %s", weights.name, broken)
         return first
     exporter = Exporter(weights, sha256, cache, imgsz)
-    steps.insert(0, step(name, exporter, "torch goes on, slower: no OpenVINO", "no OpenVINO"))
-    return HotSwapEngine(first, steps, weights.name)
+    without = "torch goes on, slower: no OpenVINO"
+    stages.insert(0, stage(name, exporter, lambda: first.input, without, "no OpenVINO"))
+    return HotSwapEngine(first, stages, weights.name)
 
 
-def _ready(cache: Path, name: str, imgsz: int | None, precision: Precision) -> Engine | None:
+def _ready(
+    cache: Path, name: str, imgsz: int | None, precision: Precision
+) -> OpenVINOEngine | None:
     found = export.find(cache, name)
     if found is None:
         return None
@@ -98,13 +113,20 @@ def _ready(cache: Path, name: str, imgsz: int | None, precision: Precision) -> E
 class HotSwapEngine:
     """An engine that others take the place of, one after the other; see `engines.Engine`.
 
-    They are made in a thread of their own. All must prepare images in the same way. Where one
-    cannot be made, the last goes on; the log says why, once, and `description` from then on.
+    They are made in a thread of their own. All take the same `letterbox.Input`, so what was
+    prepared before a swap is predicted after it. Where one cannot be made, the last goes on; the
+    log says why, once, and `description` from then on.
+
+    first: what answers at once.
+    stages: what takes over, in order.
+    name: of the weights, for the log.
     """
 
-    def __init__(self, first: Engine, steps: Sequence[Stage], name: str) -> None:
+    def __init__(self, first: Engine, stages: Sequence[Stage], name: str) -> None:
         self._engine = first
-        self._steps = steps
+        self._stages = stages
+        # Of the first for ever: it goes without a lock, and works when the engine is released.
+        self._prepare = first.prepare
         self._name = name
         self._missing = ""
         self._lock = threading.Lock()
@@ -120,14 +142,14 @@ class HotSwapEngine:
         return self._engine.description + self._missing
 
     def _switch(self) -> None:
-        for step in self._steps:
+        for stage in self._stages:
             try:
-                next_one = step.make()
+                next_one = stage.make()
                 next_one.warm_up()
             except Exception as error:  # whatever it is, the one before can go on
                 if not self._released:
-                    self._missing = f"; {step.no}: {error}"
-                    log.warning("%s: %s: %s", self._name, step.without, error)
+                    self._missing = f"; {stage.no}: {error}"
+                    log.warning("%s: %s: %s", self._name, stage.without, error)
                 return
             with self._lock:  # between two batches
                 released = self._released
@@ -146,9 +168,9 @@ class HotSwapEngine:
     def prepare(
         self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
     ) -> Prepared:
-        return self._engine.prepare(image, imgsz, size)
+        return self._prepare(image, imgsz, size)
 
-    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Result]:
         with self._lock:
             return self._engine.predict(prepared, conf, iou)
 
@@ -156,7 +178,7 @@ class HotSwapEngine:
         with self._lock:
             self._released = True
             self._engine.release()
-        for step in self._steps:
-            step.stop()
+        for stage in self._stages:
+            stage.stop()
         # Whatever it was about to swap in is released by it, too.
         self._thread.join()

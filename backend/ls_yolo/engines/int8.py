@@ -1,6 +1,6 @@
-"""A model in eight bits: calibrated on the user's own images, and measured on others of them.
+"""int8 models: calibrated on the user's own images, and measured on others of them.
 
-    python -m ls_yolo.engines.int8 WEIGHTS SHA256 CACHE IMGSZ PHOTOS
+    python -m ls_yolo.engines.int8 WEIGHTS SHA256 CACHE IMGSZ IMAGES
 
 makes it of the float export that the cache holds, in a process of its own; see `export`.
 """
@@ -17,6 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ls_yolo import files
 from ls_yolo.engines import export, mean_ap
 from ls_yolo.engines.export import Export, ExportError
 from ls_yolo.images import decode, limits
@@ -32,7 +33,7 @@ HELD_OUT = 4
 LOSS = 0.01
 """What the mean average precision may lose, 0 to 1."""
 TRUTH = 0.5
-"""Lowest score, 0 to 1, of the float model's boxes that those in eight bits are measured by."""
+"""Lowest score, 0 to 1, of the float model's boxes that those in int8 are measured by."""
 FEWEST_BOXES = 20
 """With fewer of them nothing is measured."""
 LOWEST, IOU = 0.01, 0.7
@@ -40,12 +41,12 @@ LOWEST, IOU = 0.01, 0.7
 
 
 class Refused(ExportError):
-    """The model in eight bits is not good enough, or there is too little to say so."""
+    """The int8 model is not good enough, or there is too little to say so."""
 
 
-def key(sha256: str, imgsz: int | None, photos: Path) -> str:
-    """The name of a model in eight bits in the cache. It stays when images are added."""
-    made = [export.key(sha256, imgsz), str(photos), FORM, version("nncf")]
+def key(sha256: str, imgsz: int | None, images: Path) -> str:
+    """The name of an int8 model in the cache. It stays when images are added."""
+    made = [export.key(sha256, imgsz), str(images), FORM, version("nncf")]
     return hashlib.sha256(json.dumps(made).encode()).hexdigest()[:32]
 
 
@@ -57,10 +58,10 @@ def choose(folder: Path, decodes: Callable[[Path], bool]) -> tuple[list[Path], l
     Raises:
         Refused: there are fewer than `LEAST`.
     """
-    files = sorted(
+    found = sorted(
         path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file()
     )
-    spread = _spread(files, MOST)
+    spread = _spread(found, MOST)
     usable = [path for path in spread if decodes(path)]
     if len(usable) < LEAST:
         raise Refused(
@@ -103,18 +104,18 @@ def judge(truth: Sequence[Boxes], found: Sequence[Boxes]) -> float:
     return reached
 
 
-def make(cache: Path, sha256: str, imgsz: int | None, photos: Path) -> None:
-    """Puts the model in eight bits into the cache, or why it was refused.
+def make(cache: Path, sha256: str, imgsz: int | None, images: Path) -> None:
+    """Puts the int8 model into the cache, or why it was refused.
 
     Raises:
         Refused: it is not good enough, now or at an earlier try with the same images.
         ExportError: the float export is not there.
     """
-    name = key(sha256, imgsz, photos)
+    name = key(sha256, imgsz, images)
     floats = export.find(cache, export.key(sha256, imgsz))
     if floats is None:
         raise ExportError("the float export is not there")
-    calibrate, measure = choose(photos, lambda path: _decode(path) is not None)
+    calibrate, measure = choose(images, lambda path: _decode(path) is not None)
     seen = _digest([*calibrate, *measure])
     refusal = cache / f"{name}.refused"
     if refusal.exists():
@@ -124,9 +125,7 @@ def make(cache: Path, sha256: str, imgsz: int | None, photos: Path) -> None:
     try:
         export.write(cache, name, lambda folder: _make(floats, calibrate, measure, folder))
     except Refused as error:
-        partial = cache / f"{name}.refused.{os.getpid()}"
-        partial.write_text(json.dumps({"photos": seen, "why": str(error)}))
-        partial.rename(refusal)
+        files.write(refusal, json.dumps({"photos": seen, "why": str(error)}))
         raise
 
 
@@ -144,8 +143,8 @@ def _make(
     engine = OpenVINOEngine(floats)
 
     def tensor(path: Path) -> Any:
-        """An input of the export: float32, (1, 3, height, width), 0 to 1, red first."""
-        pixels = engine.prepare(_image(path), None).pixels
+        """An input of the export: float32, (1, channels, height, width), 0 to 1, red first."""
+        pixels = engine.input.prepare(_image(path)).pixels
         return np.ascontiguousarray(pixels[None, ..., ::-1].transpose(0, 3, 1, 2), np.float32) / 255
 
     model = ov.Core().read_model(str(floats.model))
@@ -159,7 +158,7 @@ def _make(
     ov.save_model(made, folder / export.FILES[0], compress_to_fp16=False)
     small = Export(
         folder / export.FILES[0],
-        floats.names, floats.task, floats.imgsz, floats.stride, floats.end2end,
+        floats.names, floats.task, floats.imgsz, floats.stride, floats.end2end, floats.channels,
     )  # fmt: skip
     reached = judge(_boxes(engine, measure), _boxes(OpenVINOEngine(small), measure))
     return {
@@ -167,6 +166,7 @@ def _make(
         "task": floats.task,
         "imgsz": floats.imgsz,
         "stride": floats.stride,
+        "channels": floats.channels,
         "end2end": floats.end2end,
         "int8": reached,
     }
@@ -178,7 +178,7 @@ def _boxes(engine: Any, paths: Sequence[Path]) -> list[Boxes]:
 
 def _head(model: Any) -> str:
     """A pattern of the names in the network's last part. What it computes are pixels and scores,
-    which eight bits are too coarse for."""
+    which int8 is too coarse for."""
     numbers = [
         int(found[1])
         for operation in model.get_ops()
@@ -212,9 +212,9 @@ def _digest(paths: Sequence[Path]) -> str:
 
 
 def main(arguments: list[str]) -> int:
-    _, sha256, cache, imgsz, photos = arguments
+    _, sha256, cache, imgsz, images = arguments
     os.nice(10)  # the model answers meanwhile
-    return export.report(lambda: make(Path(cache), sha256, int(imgsz) or None, Path(photos)))
+    return export.report(lambda: make(Path(cache), sha256, int(imgsz) or None, Path(images)))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The geometry between a image and a network's input: scaled, then padded. As ultralytics."""
+"""The geometry between an image and a network's input: scaled, then padded. As ultralytics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ STRIDE = 32
 """Both sides of an input are multiples of it, in pixels: a YOLO network halves them five times."""
 GREY = 114
 """What is padded with, 0 to 255: what the models were trained with."""
+MAX_BOXES = 300
+"""The most boxes of an image, as ultralytics has it by default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,11 +57,45 @@ class Geometry:
 class Letterboxed(Prepared):
     """An input of a network.
 
-    pixels: as `Image`, of the shape ``geometry.shape``, contiguous.
+    pixels: of the shape (*``geometry.shape``, channels), contiguous; channels as `Image` has them,
+        or one: grey.
     """
 
     pixels: Image
     geometry: Geometry
+
+
+@dataclass(frozen=True)
+class Input:
+    """What a network takes. Engines of the same weights have the same, so that what one prepares
+    the other can predict.
+
+    imgsz: the longest side in pixels, where `prepare` is told no other.
+    stride: both sides are multiples of it, in pixels.
+    channels: 3, or 1: grey.
+    end2end: whether the network itself leaves no doubles.
+    """
+
+    imgsz: int
+    stride: int = STRIDE
+    channels: int = 3
+    end2end: bool = False
+
+    def prepare(
+        self, image: Image, imgsz: int | None = None, size: tuple[int, int] | None = None
+    ) -> Letterboxed:
+        """See `Engine.prepare`."""
+        width, height = size or (image.shape[1], image.shape[0])
+        return apply(image, self.fit(width, height, imgsz or self.imgsz), self.channels)
+
+    def fit(self, width: int, height: int, imgsz: int) -> Geometry:
+        """How an image of ``width`` x ``height`` pixels lies in an input of ``imgsz`` pixels."""
+        geometry = fit(width, height, imgsz, self.stride)
+        if self.end2end and _anchors(geometry) < MAX_BOXES:
+            # Such a network picks so many boxes itself, and OpenVINO's form of it fails where there
+            # are not as many.
+            return fit(width, height, imgsz, self.stride, square=True)
+        return geometry
 
 
 def round_up(imgsz: int, stride: int = STRIDE) -> int:
@@ -70,7 +106,7 @@ def round_up(imgsz: int, stride: int = STRIDE) -> int:
 def fit(
     width: int, height: int, imgsz: int, stride: int = STRIDE, square: bool = False
 ) -> Geometry:
-    """How a image of ``width`` x ``height`` pixels lies in an input.
+    """How an image of ``width`` x ``height`` pixels lies in an input.
 
     The longer side becomes ``imgsz`` (rounded up to a multiple of ``stride``); the shorter is
     padded on both sides to the next multiple of ``stride``, or to ``imgsz`` with ``square``.
@@ -86,10 +122,15 @@ def fit(
     return Geometry(width, height, inner_width, inner_height, left, top, pad_x - left, pad_y - top)
 
 
-def apply(image: Image, geometry: Geometry) -> Letterboxed:
-    """``image``, a image or a smaller copy of it, as ``geometry`` says."""
+def apply(image: Image, geometry: Geometry, channels: int = 3) -> Letterboxed:
+    """``image``, an image or a smaller copy of it, as ``geometry`` says.
+
+    channels: 3, or 1: grey as OpenCV makes it of colours, which is what ultralytics trains with.
+    """
     size = geometry.inner_width, geometry.inner_height
-    pixels: Image = np.empty((*geometry.shape, 3), np.uint8)
+    if channels == 1:
+        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]  # type: ignore[assignment]
+    pixels: Image = np.empty((*geometry.shape, channels), np.uint8)
     pixels[: geometry.top] = GREY
     pixels[geometry.top + geometry.inner_height :] = GREY
     rows = pixels[geometry.top : geometry.top + geometry.inner_height]
@@ -101,3 +142,8 @@ def apply(image: Image, geometry: Geometry) -> Letterboxed:
     else:  # straight into its place: OpenCV writes into a part of an array
         cv2.resize(image, size, dst=inner, interpolation=cv2.INTER_LINEAR)
     return Letterboxed(geometry.width, geometry.height, pixels, geometry)
+
+
+def _anchors(geometry: Geometry) -> int:
+    height, width = geometry.shape
+    return sum((height // step) * (width // step) for step in (8, 16, 32))

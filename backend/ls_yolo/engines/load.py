@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 from ls_yolo.engines.base import Engine, EngineError, Kind, Precision
 from ls_yolo.models.weights import safe
@@ -45,38 +47,59 @@ def gpu_present() -> bool:
     return bool(torch.cuda.is_available())
 
 
-def load_engine(
-    weights: Path,
-    device: str,
-    sha256: str = "",
-    cache: Path | None = None,
-    engine: str = "auto",
-    imgsz: int | None = None,
-    precision: Precision = "auto",
-    photos: Path | None = None,
-) -> Engine:
-    """The engine for ``weights``, whose hash is ``sha256`` (empty: it is made here).
+@dataclass(frozen=True)
+class EngineOptions:
+    """What runs models, and how.
 
-    ``device`` is ``auto``, ``cpu`` or ``cuda:0``; ``engine`` is ``auto``, ``torch`` or
-    ``openvino``; ``cache`` is the folder for OpenVINO's exports (None: no OpenVINO). Where an
-    export must be made first, torch answers meanwhile. ``imgsz`` is in pixels; None: the weights'
-    own. ``int8`` is measured on the images in the folder ``photos``; until it is made, and
-    where it is not good enough, the model computes as with ``auto``.
+    device: ``auto``, ``cpu`` or ``cuda:0``.
+    engine: ``auto``, ``torch`` or ``openvino``.
+    precision: see `base.Precision`.
+    cache: the folder for OpenVINO's exports; None: no OpenVINO.
+    images: the folder whose images int8 is calibrated and measured on. Until it is made, and where
+        it is not good enough, a model computes as with ``auto``.
+    """
+
+    device: str = "auto"
+    engine: str = "auto"
+    precision: Precision = "auto"
+    cache: Path | None = None
+    images: Path | None = None
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> EngineOptions:
+        """The options that the settings ``values`` say."""
+        return cls(
+            device=values["DEVICE"],
+            engine=values["ENGINE"],
+            precision=values["PRECISION"],
+            cache=Path(values["MODEL_DIR"]),
+            images=Path(values["LOCAL_FILES_DOCUMENT_ROOT"], values["CALIBRATION_IMAGES"]),
+        )
+
+
+def load_engine(
+    weights: Path, sha256: str, imgsz: int | None = None, options: EngineOptions = EngineOptions()
+) -> Engine:
+    """The engine for ``weights``. Where an export must be made first, torch answers meanwhile.
+
+    sha256: of the weights, in hexadecimal.
+    imgsz: in pixels; None: the weights' own.
 
     Raises:
-        EngineError: the file is not a detection model, the device is not there, or ``engine``,
-            ``device`` and ``precision`` contradict each other.
+        EngineError: the weights cannot be used, the device is not there, or options contradict each
+            other.
     """
     safe()  # before anything imports ultralytics, which then looks at it
+    device, engine = options.device, options.engine
     gpu = device == "auto" and engine == "auto" and gpu_present()
-    kind = choose(engine, device, gpu, precision)
-    if kind == "openvino" and cache is None and engine == "openvino":
+    kind = choose(engine, device, gpu, options.precision)
+    if kind == "openvino" and options.cache is None and engine == "openvino":
         raise EngineError("ENGINE=openvino needs a folder for its exports: MODEL_DIR")
-    if kind == "openvino" and cache is not None:
+    if kind == "openvino" and options.cache is not None:
         from ls_yolo.engines.hot_swap import on_cpu
 
-        return on_cpu(weights, sha256, cache, imgsz, precision, photos)
+        return on_cpu(weights, sha256, options.cache, imgsz, options.precision, options.images)
     # Importing torch takes seconds; the command line and the tests of pure code do without.
     from ls_yolo.engines.torch_engine import TorchEngine
 
-    return TorchEngine(weights, device, imgsz, precision)
+    return TorchEngine(weights, device, imgsz, options.precision)

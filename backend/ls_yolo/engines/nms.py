@@ -1,4 +1,4 @@
-"""From a network's output to boxes: what ultralytics' non-maximum suppression does, without torch.
+"""Non-maximum suppression as ultralytics does it, without torch.
 
 In float32 and in the same order, so that the same boxes are kept.
 """
@@ -8,39 +8,15 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from ls_yolo.engines.letterbox import Geometry
+from ls_yolo.engines.letterbox import MAX_BOXES, Geometry
 from ls_yolo.results import Boxes
 
-MAX_BOXES = 300
-"""The most boxes of an image, as ultralytics has it by default."""
 MAX_CANDIDATES = 30_000
 """The most that are compared with each other; the best ones."""
 CLASS_OFFSET = 7680
 """Boxes of unlike classes are moved apart by so many pixels, so that none hides another."""
 
 Floats = npt.NDArray[np.float32]
-
-
-def boxes(output: Floats, geometry: Geometry, conf: float, iou: float, end2end: bool) -> Boxes:
-    """The boxes of one image.
-
-    output: shape (4 + classes, n): centre, width, height in pixels of the input, then the score of
-    each class; with ``end2end``, shape (n, 6): left, top, right, bottom, score, class, already
-    without doubles.
-    """
-    if end2end:
-        rows = output[output[:, 4] > conf][:MAX_BOXES].astype(np.float32)
-        order = np.argsort(-rows[:, 4], kind="stable")
-        rows = rows[order]
-        return Boxes(geometry.back(rows[:, :4]), rows[:, 4], rows[:, 5].astype(np.int64))
-    found = output[4:]
-    chosen = np.flatnonzero(found.max(axis=0) > conf)
-    if not chosen.size:
-        return NONE
-    candidates = found[:, chosen]
-    classes = candidates.argmax(axis=0)
-    scores = candidates[classes, np.arange(chosen.size)]
-    return kept(output[:4, chosen].T, scores, classes, geometry, iou)
 
 
 def kept(
@@ -50,9 +26,11 @@ def kept(
     geometry: Geometry,
     iou: float,
 ) -> Boxes:
-    """What is left of candidates: of two that overlap by more than ``iou``, the higher score.
+    """What is left of candidates, best first.
 
-    xywh: shape (n, 4), centre, width and height in pixels of the input. scores, classes: (n,).
+    xywh: shape (n, 4), centre, width and height in pixels of the input.
+    scores, classes: shape (n,).
+    iou: of two boxes of a class that overlap by more, 0 to 1, that with the higher score stays.
     """
     order = np.argsort(-scores, kind="stable")[:MAX_CANDIDATES]
     xywh, scores, classes = xywh[order], scores[order], classes[order]

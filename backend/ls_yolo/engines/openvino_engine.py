@@ -10,21 +10,22 @@ import numpy as np
 import openvino as ov
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
-from ls_yolo.engines import cpu, letterbox, nms
+from ls_yolo.engines import cpu, tasks
 from ls_yolo.engines.base import Precision, Prepared
 from ls_yolo.engines.export import Export
-from ls_yolo.engines.letterbox import Geometry, Letterboxed
-from ls_yolo.results import Boxes, Image
+from ls_yolo.engines.letterbox import Input, Letterboxed, round_up
+from ls_yolo.results import Image, Result
 
 STREAMS = 4
 """The most images that are computed side by side; with more cores each gets several."""
 
 
 class OpenVINOEngine:
-    """See `engines.Engine`. ``imgsz`` in pixels stands in for the export's own; None: no.
+    """See `engines.base.Engine`.
 
-    With the precision ``auto`` it computes in bfloat16 where the processor does: 1.6 times as fast,
-    and scores move by about 0.01 against ``f32``.
+    imgsz: stands in for the export's own, in pixels; None: it does not.
+    precision: with ``auto`` it computes in bfloat16 where the CPU does: 1.6 times as fast, and
+        scores move by about 0.01 against ``f32``.
 
     A lone image is computed by all cores together. Several are computed side by side, by a core
     each, which waits for no other: 1.4 times as many a second on two cores.
@@ -36,14 +37,16 @@ class OpenVINOEngine:
         self.names = dict(export.names)
         self.task = export.task
         self.imgsz = imgsz or export.imgsz
-        self._stride = export.stride
-        self._end2end = export.end2end
+        self.input = Input(
+            round_up(self.imgsz, export.stride), export.stride, export.channels, export.end2end
+        )
+        self._task = tasks.find(export.task, str(export.model))
         self._threads = cpu.available()
         self._streams = min(self._threads, STREAMS)
         core = ov.Core()
-        model = _with_preprocessing(core.read_model(str(export.model)))
+        model = _with_preprocessing(core.read_model(str(export.model)), export.channels)
         settings: dict[str, Any] = {
-            # Unless told, OpenVINO takes what the processor computes fastest.
+            # Unless told, OpenVINO takes what the CPU computes fastest.
             **({"INFERENCE_PRECISION_HINT": "f32"} if precision == "f32" else {}),
             "INFERENCE_NUM_THREADS": self._threads,
             # Threads that decode share the cores; pinned ones could not step aside.
@@ -67,64 +70,55 @@ class OpenVINOEngine:
     def prepare(
         self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
     ) -> Letterboxed:
-        width, height = size or (image.shape[1], image.shape[0])
-        return letterbox.apply(image, self._fit(width, height, imgsz or self.imgsz))
-
-    def _fit(self, width: int, height: int, imgsz: int) -> Geometry:
-        geometry = letterbox.fit(width, height, imgsz, self._stride)
-        if self._end2end and _anchors(geometry) < nms.MAX_BOXES:
-            # Such a network picks so many boxes itself, and fails where there are not as many.
-            return letterbox.fit(width, height, imgsz, self._stride, square=True)
-        return geometry
+        return self.input.prepare(image, imgsz, size)
 
     def warm_up(self) -> None:
         image = self.prepare(np.zeros((480, 640, 3), np.uint8), None)
         for count in {1, self._streams}:
             self.predict([image] * count, 0.5, 0.7)
 
-    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Result]:
         # Each by itself: a batch does not gain on a CPU, and so what comes along changes nothing.
         requests = self._each if len(prepared) >= self._streams else self._together
-        found: list[Boxes] = []
+        found: list[Result] = []
         running: deque[tuple[Any, Letterboxed]] = deque()
         try:
             for number, item in enumerate(prepared):
                 assert isinstance(item, Letterboxed)
                 if len(running) == len(requests):
-                    found.append(self._boxes(*running.popleft(), conf, iou))
+                    found.append(self._result(*running.popleft(), conf, iou))
                 request = requests[number % len(requests)]
                 request.set_input_tensor(ov.Tensor(item.pixels[None], shared_memory=True))
                 request.start_async()
                 running.append((request, item))
             while running:
-                found.append(self._boxes(*running.popleft(), conf, iou))
+                found.append(self._result(*running.popleft(), conf, iou))
         finally:
             for request, _ in running:  # after an error; the pixels must outlive what reads them
                 request.cancel()
                 request.wait()
         return found
 
-    def _boxes(self, request: Any, item: Letterboxed, conf: float, iou: float) -> Boxes:
+    def _result(self, request: Any, item: Letterboxed, conf: float, iou: float) -> Result:
         request.wait()
         output = request.get_output_tensor(0).data[0]
-        return nms.boxes(output, item.geometry, conf, iou, self._end2end)
+        return self._task.result(output, item.geometry, conf, iou, self.input.end2end)
 
     def release(self) -> None:
         del self._together, self._each
 
 
-def _with_preprocessing(model: Any) -> Any:
+def _with_preprocessing(model: Any, channels: int) -> Any:
     """``model`` for bytes as OpenCV has them: what is left to do is done in the graph, in place."""
     steps = PrePostProcessor(model)
     tensor = steps.input().tensor()
     tensor.set_element_type(ov.Type.u8).set_layout(ov.Layout("NHWC"))
-    tensor.set_color_format(ColorFormat.BGR)
+    if channels == 3:
+        tensor.set_color_format(ColorFormat.BGR)
     steps.input().model().set_layout(ov.Layout("NCHW"))
     work = steps.input().preprocess()
-    work.convert_element_type(ov.Type.f32).convert_color(ColorFormat.RGB).scale(255.0)
+    work.convert_element_type(ov.Type.f32)
+    if channels == 3:
+        work.convert_color(ColorFormat.RGB)
+    work.scale(255.0)
     return steps.build()
-
-
-def _anchors(geometry: Geometry) -> int:
-    height, width = geometry.shape
-    return sum((height // step) * (width // step) for step in (8, 16, 32))

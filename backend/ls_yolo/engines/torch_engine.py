@@ -14,11 +14,12 @@ from ultralytics import YOLO
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.modules.head import Detect
 
-from ls_yolo.engines import cpu, letterbox, nms
+from ls_yolo.engines import cpu, letterbox, tasks
 from ls_yolo.engines.base import EngineError, Precision, Prepared
 from ls_yolo.engines.batches import Halving, by_shape
-from ls_yolo.engines.letterbox import Letterboxed
-from ls_yolo.results import Boxes, Image
+from ls_yolo.engines.letterbox import Input, Letterboxed
+from ls_yolo.models import weights as weights_files
+from ls_yolo.results import Image, Result
 
 log = logging.getLogger(__name__)
 
@@ -29,9 +30,14 @@ NO_HALF = re.compile(r"1660|1650|1630|t400|t550|t600|t1000|t1200|t2000", re.IGNO
 
 
 class TorchEngine:
-    """See `engines.Engine`. ``imgsz`` in pixels stands in for the weights' own; None: no.
+    """See `engines.base.Engine`.
 
-    With the precision ``f32`` a card computes in full precision too; a CPU always does.
+    device: ``auto``, ``cpu`` or ``cuda:0``.
+    imgsz: stands in for the weights' own, in pixels; None: it does not.
+    precision: with ``f32`` a GPU computes in full precision too; a CPU always does.
+
+    Raises:
+        EngineError: the weights cannot be used, or the device is not there.
     """
 
     def __init__(
@@ -52,10 +58,13 @@ class TorchEngine:
         if self._device.type == "cpu":
             torch.set_num_threads(cpu.available())
         try:
-            yolo = YOLO(str(weights))
+            with weights_files.alias(weights) as link:
+                yolo = YOLO(str(link))
             self.task = str(yolo.task)
-            if self.task != "detect":
-                raise EngineError(f"{weights}: found a model for {self.task!r}, expected 'detect'")
+            self._task = tasks.find(self.task, str(weights))
+            channels = int(next(yolo.model.parameters()).shape[1])
+            if channels not in (1, 3):
+                raise EngineError(weights_files.wrong_channels(weights, channels))
             if not isinstance(yolo.model.model[-1], Detect):
                 kind = type(yolo.model.model[-1]).__name__
                 raise EngineError(f"{weights}: found a model that ends in {kind}, expected a YOLO")
@@ -71,11 +80,15 @@ class TorchEngine:
         except EngineError:
             raise
         except Exception as error:  # ultralytics raises whatever unpickling raised
-            raise EngineError(f"{weights}: cannot be loaded as YOLO weights: {error}") from error
+            raise EngineError(weights_files.explain(weights, error)) from error
         if self._half:
             decode_in_full(self._model.backend.model.model[-1])
         self.names: dict[int, str] = {int(i): str(n) for i, n in self._model.names.items()}
         self.imgsz = largest(imgsz or yolo.overrides.get("imgsz") or 640)
+        stride = max(int(self._model.stride), letterbox.STRIDE)
+        self.input = Input(
+            letterbox.round_up(self.imgsz, stride), stride, channels, bool(self._model.end2end)
+        )
         self._parts = Halving(LARGEST_BATCH, torch.cuda.OutOfMemoryError, self._smaller)
         self._told = False
 
@@ -90,16 +103,12 @@ class TorchEngine:
     def prepare(
         self, image: Image, imgsz: int | None, size: tuple[int, int] | None = None
     ) -> Letterboxed:
-        width, height = size or (image.shape[1], image.shape[0])
-        stride = max(int(self._model.stride), letterbox.STRIDE)
-        return letterbox.apply(
-            image, letterbox.fit(width, height, imgsz or self.imgsz, stride=stride)
-        )
+        return self.input.prepare(image, imgsz, size)
 
-    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Result]:
         items = [item for item in prepared if isinstance(item, Letterboxed)]
         assert len(items) == len(prepared)
-        found: list[Boxes | None] = [None] * len(items)
+        found: list[Result | None] = [None] * len(items)
         # In a batch of unlike shapes all would be padded to one, and the boxes would then depend
         # on which other tasks came along.
         for group in by_shape(items):
@@ -108,9 +117,9 @@ class TorchEngine:
             )
             for index, answer in zip(group, answers, strict=True):
                 found[index] = answer
-        return [boxes for boxes in found if boxes is not None]
+        return [result for result in found if result is not None]
 
-    def _forward(self, items: Sequence[Letterboxed], conf: float, iou: float) -> list[Boxes]:
+    def _forward(self, items: Sequence[Letterboxed], conf: float, iou: float) -> list[Result]:
         with torch.inference_mode():
             pixels = torch.from_numpy(np.stack([item.pixels for item in items]))
             # As bytes to the device, where the rest is cheap.
@@ -119,25 +128,8 @@ class TorchEngine:
             output = self._model(batch)
             if isinstance(output, (list, tuple)):
                 output = output[0]
-            if self._model.end2end:
-                rows = output.float().cpu().numpy()
-                return [
-                    nms.boxes(row, item.geometry, conf, iou, end2end=True)
-                    for row, item in zip(rows, items, strict=True)
-                ]
-            # What can be a box is picked on the device, for all images at once: little is left.
-            scores, classes = output[:, 4:].max(1)
-            # Half precision would round the threshold, too.
-            scores = scores.float()
-            image, anchor = (scores > conf).nonzero(as_tuple=True)
-            xywh = output[:, :4].transpose(1, 2)[image, anchor].float().cpu().numpy()
-            chosen = scores[image, anchor].cpu().numpy()
-            kinds = classes[image, anchor].cpu().numpy()
-        edges = np.searchsorted(image.cpu().numpy(), np.arange(len(items) + 1))
-        return [
-            nms.kept(xywh[a:b], chosen[a:b], kinds[a:b], item.geometry, iou)
-            for a, b, item in zip(edges[:-1], edges[1:], items, strict=True)
-        ]
+            geometries = [item.geometry for item in items]
+            return list(self._task.results(output, geometries, conf, iou, self.input.end2end))
 
     def _smaller(self, limit: int) -> None:
         torch.cuda.empty_cache()

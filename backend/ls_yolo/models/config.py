@@ -144,6 +144,15 @@ class Source:
     root: Path
     threshold: float
 
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Source:
+        """Where the settings ``values`` say."""
+        return cls(
+            Path(values["MODELS_CONFIG"]),
+            Path(values["MODEL_ROOT"]),
+            values["MODEL_SCORE_THRESHOLD"],
+        )
+
     def specs(self) -> dict[str, Spec]:
         """What models.yaml says, in the file's order; weights are not looked at.
 
@@ -163,6 +172,22 @@ class Source:
             for name, item in document.data.items()
         }
 
+    def entries(self) -> dict[str, ModelConfig]:
+        """The entries with their weights hashed, in the file's order.
+
+        Raises:
+            config.ConfigError: the file or a weights file cannot be used; one line a fault.
+        """
+        found, faults = {}, []
+        for name, spec in self.specs().items():
+            try:
+                found[name] = spec.entry()
+            except config.ConfigError as error:
+                faults.append(str(error))
+        if faults:
+            raise config.ConfigError("\n".join(faults))
+        return found
+
     def digest(self) -> str:
         """Changes whenever the content of models.yaml does; empty where it cannot be read."""
         try:
@@ -173,25 +198,6 @@ class Source:
     def custom(self, relative: str) -> Spec:
         """A weights file of the models folder that models.yaml does not list."""
         return Spec(relative, {"weights": relative}, self.root, self.threshold)
-
-
-def read(path: Path, root: Path, threshold: float) -> dict[str, ModelConfig]:
-    """The entries of models.yaml at ``path``, weights found in ``root``, in the file's order.
-
-    ``threshold`` is ``conf`` where an entry has none.
-
-    Raises:
-        config.ConfigError: the file or a weights file cannot be used; one line a fault.
-    """
-    found, faults = {}, []
-    for name, spec in Source(path, root, threshold).specs().items():
-        try:
-            found[name] = spec.entry()
-        except config.ConfigError as error:
-            faults.append(str(error))
-    if faults:
-        raise config.ConfigError("\n".join(faults))
-    return found
 
 
 def _weights_in(root: Path) -> str:

@@ -6,11 +6,15 @@ without running, or even importing, what it names; all else loads it as the engi
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
+import re
+import sys
+import tempfile
 import zipfile
 from collections import OrderedDict
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,8 +39,37 @@ TASKS = {
 """The task of each of ultralytics' model classes."""
 
 
+NEEDED = "expected a .pt file as training with ultralytics writes it"
+TRUSTED = {"torch", "torchvision", "numpy", "clip", "ultralytics"}
+"""The packages whose classes weights of ultralytics name, besides Python's own."""
+FOREIGN = {
+    "yolov5": "weights of the YOLOv5 repository, which ultralytics cannot load; train the model "
+    "anew with the ultralytics package, from yolov5nu.pt or another of its *u.pt files",
+    "yolov7": "weights of the YOLOv7 repository, which ultralytics cannot load; train the model "
+    "anew with the ultralytics package",
+    "state": "a state dict, which holds numbers without the network they belong to; save the whole "
+    "checkpoint instead: best.pt of the training, or YOLO.save()",
+    "script": "a TorchScript export, which cannot be loaded as weights; put the .pt file here that "
+    "it was exported from",
+    "lfs": "a Git LFS pointer, not the file that it stands for; run `git lfs pull` where it was "
+    "cloned",
+    "page": "a web page saved as weights; download the file itself: of a page of GitHub, its raw "
+    "form",
+    "empty": "an empty file; copy or download it again",
+}
+"""What else people put in place of weights, and what to do."""
+_ALIAS = re.compile(r"\S*/ls-yolo-weights-\w+/weights\.pt")
+
+
 class WeightsError(ValueError):
     """A weights file cannot be read or written; the message says what was found and expected."""
+
+
+def allowed(environ: Mapping[str, str] | None = None) -> bool:
+    """Whether ALLOW_UNSAFE_WEIGHTS lets a file name code of any package."""
+    environ = os.environ if environ is None else environ
+    setting = settings.BY_NAME["ALLOW_UNSAFE_WEIGHTS"]
+    return bool(setting.parse(environ.get(setting.name, "") or setting.default))
 
 
 def safe(environ: MutableMapping[str, str] | None = None) -> None:
@@ -46,9 +79,40 @@ def safe(environ: MutableMapping[str, str] | None = None) -> None:
     ALLOW_UNSAFE_WEIGHTS=true turns that off.
     """
     environ = os.environ if environ is None else environ
-    setting = settings.BY_NAME["ALLOW_UNSAFE_WEIGHTS"]
-    allowed = setting.parse(environ.get(setting.name, "") or setting.default)
-    environ["ULTRALYTICS_SAFE_LOAD"] = "0" if allowed else "1"
+    environ["ULTRALYTICS_SAFE_LOAD"] = "0" if allowed(environ) else "1"
+
+
+@contextlib.contextmanager
+def alias(path: Path) -> Iterator[Path]:
+    """Another path of the file ``path``, for ultralytics: it loads another file than was asked for
+    where it knows better (yolov5n.pt becomes yolov5nu.pt, quotes vanish), but not of this name.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
+    path.open("rb").close()  # or ultralytics would look for it on the web
+    with tempfile.TemporaryDirectory(prefix="ls-yolo-weights-") as folder:
+        link = Path(folder, "weights.pt")
+        link.symlink_to(path.resolve())
+        yield link
+
+
+def explain(path: Path, error: Exception) -> str:
+    """Why ``path`` cannot be loaded, where ultralytics says ``error``."""
+    try:
+        inspect(path, sha256="-")
+    except (WeightsError, OSError) as known:
+        return str(known)
+    said = _ALIAS.sub(lambda _: str(path), str(error))
+    return f"{path}: cannot be loaded as YOLO weights: {said}"
+
+
+def wrong_channels(path: Path, channels: int) -> str:
+    """What to say of a model whose images have ``channels`` channels."""
+    return (
+        f"{path}: found a model for images of {channels} channels, expected 3 (colours) or 1 "
+        "(grey); train it with `channels: 3` or `channels: 1` in the data file"
+    )
 
 
 @dataclass(frozen=True)
@@ -90,6 +154,7 @@ class _Named:
     """Stands in for whatever class or function a pickle names: it takes all and does nothing."""
 
     state: Any = None
+    module = ""
 
     def __new__(cls, *arguments: Any, **more: Any) -> Any:
         return super().__new__(cls)
@@ -120,11 +185,13 @@ class _Reader(pickle._Unpickler):
     def __init__(self, file: Any) -> None:
         super().__init__(file, encoding="utf-8")
         self.storages: dict[str, int] = {}
+        self.named: set[tuple[str, str]] = set()
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
-        return type(name.rpartition(".")[2], (_Named,), {})
+        self.named.add((module, name))
+        return type(name.rpartition(".")[2], (_Named,), {"module": module})
 
     def persistent_load(self, pid: Any) -> Any:
         if isinstance(pid, tuple) and len(pid) == 5 and isinstance(pid[4], int):
@@ -135,15 +202,21 @@ class _Reader(pickle._Unpickler):
         raise pickle.UnpicklingError("extensions are not read")
 
 
-def inspect(path: Path) -> Info:
+def inspect(path: Path, sha256: str = "") -> Info:
     """What the weights file ``path`` says of itself, no code of it being run.
 
+    sha256: of the file, in hexadecimal, where it is known; it is made here where it is not.
+
     Raises:
-        WeightsError: it is not a weights file of ultralytics.
+        WeightsError: it is not a weights file of ultralytics; the message says what it is.
+        OSError: it cannot be read.
     """
+    _check_start(path)
     try:
         with zipfile.ZipFile(path) as archive:
             names = [n for n in archive.namelist() if n.rpartition("/")[2] == "data.pkl"]
+            if any(n.rpartition("/")[2] == "constants.pkl" for n in archive.namelist()):
+                raise _found(path, FOREIGN["script"])
             if len(names) != 1:
                 raise WeightsError(f"{path}: found no data.pkl in it, expected weights of PyTorch")
             with archive.open(names[0]) as file:
@@ -161,17 +234,13 @@ def inspect(path: Path) -> Info:
         ) from None
     content = content if isinstance(content, dict) else {"model": content}
     model = content.get("ema") or content.get("model")
-    if not isinstance(model, _Named):
-        raise WeightsError(
-            f"{path}: found {type(model).__name__} where ultralytics keeps its model; expected a "
-            ".pt file as its training writes it"
-        )
+    model = _check_model(path, content, model, reader.named)
     arguments = content.get("train_args")
     arguments = arguments if isinstance(arguments, dict) else {}
     return Info(
         file=str(path),
         size=path.stat().st_size,
-        sha256=hash_file(path),
+        sha256=sha256 or hash_file(path),
         task=TASKS.get(type(model).__name__) or _text(arguments.get("task")),
         names=_names(model.get("names")),
         parameters=sum(reader.storages.values()),
@@ -180,6 +249,58 @@ def inspect(path: Path) -> Info:
         date=_text(content.get("date")),
         model=_text(arguments.get("model")),
     )
+
+
+def _found(path: Path, what: str) -> WeightsError:
+    return WeightsError(f"{path}: found {what}; {NEEDED}")
+
+
+def _check_start(path: Path) -> None:
+    """Raises a WeightsError where the file's first bytes say that it is something else."""
+    with path.open("rb") as file:
+        start = file.read(512).lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start.startswith(b"version https://git-lfs"):
+        raise _found(path, FOREIGN["lfs"])
+    if start.startswith((b"<!doctype", b"<html", b"<head", b"<?xml")):
+        raise _found(path, FOREIGN["page"])
+    if not start and not path.stat().st_size:
+        raise _found(path, FOREIGN["empty"])
+
+
+def _check_model(
+    path: Path, content: Mapping[Any, Any], model: Any, named: set[tuple[str, str]]
+) -> _Named:
+    """``model``; a WeightsError where the pickle of ``path`` holds no model of ultralytics.
+
+    named: module and name of each class and function in it.
+    """
+    if {module for module, _ in named} & {"models.yolo", "models.common", "models.experimental"}:
+        seven = {"IDetect", "IAuxDetect", "IKeypoint", "IBin", "MP", "SP", "SPPCSPC", "ReOrg"}
+        raise _found(path, FOREIGN["yolov7" if seven & {n for _, n in named} else "yolov5"])
+    own = sorted(
+        f"{module}.{name}"
+        for module, name in named
+        if (package := module.partition(".")[0]) not in TRUSTED
+        and (package == "__main__" or package not in sys.stdlib_module_names | {"__builtin__"})
+    )
+    if own and not allowed():
+        raise WeightsError(
+            f"{path}: found code of its own in it, {own[0]}, which is not loaded; expected classes "
+            "of torch and ultralytics. If you trust whoever made the file, set "
+            "ALLOW_UNSAFE_WEIGHTS=true, which lets it run any code in the backend, and have "
+            f"{own[0].partition('.')[0]} installed there"
+        )
+    numbers = model if isinstance(model, dict) else content.get("state_dict")
+    if numbers is None and not isinstance(model, _Named):
+        numbers = content
+    if isinstance(numbers, dict) and any(
+        isinstance(value, _Named) and type(value).__name__.startswith("_rebuild")
+        for value in numbers.values()
+    ):
+        raise _found(path, FOREIGN["state"])
+    if not isinstance(model, _Named):
+        raise _found(path, f"{type(model).__name__} where ultralytics keeps its model")
+    return model
 
 
 def _text(value: Any) -> str:
@@ -217,12 +338,13 @@ def rename(path: Path, names: Mapping[int, str], output: Path) -> None:
             "container, or put the names in models.yaml"
         ) from None
     try:
-        content, _ = torch_safe_load(path)
+        with alias(path) as link:
+            content, _ = torch_safe_load(link)
         for key in ("model", "ema"):
             if (model := content.get(key)) is not None:
                 model.names = {**known, **names}
     except Exception as error:  # ultralytics raises whatever unpickling raised
-        raise WeightsError(f"{path}: cannot be loaded as YOLO weights: {error}") from None
+        raise WeightsError(explain(path, error)) from None
     try:
         with output.open("xb") as file:
             try:

@@ -10,22 +10,15 @@ from flask import Flask
 
 from ls_yolo import logs, settings
 from ls_yolo.config import ConfigError
-from ls_yolo.engines import load as loader
 from ls_yolo.engines.base import EngineError
 from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.labelstudio.connections import ModelChoices
-from ls_yolo.models.config import Source
 from ls_yolo.server.base import WORKER_BOOT_ERROR, RequestLimiter
 from ls_yolo.server.models import build
-from ls_yolo.serving.batcher import Batcher
 from ls_yolo.serving.debug_plot import Plotter
 from ls_yolo.serving.predictor import Predictor
-from ls_yolo.serving.registry import (
-    Options,
-    Registry,
-    UnknownModel,
-)
+from ls_yolo.serving.registry import Registry, UnknownModel
 
 log = logging.getLogger(__name__)
 
@@ -41,31 +34,8 @@ def create_app() -> Flask:
         from ls_yolo.server import user_model  # here, because it builds on this module
 
         return user_model.create(values)
-    root, threshold = Path(values["MODEL_ROOT"]), values["MODEL_SCORE_THRESHOLD"]
     try:
-        models = Registry(
-            Source(Path(values["MODELS_CONFIG"]), root, threshold),
-            lambda entry: loader.load_engine(
-                entry.weights,
-                values["DEVICE"],
-                entry.sha256,
-                Path(values["MODEL_DIR"]),
-                values["ENGINE"],
-                entry.imgsz,
-                values["PRECISION"],
-                Path(values["LOCAL_FILES_DOCUMENT_ROOT"], values["CALIBRATION_IMAGES"]),
-            ),
-            values["DEFAULT_MODEL"],
-            values["ALLOW_CUSTOM_MODEL_PATH"],
-            Options.read(values),
-            lambda engine, name: Batcher(
-                engine,
-                values["BATCH_SIZE"],
-                values["BATCH_WINDOW_MS"] / 1000,
-                values["QUEUE_SIZE"],
-                name,
-            ),
-        )
+        models = Registry.read(values)
         models.watch()
     except (ConfigError, UnknownModel, EngineError) as error:
         print(error, file=sys.stderr, flush=True)

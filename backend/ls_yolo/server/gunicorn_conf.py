@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 from typing import Any
 
 from ls_yolo import logs, settings
@@ -50,8 +49,7 @@ def on_starting(server: Any) -> None:
     from ls_yolo.models.config import Source
 
     try:
-        root, threshold = Path(_values["MODEL_ROOT"]), _values["MODEL_SCORE_THRESHOLD"]
-        Source(Path(_values["MODELS_CONFIG"]), root, threshold).specs()
+        Source.read(_values).specs()
     except ConfigError as error:
         print(error, file=sys.stderr)
         sys.exit(78)  # EX_CONFIG: starting again does not help

@@ -10,20 +10,17 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from typing import Any
 
 from ls_yolo import metrics
 from ls_yolo.engines.base import Engine, Prepared
-from ls_yolo.results import Boxes, Image
+from ls_yolo.results import Image, Result
 
 log = logging.getLogger(__name__)
 
-BATCH_SIZE = 8
-WINDOW = 0.002
-"""Seconds."""
-QUEUE_SIZE = 256
 _running: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
 
@@ -35,37 +32,54 @@ class Released(RuntimeError):
     """The model was replaced or unloaded; ask the registry for it again."""
 
 
+@dataclass(frozen=True)
+class BatchOptions:
+    """How images go together.
+
+    batch_size: the most images of one engine call, from 1.
+    window: the most seconds that a batch waits for images which are being prepared, from 0.
+    queue_size: the most images that may wait, or be promised by `Batcher.reserve`, from 1.
+    """
+
+    batch_size: int = 8
+    window: float = 0.002
+    queue_size: int = 256
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> BatchOptions:
+        """The options that the settings ``values`` say."""
+        return cls(values["BATCH_SIZE"], values["BATCH_WINDOW_MS"] / 1000, values["QUEUE_SIZE"])
+
+
 @dataclass(eq=False, slots=True)
 class _Item:
     prepared: Prepared
     conf: float
     iou: float
-    answer: Future[Boxes]
+    answer: Future[Result]
     since: float = field(default_factory=time.monotonic)
 
 
 class Batcher:
     """Runs an engine for many threads: one queue, and one thread that empties it in batches.
 
-    A batch is what waits, at most ``batch_size`` images. If less waits and more is being prepared
-    (see `pending`), it is waited for ``window`` seconds at most; a lone image never waits.
-    ``queue_size`` is the most images that may wait, or be promised by `reserve`.
-    ``name`` is what the metrics call it.
+    A batch is what waits. If less waits than ``options.batch_size`` and more is being prepared (see
+    `pending`), it is waited for a little; a lone image never waits.
+
+    name: what the metrics call it.
     """
 
     def __init__(
         self,
         engine: Engine,
-        batch_size: int = BATCH_SIZE,
-        window: float = WINDOW,
-        queue_size: int = QUEUE_SIZE,
+        options: BatchOptions = BatchOptions(),
         name: str = "model",
     ) -> None:
         self.name = name
         self._engine = engine
-        self.batch_size = batch_size
-        self.queue_size = queue_size
-        self._window = window
+        self.batch_size = options.batch_size
+        self.queue_size = options.queue_size
+        self._window = options.window
         self._items: deque[_Item] = deque()
         self._changed = threading.Condition()
         self._coming = 0
@@ -133,8 +147,8 @@ class Batcher:
                 self._coming -= 1
                 self._changed.notify_all()
 
-    def submit(self, prepared: Prepared, conf: float, iou: float) -> Future[Boxes]:
-        """The boxes of an image, once its batch has run. A future that is cancelled is not run.
+    def submit(self, prepared: Prepared, conf: float, iou: float) -> Future[Result]:
+        """The result of an image, once its batch has run. A future that is cancelled is not run.
 
         Raises:
             QueueFull: the queue is full.
@@ -223,8 +237,8 @@ class Batcher:
             return
         metrics.BATCH_SIZE.labels(self.name).observe(len(items))
         metrics.IMAGES.labels(self.name).inc(len(items))
-        for item, boxes in zip(items, found, strict=True):
-            item.answer.set_result(boxes.above(item.conf))
+        for item, result in zip(items, found, strict=True):
+            item.answer.set_result(result.above(item.conf))
 
 
 @atexit.register

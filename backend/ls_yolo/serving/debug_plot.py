@@ -16,6 +16,7 @@ from typing import Any
 
 import cv2
 
+from ls_yolo import files
 from ls_yolo.results import Image
 
 log = logging.getLogger(__name__)
@@ -129,11 +130,6 @@ class Plotter:
             ],
         )
         self._folder.mkdir(parents=True, exist_ok=True)
-        partial = self._folder / f".{name}"
-        try:
-            partial.write_bytes(data)
-            partial.rename(self._folder / name)
-        finally:
-            partial.unlink(missing_ok=True)
+        files.write(self._folder / name, data)
         for old in sorted(self._folder.glob("*-task-*.jpg"))[: -self._kept]:
             old.unlink(missing_ok=True)

@@ -22,7 +22,7 @@ from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio import label_config, selection
 from ls_yolo.labelstudio.client import StudioError
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError
-from ls_yolo.results import Boxes, Image
+from ls_yolo.results import Boxes, Image, Result
 from ls_yolo.serving import debug_plot
 from ls_yolo.serving.batcher import QueueFull, Released
 from ls_yolo.serving.registry import Model, Registry, join_versions
@@ -340,7 +340,7 @@ class _Started:
     the images by key where they are kept for pictures."""
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    boxes: dict[tuple[str, str], Future[Boxes]] = field(default_factory=dict)
+    boxes: dict[tuple[str, str], Future[Result]] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
 
     def cancel(self) -> None:
@@ -364,6 +364,7 @@ def _regions(started: _Started, plan: Plan, gone: Callable[[], bool]) -> list[Re
     for binding in plan.bindings:
         key = binding.control.key
         boxes = _wait(started.boxes[key, binding.model.version], gone).above(binding.conf)
+        assert isinstance(boxes, Boxes)
         with metrics.stage("encode"):
             draw = CONTROLS[binding.control.tag]
             regions += draw(binding.control, boxes, binding.labels, *started.sizes[key])

@@ -6,20 +6,23 @@ import contextlib
 import ctypes
 import gc
 import logging
+import os
 import re
 import threading
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ls_yolo import config, metrics
 from ls_yolo.engines import base
+from ls_yolo.engines import load as loader
 from ls_yolo.engines.base import Engine
+from ls_yolo.engines.load import EngineOptions
 from ls_yolo.models.config import Fingerprint, ModelConfig, Source, Spec
-from ls_yolo.serving.batcher import Batcher
+from ls_yolo.serving.batcher import Batcher, BatchOptions
 from ls_yolo.text import nearest
 
 log = logging.getLogger(__name__)
@@ -152,10 +155,11 @@ def join_versions(versions: Iterable[str]) -> str:
 class Registry:
     """The models of a models.yaml. Safe to share between threads.
 
-    ``default`` names the model that answers where nothing else chooses one; empty: the first. With
-    ``custom`` a weights file inside the models folder that models.yaml does not list may be asked
-    for by its path. ``load`` makes the engine of an entry, ``own`` the batcher of an engine by the
-    model's name.
+    load: makes the engine of an entry.
+    default: the model that answers where nothing else chooses one; empty: the first.
+    custom: whether a weights file inside the models folder that models.yaml does not list may be
+        asked for by its path.
+    options, batch: when models are loaded, and how their images go together.
 
     Changes of the files are taken by `watch` in the background, or by `refresh`. A changed model is
     loaded and warmed up beside the old one, which answers until then, and whose requests finish on
@@ -173,17 +177,17 @@ class Registry:
         default: str = "",
         custom: bool = False,
         options: Options = Options(),
-        own: Callable[[Engine, str], Batcher] = lambda engine, name: Batcher(engine),
+        batch: BatchOptions | None = None,
     ) -> None:
         self._source = source
         self._load_engine = load
         self._default = default
         self._custom = custom
         self._options = options
-        self._own = own
+        self._batch = batch or BatchOptions()
         # Guards the fields of this and of slots; never held while anything is loaded or released.
         self._lock = threading.Lock()
-        self._looking = threading.Lock()  # one look at the files at a time
+        self._reconciling = threading.Lock()  # one look at the files at a time
         self._released: deque[Batcher] = deque()
         self._releasing = threading.Lock()
         self._stop = threading.Event()
@@ -202,6 +206,31 @@ class Registry:
         faults = [slot.error for slot in self._slots.values()]
         if all(faults):
             raise config.ConfigError("\n".join(faults))
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any], command: bool = False) -> Registry:
+        """The models that the settings ``values`` say.
+
+        command: for a command line, which predicts and ends: a model is loaded when it is asked
+            for, any file of the models folder may be (who may run it may read the files), exports
+            are used where they can be kept, and changes are not taken.
+
+        Raises:
+            UnknownModel, config.ConfigError: see `Registry`.
+        """
+        engines, options = EngineOptions.read(values), Options.read(values)
+        if command:
+            options = Options(lazy=True, poll=0)
+            if engines.cache is not None and not os.access(engines.cache, os.W_OK):
+                engines = replace(engines, cache=None)
+        return cls(
+            Source.read(values),
+            lambda entry: loader.load_engine(entry.weights, entry.sha256, entry.imgsz, engines),
+            values["DEFAULT_MODEL"],
+            command or values["ALLOW_CUSTOM_MODEL_PATH"],
+            options,
+            BatchOptions.read(values),
+        )
 
     # Asking.
 
@@ -390,7 +419,7 @@ class Registry:
             engine.release()
             raise
         names = {**engine.names, **entry.names}
-        return Model(entry, names, self._own(engine, entry.name), _size(entry))
+        return Model(entry, names, Batcher(engine, self._batch, entry.name), _size(entry))
 
     def _fail(self, slot: _Slot, error: Exception) -> str:
         """Keeps why a model cannot be used; says it once."""
@@ -495,7 +524,7 @@ class Registry:
         while not self._stop.wait(step):
             try:
                 if self._options.poll and time.monotonic() >= due:
-                    self.look()
+                    self.reconcile()
                     due = time.monotonic() + self._options.poll
                 if self._options.idle:
                     self.unload_idle()
@@ -521,7 +550,7 @@ class Registry:
         an error.
         """
         began = time.monotonic()
-        while not self.look(began):
+        while not self.reconcile(began):
             if time.monotonic() > began + timeout:
                 status = self.status()
                 status["error"] = status["error"] or (
@@ -532,7 +561,7 @@ class Registry:
             time.sleep(min(self._options.settle / 4, 1.0))
         return self.status()
 
-    def look(self, failed_before: float | None = None) -> bool:
+    def reconcile(self, failed_before: float | None = None) -> bool:
         """Looks at the files once and takes what has changed; returns whether nothing waits.
 
         What has changed only just may still be written to, so it waits for a later look. What
@@ -541,17 +570,17 @@ class Registry:
         """
         if failed_before is None:
             failed_before = time.monotonic() - RETRY_SECONDS
-        with self._looking:
-            settled = self._look_at_list()
+        with self._reconciling:
+            settled = self._reconcile_list()
             with self._lock:
                 slots = self._all()
             for slot in slots:
-                settled &= self._look_at(slot, failed_before)
+                settled &= self._reconcile_model(slot, failed_before)
             del slots, slot  # or what was removed would not be released below
             self.reap()
             return settled
 
-    def _look_at_list(self) -> bool:
+    def _reconcile_list(self) -> bool:
         digest = self._source.digest()
         settled = self._list_seen.settled(digest, self._options.settle)
         if digest == self._list_taken:
@@ -589,7 +618,7 @@ class Registry:
             metrics.forget_model(name)
             log.info("%s is no longer in models.yaml", name)
 
-    def _look_at(self, slot: _Slot, failed_before: float) -> bool:
+    def _reconcile_model(self, slot: _Slot, failed_before: float) -> bool:
         fingerprint = slot.spec.fingerprint()
         settled = slot.seen.settled(fingerprint, self._options.settle)
         new = not slot.taken or not slot.taken[0].same(slot.spec) or slot.taken[1] != fingerprint

@@ -50,7 +50,7 @@ def coco(models_dir, engine_calls, write_weights, monkeypatch):
     monkeypatch.setattr(
         weights,
         "inspect",
-        lambda path: SimpleNamespace(
+        lambda path, sha256="": SimpleNamespace(
             names={int(k): v for k, v in json.loads(path.read_text())["names"].items()}
         ),
     )
@@ -160,9 +160,9 @@ def test_predict_runs_the_model_with_the_settings_of_the_service(coco, picture, 
     monkeypatch.setenv("LOCAL_FILES_DOCUMENT_ROOT", "/images")
     monkeypatch.setenv("CALIBRATION_IMAGES", "mine")
     assert main.main(["predict", str(picture())]) == 0
-    ((device, _, _, engine, _, precision, photos),) = made
-    assert (device, engine, precision) == ("cpu", "openvino", "int8")
-    assert photos == Path("/images/mine")
+    ((_, _, options),) = made
+    assert (options.device, options.engine, options.precision) == ("cpu", "openvino", "int8")
+    assert options.images == Path("/images/mine")
 
 
 def test_predict_of_a_model_that_is_not_there_names_the_nearest(coco, picture, capsys):
@@ -225,6 +225,23 @@ def test_models_are_those_of_the_backend_that_runs(backend, capsys):
         "coco coco@1 ready person, hard_hat, bus and 1 more openvino 90 MB",
         "head head@1 unloaded - - -",
     ]
+
+
+def test_check_and_models_say_of_weights_what_inspect_says(coco, models_dir, monkeypatch, capsys):
+    monkeypatch.undo()
+    lfs = models_dir / "lfs.pt"
+    lfs.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\n")
+    (models_dir / "models.yaml").write_text("lfs: {weights: lfs.pt}\n")
+    monkeypatch.setenv("MODEL_ROOT", str(models_dir))
+    monkeypatch.setenv("MODELS_CONFIG", str(models_dir / "models.yaml"))
+    monkeypatch.setenv("BACKEND_URL", "http://127.0.0.1:9")
+    assert main.main(["weights", "inspect", str(lfs)]) == 1
+    text = capsys.readouterr().err.removeprefix("error: ")
+    assert "found a Git LFS pointer" in text
+    assert main.main(["check"]) == 78
+    assert text in capsys.readouterr().err
+    assert main.main(["models"]) == 1
+    assert text in capsys.readouterr().err
 
 
 def test_without_a_backend_models_are_those_of_models_yaml(coco, models_dir, capsys):

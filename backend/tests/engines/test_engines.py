@@ -11,16 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_yolo.engines import cpu, letterbox, load, nms
+from ls_yolo.engines import cpu, letterbox, load
 from ls_yolo.engines.base import EngineError, Prepared
 from ls_yolo.engines.batches import Halving, by_shape
 from ls_yolo.engines.export import ExportError
 from ls_yolo.engines.hot_swap import HotSwapEngine, Stage
+from ls_yolo.engines.tasks.detect import Detect
 from ls_yolo.results import Boxes
 
 SIDES = st.integers(1, 5000)
 SIZES = st.integers(1, 60).map(lambda n: n * 32)
 SQUARE = letterbox.fit(640, 640, 640)
+detect = Detect().result
 
 
 # The choice
@@ -39,13 +41,13 @@ SQUARE = letterbox.fit(640, 640, 640)
         ("openvino", "cpu", False, "openvino"),
     ],
 )
-def test_torch_on_a_gpu_and_openvino_on_a_processor_unless_a_setting_says_otherwise(
+def test_torch_on_a_gpu_and_openvino_on_a_cpu_unless_a_setting_says_otherwise(
     engine, device, gpu, chosen
 ):
     assert load.choose(engine, device, gpu) == chosen
 
 
-def test_openvino_on_a_gpu_is_refused_with_the_cure():
+def test_openvino_on_a_gpu_is_refused_with_the_fix():
     with pytest.raises(EngineError, match="expected ENGINE=torch, or DEVICE=cpu"):
         load.choose("openvino", "cuda:0", True)
 
@@ -55,7 +57,7 @@ def test_an_unknown_engine_is_named():
         load.choose("onnx", "auto", False)
 
 
-def test_eight_bits_are_for_openvino_alone():
+def test_int8_is_for_openvino_alone():
     assert load.choose("auto", "cpu", True, "int8") == "openvino"
     for engine, device, gpu in (("torch", "cpu", False), ("auto", "cuda:0", True),
                                 ("auto", "auto", True)):  # fmt: skip
@@ -98,7 +100,7 @@ def test_an_input_is_a_rectangle_of_whole_strides_no_larger_than_asked(width, he
 
 
 @given(SIDES, SIDES, SIZES)
-def test_a_photograph_lies_in_the_middle_and_padding_is_less_than_a_stride(width, height, imgsz):
+def test_an_image_lies_in_the_middle_and_padding_is_less_than_a_stride(width, height, imgsz):
     found = letterbox.fit(width, height, imgsz)
     for before, after in ((found.left, found.right), (found.top, found.bottom)):
         assert 0 <= after - before <= 1
@@ -132,7 +134,7 @@ def test_a_size_that_is_no_whole_stride_is_rounded_up():
 
 
 @given(SIDES, SIDES, SIZES)
-def test_the_edges_of_the_photograph_come_back_exactly(width, height, imgsz):
+def test_the_edges_of_the_image_come_back_exactly(width, height, imgsz):
     found = letterbox.fit(width, height, imgsz)
     inner = [
         found.left,
@@ -145,7 +147,7 @@ def test_the_edges_of_the_photograph_come_back_exactly(width, height, imgsz):
 
 
 @given(SIDES, SIDES, st.lists(st.floats(-1000, 1000), min_size=4, max_size=4))
-def test_no_box_leaves_the_photograph(width, height, edges):
+def test_no_box_leaves_the_image(width, height, edges):
     back = letterbox.fit(width, height, 640).back(np.array([edges], np.float32))
     assert (back >= 0).all()
     assert (back <= [width, height, width, height]).all()
@@ -167,14 +169,41 @@ def test_pixels_are_those_of_resizing_and_padding_one_after_the_other(width, hei
     assert (made.width, made.height) == (width, height)
 
 
-def test_a_smaller_copy_of_a_photograph_has_the_geometry_of_the_photograph():
+@given(
+    st.integers(1, 300),
+    st.integers(1, 300),
+    st.sampled_from([32, 64, 160]),
+    st.sampled_from([32, 64]),
+    st.booleans(),
+    st.sampled_from([1, 3]),
+)
+def test_what_is_prepared_fits_the_network_however_small_the_image(
+    width, height, imgsz, stride, end2end, channels
+):
+    image = np.zeros((height, width, 3), np.uint8)
+    made = letterbox.Input(imgsz, stride, channels, end2end).prepare(image)
+    rows, columns, planes = made.pixels.shape
+    assert planes == channels
+    assert rows % stride == columns % stride == 0
+    anchors = sum((rows // step) * (columns // step) for step in (8, 16, 32))
+    assert not end2end or anchors >= 300 or rows == columns
+
+
+def test_grey_is_made_of_colours_before_the_image_is_scaled():
+    image = np.random.default_rng(0).integers(0, 255, (90, 120, 3), np.uint8)
+    made = letterbox.Input(64, channels=1).prepare(image)
+    grey = cv2.resize(cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), (64, 48))
+    assert np.array_equal(made.pixels[8:56, :, 0], grey)
+
+
+def test_a_smaller_copy_of_an_image_has_the_geometry_of_the_image():
     geometry = letterbox.fit(4000, 3000, 640)
     made = letterbox.apply(np.zeros((375, 500, 3), np.uint8), geometry)
     assert made.pixels.shape == (480, 640, 3)
     assert (made.width, made.height) == (4000, 3000)
 
 
-# Suppression
+# Non-maximum suppression
 
 
 def overlap(a, b):
@@ -209,7 +238,7 @@ OVERLAPS = st.sampled_from([0.0, 0.125, 0.45, 0.7, 0.9, 1.0])
 
 @given(st.lists(ROW, max_size=40, unique_by=lambda row: row[4]), OVERLAPS)
 def test_of_two_boxes_of_a_class_that_overlap_the_better_one_stays(rows, iou):
-    found = nms.boxes(output(rows), letterbox.fit(640, 640, 640), 0.25, iou, end2end=False)
+    found = detect(output(rows), letterbox.fit(640, 640, 640), 0.25, iou, end2end=False)
     kept = []
     for x, y, width, height, score, kind in sorted(rows, key=lambda row: -row[4]):
         box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
@@ -224,7 +253,7 @@ def test_of_two_boxes_of_a_class_that_overlap_the_better_one_stays(rows, iou):
 
 @given(st.lists(ROW, max_size=40), OVERLAPS, st.floats(0, 1))
 def test_boxes_come_best_first_above_the_threshold_and_in_their_types(rows, iou, conf):
-    found = nms.boxes(output(rows), SQUARE, conf, iou, end2end=False)
+    found = detect(output(rows), SQUARE, conf, iou, end2end=False)
     assert (np.diff(found.scores) <= 0).all()
     assert (found.scores > conf).all()
     assert (found.xyxy.dtype, found.scores.dtype, found.classes.dtype) == (
@@ -240,7 +269,7 @@ def test_a_lower_threshold_of_the_batch_shows_no_other_boxes(rows, end2end, data
     """Whoever comes along, a box whose score equals the threshold is in no answer."""
     conf = data.draw(st.sampled_from([row[4] for row in rows]))
     made = np.array(rows, np.float32) if end2end else output(rows)
-    alone, together = (nms.boxes(made, SQUARE, c, 0.7, end2end) for c in (conf, conf / 2))
+    alone, together = (detect(made, SQUARE, c, 0.7, end2end) for c in (conf, conf / 2))
     assert alone.scores.tolist() == together.above(conf).scores.tolist()
     assert alone.xyxy.tolist() == together.above(conf).xyxy.tolist()
     assert (alone.scores > np.float32(conf)).all()
@@ -248,19 +277,19 @@ def test_a_lower_threshold_of_the_batch_shows_no_other_boxes(rows, end2end, data
 
 def test_no_more_boxes_than_ultralytics_gives():
     grid = [(x * 8 + 4, y * 8 + 4, 8, 8, 0.5, 0) for x in range(40) for y in range(40)]
-    assert len(nms.boxes(output(grid), SQUARE, 0.25, 0.7, end2end=False).scores) == 300
+    assert len(detect(output(grid), SQUARE, 0.25, 0.7, end2end=False).scores) == 300
 
 
 def test_boxes_without_an_area_or_with_a_score_that_is_no_number_do_no_harm():
     rows = [(5, 5, 0, 0, 0.9, 0), (5, 5, 0, 0, 0.8, 0), (5, 5, 4, 4, float("nan"), 0)]
-    assert len(nms.boxes(output(rows), SQUARE, 0.25, 0.7, end2end=False).scores) == 2
+    assert len(detect(output(rows), SQUARE, 0.25, 0.7, end2end=False).scores) == 2
 
 
 def test_a_network_without_doubles_is_taken_at_its_word():
     rows = np.array(
         [[0, 0, 10, 10, 0.9, 1], [0, 0, 10, 10, 0.8, 1], [1, 1, 5, 5, 0.1, 0]], np.float32
     )
-    found = nms.boxes(rows, SQUARE, 0.25, 0.7, end2end=True)
+    found = detect(rows, SQUARE, 0.25, 0.7, end2end=True)
     assert found.scores.tolist() == [np.float32(0.9), np.float32(0.8)]
     assert found.classes.tolist() == [1, 1]
 
@@ -428,3 +457,58 @@ def test_releasing_stops_whatever_is_being_made():
     later = step(lambda: Fake(0.3))
     HotSwapEngine(Fake(0.1), [step(make, stopped.set), later], "a.pt").release()
     assert stopped.is_set()
+
+
+class Lettered(Fake):
+    """Deletes at release what computes, as engines do; takes only what was letterboxed."""
+
+    def __init__(self, score):
+        super().__init__(score)
+        self.input = letterbox.Input(32)
+        self.network = self
+
+    def prepare(self, image, imgsz, size=None):
+        return self.input.prepare(image, imgsz, size)
+
+    def predict(self, prepared, conf, iou):
+        assert all(isinstance(item, letterbox.Letterboxed) for item in prepared)
+        return Fake.predict(self.network, prepared, conf, iou)
+
+    def release(self):
+        super().release()
+        del self.network
+
+
+def test_threads_that_prepare_and_predict_while_engines_are_swapped_meet_no_error():
+    image, failures = np.zeros((1, 7, 3), np.uint8), []
+    stop = threading.Event()
+
+    def use(engine):
+        try:
+            while not stop.is_set():
+                (found,) = engine.predict([engine.prepare(image, None)], 0.0, 0.7)
+                assert len(found.scores) == 1
+        except BaseException as error:
+            failures.append(error)
+
+    def stage(number):
+        return step(lambda: Lettered(number / 1e6))
+
+    engine = HotSwapEngine(Lettered(0.1), [stage(number) for number in range(2000)], "a.pt")
+    threads = [threading.Thread(target=use, args=(engine,)) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    engine._thread.join(60)
+    stop.set()
+    for thread in threads:
+        thread.join(10)
+    assert failures == []
+    assert engine.description == f"fake {1999 / 1e6}"
+
+
+def test_an_image_is_prepared_while_the_engine_that_would_do_it_is_being_released():
+    first = Lettered(0.1)
+    engine = HotSwapEngine(first, [step(lambda: Lettered(0.2))], "a.pt")
+    engine._thread.join(10)
+    assert first.released
+    assert score(engine) == 0.2

@@ -1,4 +1,4 @@
-"""Models in eight bits: which images they are made of, and how they are judged."""
+"""int8 models: which images they are made of, and how they are judged."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def folder(tmp_path, count):
     return tmp_path / "some"
 
 
-def test_fewer_than_a_hundred_are_refused_with_the_cure(tmp_path):
+def test_fewer_than_a_hundred_are_refused_with_the_fix(tmp_path):
     with pytest.raises(int8.Refused, match=r"has 99 images .* at least 100 .* CALIBRATION_IM"):
         int8.choose(folder(tmp_path, 99), lambda path: True)
 
@@ -149,9 +149,9 @@ def test_a_folder_that_is_not_there_has_none(tmp_path):
 
 @settings(max_examples=20)
 @given(count=st.integers(int8.LEAST, 3 * int8.MOST))
-def test_no_photograph_is_both_calibrated_and_measured_on(tmp_path_factory, count):
+def test_no_image_is_both_calibrated_and_measured_on(tmp_path_factory, count):
     calibrate, measure = int8.choose(
-        folder(tmp_path_factory.mktemp("photos"), count), lambda path: True
+        folder(tmp_path_factory.mktemp("pictures"), count), lambda path: True
     )
     assert not set(calibrate) & set(measure)
     assert len(set(calibrate)) + len(set(measure)) == min(count, int8.MOST)
@@ -163,7 +163,7 @@ def test_no_photograph_is_both_calibrated_and_measured_on(tmp_path_factory, coun
 
 @pytest.fixture
 def made(tmp_path, monkeypatch):
-    """A cache with a float export, images, and how often eight bits were made of them."""
+    """A cache with a float export, images, and how often int8 was made of them."""
     cache, tries = tmp_path / "cache", []
     monkeypatch.setattr(int8, "version", lambda name: "1")
     monkeypatch.setattr(export, "version", lambda name: "1")
@@ -185,26 +185,26 @@ def made(tmp_path, monkeypatch):
     return cache, folder(tmp_path, 120), tries
 
 
-def test_a_refusal_is_kept_until_other_photographs_are_there(made):
-    cache, photos, tries = made
+def test_a_refusal_is_kept_until_other_images_are_there(made):
+    cache, pictures, tries = made
     for _ in range(2):
         with pytest.raises(int8.Refused, match=r"3\.0 points"):
-            int8.make(cache, "f" * 64, None, photos)
+            int8.make(cache, "f" * 64, None, pictures)
     assert tries == [90]
-    (photos / "more.jpg").write_bytes(b"")
-    int8.make(cache, "f" * 64, None, photos)
-    found = export.find(cache, int8.key("f" * 64, None, photos))
+    (pictures / "more.jpg").write_bytes(b"")
+    int8.make(cache, "f" * 64, None, pictures)
+    found = export.find(cache, int8.key("f" * 64, None, pictures))
     assert found is not None
     assert found.int8 == 0.995
     assert [path.name for path in cache.iterdir() if path.name.startswith(".making")] == []
 
 
-def test_what_was_made_stays_when_photographs_are_added(made):
-    cache, photos, tries = made
+def test_what_was_made_stays_when_images_are_added(made):
+    cache, pictures, tries = made
     tries.append(0)
     for name in ("a.jpg", "b.jpg"):
-        int8.make(cache, "f" * 64, None, photos)
-        (photos / name).write_bytes(b"")
+        int8.make(cache, "f" * 64, None, pictures)
+        (pictures / name).write_bytes(b"")
     assert tries == [0, 90]
 
 
@@ -214,9 +214,9 @@ def test_without_the_float_export_there_is_nothing_to_make_it_of(made, tmp_path)
 
 
 def test_a_refusal_says_why_in_a_file(made):
-    cache, photos, _ = made
+    cache, pictures, _ = made
     with pytest.raises(int8.Refused):
-        int8.make(cache, "f" * 64, None, photos)
+        int8.make(cache, "f" * 64, None, pictures)
     (file,) = cache.glob("*.refused")
     assert json.loads(file.read_text())["why"].endswith("3.0 points")
 

@@ -122,7 +122,7 @@ def test_inspect_imports_nothing(tmp_path, model, monkeypatch):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "cannot be read as weights"),
+        (b"", "found an empty file; copy or download it again"),
         (b"PK\x03\x04 cut off", "cannot be read as weights"),
         (pickle.dumps({"model": 1}), "cannot be read as weights"),
     ],
@@ -138,6 +138,126 @@ def test_a_file_without_a_model_of_ultralytics_is_said_to_be_so(tmp_path):
     path = write(tmp_path / "a.pt", {"state_dict": {}})
     with pytest.raises(WeightsError, match="found NoneType where ultralytics keeps its model"):
         weights.inspect(path)
+
+
+LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 12345\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (LFS, "found a Git LFS pointer.*git lfs pull"),
+        (b"\xef\xbb\xbf\n<!DOCTYPE html><html>", "found a web page saved as weights; download"),
+        (b"<html><body>Sign in</body></html>", "found a web page saved as weights"),
+    ],
+)
+def test_what_was_downloaded_in_place_of_weights_is_told(tmp_path, content, message):
+    path = tmp_path / "a.pt"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=message):
+        weights.inspect(path)
+
+
+def test_a_torchscript_export_is_told(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.pt", "w") as archive:
+        archive.writestr("a/data.pkl", pickle.dumps({}))
+        archive.writestr("a/constants.pkl", pickle.dumps(()))
+    with pytest.raises(WeightsError, match=r"found a TorchScript export.*exported from"):
+        weights.inspect(tmp_path / "a.pt")
+
+
+@pytest.fixture
+def foreign(monkeypatch):
+    """Makes an object of a class of any module, which is there only while it is pickled."""
+
+    def make(module, name, **state):
+        parts = module.split(".")
+        for number in range(1, len(parts) + 1):
+            whole = ".".join(parts[:number])
+            monkeypatch.setitem(sys.modules, whole, types.ModuleType(whole))
+        kind = type(name, (), {"__module__": module})
+        setattr(sys.modules[module], name, kind)
+        found = kind()
+        found.__dict__.update(state)
+        return found
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("kind", "message"),
+    [
+        ("Detect", "weights of the YOLOv5 repository.*train the model anew"),
+        ("IDetect", "weights of the YOLOv7 repository.*train the model anew"),
+    ],
+)
+def test_weights_of_another_repository_are_told(tmp_path, foreign, kind, message):
+    model = foreign("models.yolo", kind, names=["a"])
+    with pytest.raises(WeightsError, match=message):
+        weights.inspect(write(tmp_path / "a.pt", {"model": model}))
+
+
+class Tensor:
+    """Pickled as torch pickles a tensor."""
+
+    def __reduce__(self):
+        return sys.modules["torch._utils"]._rebuild_tensor_v2, ()
+
+
+@pytest.mark.parametrize("wrap", [lambda s: s, lambda s: {"model": s}, lambda s: {"state_dict": s}])
+def test_a_state_dict_is_told(tmp_path, foreign, wrap):
+    foreign("torch._utils", "_rebuild_tensor_v2")
+    state = OrderedDict({"model.0.weight": Tensor()})
+    with pytest.raises(WeightsError, match=r"found a state dict.*save the whole checkpoint"):
+        weights.inspect(write(tmp_path / "a.pt", wrap(state)))
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_class_of_ones_own_is_named_with_the_setting_and_its_risk(
+    tmp_path, foreign, model, monkeypatch, whole
+):
+    own = foreign("mine.blocks", "Attention", names={0: "a"})
+    content = {"model": own if whole else model("DetectionModel", names={0: "a"}, block=own)}
+    path = write(tmp_path / "a.pt", content)
+    with pytest.raises(
+        WeightsError,
+        match=r"mine\.blocks\.Attention.*ALLOW_UNSAFE_WEIGHTS=true, which lets it run any code.*"
+        "mine installed",
+    ):
+        weights.inspect(path)
+    monkeypatch.setenv("ALLOW_UNSAFE_WEIGHTS", "true")
+    assert weights.inspect(path).names == {0: "a"}
+
+
+def test_the_error_of_an_engine_is_what_inspect_says(tmp_path):
+    path = tmp_path / "a.pt"
+    path.write_bytes(LFS)
+    with pytest.raises(WeightsError) as told:
+        weights.inspect(path)
+    assert weights.explain(path, RuntimeError("x")) == str(told.value)
+
+
+def test_what_ultralytics_says_names_the_file_and_not_the_name_that_it_was_given(tmp_path, model):
+    path = write(tmp_path / "a.pt", {"model": model("DetectionModel", names={0: "a"})})
+    with weights.alias(path) as link:
+        text = weights.explain(path, RuntimeError(f"ERROR {link} is broken"))
+    assert text == f"{path}: cannot be loaded as YOLO weights: ERROR {path} is broken"
+
+
+@pytest.mark.parametrize(
+    "name", ["own-yolov5s.pt", "it's.pt", " a .pt", "yolov8n.pt", "x-world.pt"]
+)
+def test_ultralytics_gets_a_path_that_leads_to_the_file_and_bears_no_name_that_it_knows(
+    tmp_path, name
+):
+    (tmp_path / name).write_bytes(name.encode())
+    with weights.alias(tmp_path / name) as link:
+        assert link.read_bytes() == name.encode()
+        assert link.name == "weights.pt"
+        assert not {"yolov5", "'", " "} & set(str(link).split("/")[-1])
+    assert not link.exists()
+    with pytest.raises(FileNotFoundError), weights.alias(tmp_path / "gone.pt"):
+        pass
 
 
 @settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture])

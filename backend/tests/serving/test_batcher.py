@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from ls_yolo.engines.base import Prepared
 from ls_yolo.results import Boxes
-from ls_yolo.serving.batcher import Batcher, QueueFull, Released
+from ls_yolo.serving.batcher import Batcher, BatchOptions, QueueFull, Released
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class Engine:
 @contextmanager
 def owned(**options):
     engine = Engine()
-    batcher = Batcher(engine, **options)
+    batcher = Batcher(engine, BatchOptions(**options))
     try:
         yield batcher, engine
     finally:

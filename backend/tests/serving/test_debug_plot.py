@@ -54,7 +54,7 @@ def test_a_picture_of_each_prediction_is_saved_under_its_task(tmp_path):
     assert abs(int(image[75, 100].max()) - 128) > 50
 
 
-def test_large_photographs_are_saved_smaller(tmp_path):
+def test_large_images_are_saved_smaller(tmp_path):
     plotter = Plotter(tmp_path)
     plotter.save(1, np.zeros((1000, 4000, 3), np.uint8), [REGION])
     plotter.wait()

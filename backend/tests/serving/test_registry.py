@@ -20,7 +20,7 @@ def read(models_dir):
     def read(text, threshold=0.5):
         path = models_dir / "models.yaml"
         path.write_text(text)
-        return config.read(path, models_dir, threshold)
+        return config.Source(path, models_dir, threshold).entries()
 
     return read
 

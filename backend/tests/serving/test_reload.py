@@ -48,7 +48,7 @@ def load(entry):
 def settle(models):
     """Looks until nothing waits, as the thread of `Registry.watch` does."""
     end = time.monotonic() + 10
-    while not models.look():
+    while not models.reconcile():
         assert time.monotonic() < end
         time.sleep(POLL / 4)
 
@@ -382,7 +382,7 @@ def test_whatever_happens_to_the_files_the_last_good_state_answers(engine_calls,
             else:
                 listed.write_text(f"a: {{weights: a.pt, conf: {action}}}")
                 conf = action
-            while not models.look():
+            while not models.reconcile():
                 time.sleep(0.001)
             name = weights.read_text() if weights.exists() else ""
             name = next((n for n, text in content.items() if text == name), "")
