@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from flask import Flask
+from gunicorn.arbiter import Arbiter
 
 from ls_yolo import logs, settings
 from ls_yolo.config import ConfigError
@@ -16,16 +17,12 @@ from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.models.config import Source
-from ls_yolo.server.base import WORKER_BOOT_ERROR, RequestLimiter
+from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.models import build
 from ls_yolo.serving.batcher import Batcher
 from ls_yolo.serving.debug_plot import Plotter
 from ls_yolo.serving.predictor import Predictor
-from ls_yolo.serving.registry import (
-    Options,
-    Registry,
-    UnknownModel,
-)
+from ls_yolo.serving.registry import Options, Registry, UnknownModel
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +67,7 @@ def create_app() -> Flask:
     except (ConfigError, UnknownModel, EngineError) as error:
         print(error, file=sys.stderr, flush=True)
         # This code alone makes gunicorn stop, instead of starting the worker over and over.
-        sys.exit(WORKER_BOOT_ERROR)
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
     if not values["BASIC_AUTH_PASS"]:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
     studio = Studio.read(values)

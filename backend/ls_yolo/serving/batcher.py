@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 
 from ls_yolo import metrics
 from ls_yolo.engines.base import Engine, Prepared
+from ls_yolo.errors import RequestError
 from ls_yolo.results import Boxes, Image
 
 log = logging.getLogger(__name__)
@@ -27,12 +28,16 @@ QUEUE_SIZE = 256
 _running: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
 
-class QueueFull(RuntimeError):
+class QueueFull(RequestError):
     """More images wait for a model than its queue may hold; try again shortly."""
 
+    status = 429
 
-class Released(RuntimeError):
+
+class Released(RequestError):
     """The model was replaced or unloaded; ask the registry for it again."""
+
+    status = 503
 
 
 @dataclass(eq=False, slots=True)
