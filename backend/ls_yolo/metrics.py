@@ -7,14 +7,11 @@ task, a project, a URL or a user is never a label.
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, suppress
 from typing import Any, Literal
 
-from flask import Flask, Response, g, request, request_started
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.gc_collector import GCCollector
 from prometheus_client.metrics_core import GaugeMetricFamily
 from prometheus_client.platform_collector import PlatformCollector
@@ -133,26 +130,3 @@ def forget_model(model: str, keep: str = "") -> None:
     if not keep:
         with suppress(KeyError):
             QUEUE_DEPTH.remove(model)
-
-
-def install(app: Flask) -> None:
-    """Counts the requests of ``app`` and adds ``/metrics``, behind its authentication."""
-
-    # A signal comes before all of before_request, where authentication may end the request.
-    def begin(sender: Flask, **more: Any) -> None:
-        g.metrics_begin = time.perf_counter()
-
-    request_started.connect(begin, app, weak=False)
-
-    @app.after_request
-    def count(response: Response) -> Response:
-        # The function's name: a bounded set, unlike paths. None: no such address.
-        endpoint = (request.endpoint or "none").rpartition(".")[2]
-        REQUESTS.labels(endpoint, str(response.status_code)).inc()
-        REQUEST_SECONDS.labels(endpoint).observe(time.perf_counter() - g.metrics_begin)
-        return response
-
-    @app.get("/metrics")
-    def metrics() -> Response:
-        encode, kind = choose_encoder(request.headers.get("Accept", ""))
-        return Response(encode(REGISTRY), content_type=kind)

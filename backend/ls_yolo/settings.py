@@ -775,7 +775,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     if options.check:
         print("\n".join(found := faults()), end="\n" if found else "")
-        return 78 if found else 0
+        return os.EX_CONFIG if found else 0
     if options.json:
         print(json.dumps([asdict(setting) for setting in SETTINGS], indent=2))
         return 0

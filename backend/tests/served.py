@@ -1,6 +1,7 @@
 """The application as the environment asks for it, on the fake engine: for `test_service`.
 
-``FAKE_SECONDS``: what the engine takes for an image; a dot for each is added to ``FAKE_CALLS``.
+The file ``FAKE_SECONDS`` has what the engine takes for an image, and what it takes to load; a dot
+for each image is added to the file ``FAKE_CALLS``.
 """
 
 from __future__ import annotations
@@ -19,12 +20,16 @@ from ls_yolo.engines.base import Prepared
 from ls_yolo.results import Boxes
 from ls_yolo.server import app
 
-SECONDS, CALLS = float(os.environ["FAKE_SECONDS"]), Path(os.environ["FAKE_CALLS"])
+SECONDS, CALLS = Path(os.environ["FAKE_SECONDS"]), Path(os.environ["FAKE_CALLS"])
+
+
+def seconds(which: int) -> float:
+    return float(SECONDS.read_text().split()[which])
 
 
 class SlowEngine(FakeEngine):
     def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
-        time.sleep(SECONDS * len(prepared))
+        time.sleep(seconds(0) * len(prepared))
         with CALLS.open("a") as file:
             file.write("." * len(prepared))
         return super().predict(prepared, conf, iou)
@@ -32,6 +37,7 @@ class SlowEngine(FakeEngine):
 
 def create_app() -> Flask:
     def load(weights: Path, *more: Any, **options: Any) -> SlowEngine:
+        time.sleep(seconds(1))
         return SlowEngine(weights, [])
 
     loader.load_engine = load  # type: ignore[assignment]

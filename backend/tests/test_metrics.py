@@ -17,6 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from ls_yolo import metrics
 from ls_yolo.images.limits import Kind, MediaError
+from ls_yolo.server.base import observe
 
 PAGE = (Path(__file__).parents[2] / "docs" / "metrics.md").read_text()
 
@@ -47,7 +48,7 @@ def app():
     def broken():
         raise RuntimeError
 
-    metrics.install(app)
+    observe(app)
     return app
 
 

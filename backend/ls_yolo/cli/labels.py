@@ -143,7 +143,7 @@ def _project_of_studio(number: int) -> tuple[str, str, tuple[str, ...]]:
         ) from None
     # Label Studio asks the first connection only.
     first = min(rows, key=lambda row: int(row["id"]), default={})
-    _, chosen, names = str(first.get("url") or "").partition("/m/")
+    _, chosen, names = str(first.get("url") or "").partition(selection.PREFIX)
     if chosen:
         return project.title, project.label_config, selection.from_url(names.strip("/"))
     extra = selection.from_extra_params(first.get("extra_params"))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+from ls_yolo.errors import RequestError
 from ls_yolo.results import Image, Result
 
 Kind = Literal["torch", "openvino"]
@@ -71,5 +72,5 @@ class Engine(Protocol):
         """Gives the memory back. The engine is not used afterwards."""
 
 
-class EngineError(RuntimeError):
+class EngineError(RequestError):
     """Weights cannot be loaded; the message names the file and the reason."""

@@ -13,6 +13,7 @@ import httpx
 from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
+from ls_yolo.errors import RequestError
 from ls_yolo.images.limits import MediaError, read_limited
 from ls_yolo.images.source import Redirect
 
@@ -29,8 +30,10 @@ FETCH_SECONDS = 60
 """How long a file from Label Studio may take in all; Label Studio gives a request 100 s."""
 
 
-class StudioError(RuntimeError):
+class StudioError(RequestError):
     """Label Studio cannot be used; the message says what it answered and what to do."""
+
+    status = 503
 
 
 class Studio:

@@ -10,7 +10,7 @@ from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ls_yolo.labelstudio.client import StudioError
-from ls_yolo.labelstudio.selection import from_extra_params
+from ls_yolo.labelstudio.selection import PREFIX, from_extra_params
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ class ConnectionCache(Generic[T]):
             log.warning("project %s: %s; its last choice of models holds", project, error)
             return names
         # A connection whose URL names models is not the one that is asking.
-        rows = [row for row in rows if "/m/" not in (row.get("url") or "")]
+        rows = [row for row in rows if PREFIX not in (row.get("url") or "")]
         ours = [row for row in rows if _address(row.get("url") or "") == _address(f"//{host}")]
         row = next(iter(ours or rows), {})
         return self.remember(project, row.get("extra_params"))

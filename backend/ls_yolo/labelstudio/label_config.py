@@ -9,11 +9,14 @@ from functools import lru_cache
 
 from label_studio_sdk.label_interface.interface import LabelInterface
 
+from ls_yolo.errors import RequestError
 from ls_yolo.text import nearest
 
 
-class LabelConfigError(ValueError):
+class LabelConfigError(RequestError):
     """A labeling config cannot be used; the message says what was found and expected."""
+
+    status = 400
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,16 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from ls_yolo.errors import RequestError
 
-class SelectionError(ValueError):
+PREFIX = "/m/"
+"""What names of models come after in the path of a URL."""
+
+
+class SelectionError(RequestError):
     """What names the models cannot be read; the message says what was found and expected."""
+
+    status = 400
 
 
 def from_url(text: str) -> tuple[str, ...]:
@@ -17,7 +24,12 @@ def from_url(text: str) -> tuple[str, ...]:
     Raises:
         SelectionError: a name is empty.
     """
-    return _unique(text.split("+"), f"/m/{text}")
+    return _unique(text.split("+"), f"{PREFIX}{text}")
+
+
+def to_path(names: Sequence[str]) -> str:
+    """The path that names models: ``/m/<name>[+<name>]``; empty for none."""
+    return PREFIX + "+".join(names) if names else ""
 
 
 def from_extra_params(value: Any) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import httpx
 
+from ls_yolo.labelstudio import selection
+
 Say = Callable[[str], None]
 
 
@@ -26,7 +28,7 @@ class Backend:
 
     def address(self, models: Sequence[str]) -> str:
         """The URL that Label Studio is given: the models are in its path."""
-        return self.url.rstrip("/") + (f"/m/{'+'.join(models)}" if models else "")
+        return self.url.rstrip("/") + selection.to_path(models)
 
     def ask(self, models: Sequence[str], path: str, body: dict[str, Any]) -> Any:
         """What the backend answers to a POST.

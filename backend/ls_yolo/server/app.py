@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from flask import Flask
+from gunicorn.arbiter import Arbiter
 
 from ls_yolo import logs, settings
 from ls_yolo.config import ConfigError
@@ -14,7 +15,7 @@ from ls_yolo.engines.base import EngineError
 from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.labelstudio.connections import ModelChoices
-from ls_yolo.server.base import WORKER_BOOT_ERROR, RequestLimiter
+from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.models import build
 from ls_yolo.serving.debug_plot import Plotter
 from ls_yolo.serving.predictor import Predictor
@@ -40,7 +41,7 @@ def create_app() -> Flask:
     except (ConfigError, UnknownModel, EngineError) as error:
         print(error, file=sys.stderr, flush=True)
         # This code alone makes gunicorn stop, instead of starting the worker over and over.
-        sys.exit(WORKER_BOOT_ERROR)
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
     if not values["BASIC_AUTH_PASS"]:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
     studio = Studio.read(values)

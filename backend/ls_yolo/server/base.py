@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hmac
 import logging
-import re
 import select
 import threading
+import time
 from collections.abc import Callable
 from typing import Any
 
-from flask import Flask, Response, g, jsonify, request
+from flask import Flask, Response, g, jsonify, request, request_started
+from prometheus_client.exposition import choose_encoder
 from werkzeug.exceptions import (
     BadRequest,
     ClientDisconnected,
@@ -19,86 +20,70 @@ from werkzeug.exceptions import (
 )
 
 from ls_yolo import SMALL_BODY, logs, metrics
-from ls_yolo.engines.base import EngineError
-from ls_yolo.labelstudio.client import StudioError
-from ls_yolo.labelstudio.label_config import LabelConfigError
-from ls_yolo.labelstudio.selection import SelectionError
+from ls_yolo.errors import RequestError
 from ls_yolo.server import openapi
-from ls_yolo.serving.batcher import QueueFull, Released
-from ls_yolo.serving.predictor import ClientGone, PredictionError
-from ls_yolo.serving.registry import (
-    ModelUnavailable,
-    UnknownModel,
-)
+from ls_yolo.server.openapi import Operation
+from ls_yolo.serving.batcher import QueueFull
 
 log = logging.getLogger(__name__)
 
-WORKER_BOOT_ERROR = 3
-"""What gunicorn takes a worker's exit with this code for: it cannot start at all."""
 MAX_BODY = 64 * 1024 * 1024
 """The largest request body, in bytes: 250 tasks with their annotations are far below it."""
 RETRY_AFTER = "1"
 """Seconds after which a client that was turned away may try again."""
-OPEN = frozenset({"health", "livez", "readyz"})
-"""What is answered without authentication."""
-
-STATUS: dict[type[Exception], int] = {
-    LabelConfigError: 400,
-    SelectionError: 400,
-    UnknownModel: 404,
-    PredictionError: 500,
-    EngineError: 500,
-    ModelUnavailable: 503,
-    StudioError: 503,
-    QueueFull: 429,
-    Released: 503,
-    ClientGone: 499,
-}
-"""The status code of each error that a request can meet."""
 
 
 class RequestLimiter:
-    """How many requests that may take long are worked for at a time, for predictions or with a
-    large body: all but two of ``threads``, so that one is always free for what is answered at once,
-    429 included."""
+    """How many requests that may take long are worked for at a time: all but two of ``threads``.
+
+    One of the two is for what is spared (``/setup``), so that predictions alone do not keep a
+    project from opening. The other is always free for what is answered at once, 429 included.
+    """
 
     def __init__(self, threads: int) -> None:
-        self._most = max(1, threads - 2)
-        self._free = threading.BoundedSemaphore(self._most)
+        self._threads = threads
+        self._lock = threading.Lock()
+        self._running = 0
 
-    def take(self) -> None:
-        """Takes a place, until it is given back.
+    def take(self, spare: bool = False) -> None:
+        """Takes a place, until it is given back; ``spare``: the one that is kept free too.
 
         Raises:
             QueueFull: none is free.
         """
-        if not self._free.acquire(blocking=False):
-            raise QueueFull(f"{self._most} requests run already; try again shortly")
+        most = max(1, self._threads - (1 if spare else 2))
+        with self._lock:
+            if self._running >= most:
+                raise QueueFull(f"{self._running} requests run already; try again shortly")
+            self._running += 1
 
     def give_back(self) -> None:
         """Gives a place back."""
-        self._free.release()
+        with self._lock:
+            self._running -= 1
 
 
 def shell(user: str, password: str, places: RequestLimiter) -> Flask:
     """What all routes are behind: authentication, limits, errors as JSON.
 
-    An empty ``password``: no authentication.
+    Routes say by their `Operation` what they are: open, slow. An empty ``password``: no
+    authentication.
     """
-    app = Flask("ls_yolo")
+    app = Flask("ls_yolo", static_folder=None)
     app.config["MAX_CONTENT_LENGTH"] = MAX_BODY
     logs.install(app)
-    metrics.install(app)
+    observe(app)
 
     @app.before_request
     def authenticate() -> Response | None:
-        name = (request.endpoint or "").rpartition(".")[2]
-        if name in OPEN or not password or authorized(user, password):
+        asked = openapi.operation(app, request.endpoint)
+        g.trusted = not password or _authorized(user, password)
+        if g.trusted or (asked and asked.open):
             return None
         # Label Studio sends no authentication with the webhooks of tasks and annotations, which ask
         # for nothing here; an error would only fill its log. With a button's it does, whose body is
         # small: from strangers no other is read, since it need not have arrived yet.
-        if name == "webhook" and "Authorization" not in request.headers and not _trains():
+        if _endpoint() == "webhook" and "Authorization" not in request.headers and not _trains():
             return jsonify(status="ignored")
         answer = jsonify(
             error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env"
@@ -110,8 +95,9 @@ def shell(user: str, password: str, places: RequestLimiter) -> Flask:
     @app.before_request
     def admit() -> None:
         # Before the body is read: who sends it slowly takes a place, but never the last thread.
-        if (request.endpoint or "").rpartition(".")[2] == "predict" or not _small():
-            places.take()
+        asked = openapi.operation(app, request.endpoint)
+        if not _small() or (asked and asked.slow):
+            places.take(spare=_small() and asked is not None and asked.spare)
             g.place = places
 
     @app.teardown_request
@@ -120,8 +106,9 @@ def shell(user: str, password: str, places: RequestLimiter) -> Flask:
             g.pop("place").give_back()
 
     @app.get("/openapi.json")
+    @Operation("This description", {200: openapi.json_answer({"type": "object"}, "OpenAPI.")})
     def description() -> Any:
-        return jsonify(openapi.DOCUMENT)
+        return jsonify(openapi.describe(app))
 
     @app.errorhandler(Exception)
     def fail(error: Exception) -> tuple[Response, int]:
@@ -133,20 +120,50 @@ def shell(user: str, password: str, places: RequestLimiter) -> Flask:
             answer.headers.extend(h for h in error.get_headers() if h[0] != "Content-Type")
             return answer, error.code or 500
         metrics.count_error(error)
-        status = next((code for kind, code in STATUS.items() if isinstance(error, kind)), 500)
-        if type(error) in STATUS:
+        if isinstance(error, RequestError):
             log.warning("%s %r: %s", request.method, request.path, error)
-            answer = jsonify(error=str(error))
-            if status == 429:
+            # What is wrong with an open route's models names others, which is not for everyone.
+            answer = jsonify(error=str(error) if g.trusted else "more is said with the password")
+            if error.status == 429:
                 answer.headers["Retry-After"] = RETRY_AFTER
-            return answer, status
+            return answer, error.status
         log.exception("%s %r failed", request.method, request.path)
         return jsonify(error="the backend failed; its log says why"), 500
 
     return app
 
 
-def authorized(user: str, password: str) -> bool:
+def observe(app: Flask) -> None:
+    """Counts and times the requests of ``app``, and adds ``/metrics``."""
+
+    # A signal comes before all of before_request, where authentication may end the request.
+    def begin(sender: Flask, **more: Any) -> None:
+        g.metrics_begin = time.perf_counter()
+
+    request_started.connect(begin, app, weak=False)
+
+    @app.after_request
+    def count(response: Response) -> Response:
+        name = _endpoint()
+        metrics.REQUESTS.labels(name, str(response.status_code)).inc()
+        metrics.REQUEST_SECONDS.labels(name).observe(time.perf_counter() - g.metrics_begin)
+        return response
+
+    text = {"description": "All metrics.", "content": {"text/plain": {"schema": openapi.TEXT}}}
+
+    @app.get("/metrics", endpoint="metrics")
+    @Operation("Metrics for Prometheus", {200: text})
+    def page() -> Response:
+        encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        return Response(encode(metrics.REGISTRY), content_type=kind)
+
+
+def _endpoint() -> str:
+    """The name of the function that answers: a bounded set, unlike paths. none: no such address."""
+    return (request.endpoint or "none").rpartition(".")[2]
+
+
+def _authorized(user: str, password: str) -> bool:
     given = request.authorization
     if given is None or given.type != "basic":
         return False
@@ -186,14 +203,14 @@ def object_body() -> dict[str, Any]:
     return body
 
 
-def action() -> str:
+def _action() -> str:
     body = json_body()
     return str(body.get("action", "")) if isinstance(body, dict) else ""
 
 
 def _trains() -> bool:
     """Whether the request, unless it is large, is what the button that starts training sends."""
-    return _small() and action() == "START_TRAINING"
+    return _small() and _action() == "START_TRAINING"
 
 
 def _small() -> bool:
@@ -208,9 +225,3 @@ def text_field(body: dict[str, Any], key: str) -> str:
     if not isinstance(value, str):
         raise BadRequest(f"{key}: found {type(value).__name__}, expected text")
     return value
-
-
-def project_id(body: dict[str, Any]) -> int | None:
-    """The project's id: Label Studio writes ``<id>.<time of creation>``."""
-    number = re.match(r"([0-9]{1,18})(\.|$)", str(body.get("project") or ""))
-    return int(number[1]) if number else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -12,7 +13,7 @@ try:
     _values = settings.read("backend")
 except settings.SettingError as error:
     print(error, file=sys.stderr)
-    sys.exit(78)  # EX_CONFIG: starting again does not help
+    sys.exit(os.EX_CONFIG)  # starting again does not help
 
 bind = f"0.0.0.0:{_values['PORT']}"
 worker_class = "ls_yolo.server.worker.Worker"
@@ -52,4 +53,4 @@ def on_starting(server: Any) -> None:
         Source.read(_values).specs()
     except ConfigError as error:
         print(error, file=sys.stderr)
-        sys.exit(78)  # EX_CONFIG: starting again does not help
+        sys.exit(os.EX_CONFIG)  # starting again does not help

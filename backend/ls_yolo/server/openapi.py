@@ -1,17 +1,25 @@
-"""The backend's HTTP interface, described as OpenAPI 3.1: what ``/openapi.json`` answers."""
+"""``/openapi.json``: the HTTP interface as OpenAPI 3.1, made from the routes."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from flask import Blueprint, Flask
+
+from ls_yolo.labelstudio.selection import PREFIX
 
 INTERFACE = "1.0.0"
 """The version of the interface, not of what serves it."""
 TEXT = {"type": "string"}
-NUMBER = {"type": "number"}
-VERSION = {"type": "string", "description": "<name>@<hash>; several are joined by +"}
+CHOSEN = f"{PREFIX}<models>"
+"""Under what a request names the models that shall answer it, joined by ``+``."""
+
+View = TypeVar("View", bound=Callable[..., Any])
 
 
-def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
+def object_of(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {**required, **optional},
@@ -19,234 +27,129 @@ def _object(required: dict[str, Any], **optional: Any) -> dict[str, Any]:
     }
 
 
-def _list(items: dict[str, Any]) -> dict[str, Any]:
+def list_of(items: dict[str, Any]) -> dict[str, Any]:
     return {"type": "array", "items": items}
 
 
-def _json(schema: dict[str, Any], description: str) -> dict[str, Any]:
+def json_answer(schema: dict[str, Any], description: str) -> dict[str, Any]:
     return {"description": description, "content": {"application/json": {"schema": schema}}}
 
 
-def _error(description: str) -> dict[str, Any]:
-    return _json({"$ref": "#/components/schemas/Error"}, description)
+def error_answer(description: str) -> dict[str, Any]:
+    return json_answer({"$ref": "#/components/schemas/Error"}, description)
 
 
-def _body(schema: dict[str, Any]) -> dict[str, Any]:
+_ERRORS = {
+    400: error_answer("The request is malformed, or its labeling config cannot be answered."),
+    401: error_answer("User and password are needed."),
+    404: error_answer("A model that was asked for is not there."),
+    408: error_answer("The body did not arrive in time."),
+    413: error_answer("The body is too large."),
+    429: error_answer("Too much waits already.")
+    | {"headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}},
+    503: error_answer("A model is not loaded, or Label Studio cannot be asked."),
+}
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a route does, beside it: for the description, and for what stands before all routes.
+
+    answers: by status, what the route itself answers with. What all routes have in common (401,
+        404 of a model's name, 408, ...) is added.
+    errors: more statuses of errors that a request can meet.
+    body: the schema of the JSON that it takes; None: it takes none.
+    open: it is answered without user and password.
+    slow: it may take long, so it takes a place of `RequestLimiter`.
+    spare: it may also take the place that is kept from predictions.
+    of_models: models that the URL names matter to it.
+    """
+
+    summary: str
+    answers: Mapping[int, dict[str, Any]]
+    errors: tuple[int, ...] = ()
+    body: dict[str, Any] | None = None
+    open: bool = False
+    slow: bool = False
+    spare: bool = False
+    of_models: bool = True
+
+    def __call__(self, view: View) -> View:
+        """Marks ``view`` as what does it."""
+        view.operation = self  # type: ignore[attr-defined]
+        return view
+
+    def describe(self, name: str, chosen: bool) -> dict[str, Any]:
+        """It as OpenAPI has it; ``chosen``: under `CHOSEN`."""
+        codes = {
+            *self.errors,
+            *(() if self.open else (401,)),
+            *((400, 408, 413, 429) if self.body else ()),
+            *((429,) if self.slow else ()),
+            *((400, 404) if chosen else ()),
+        }
+        found = {code: _ERRORS[code] for code in codes} | dict(self.answers)
+        return {
+            "operationId": f"{name}_of" if chosen else name,
+            "summary": self.summary,
+            "responses": {str(code): found[code] for code in sorted(found)},
+            **({"security": []} if self.open else {}),
+            **({"requestBody": _required(self.body)} if self.body else {}),
+            **({"parameters": [_MODELS]} if chosen else {}),
+        }
+
+
+def operation(app: Flask, endpoint: str | None) -> Operation | None:
+    """What ``endpoint`` of ``app`` does; None where there is no such address."""
+    return getattr(app.view_functions.get(endpoint or ""), "operation", None)
+
+
+def register(app: Flask, routes: Blueprint) -> None:
+    """Adds ``routes`` to ``app``, and the same under `CHOSEN`."""
+    app.register_blueprint(routes)
+    app.register_blueprint(routes, url_prefix=CHOSEN, name="chosen")
+
+
+def describe(app: Flask) -> dict[str, Any]:
+    """The description of all routes of ``app`` that have an `Operation`.
+
+    Under `CHOSEN` lies everything; what does not depend on models is described once.
+    """
+    paths: dict[str, Any] = {}
+    for rule in app.url_map.iter_rules():
+        found, chosen = operation(app, rule.endpoint), "models" in rule.arguments
+        alias = rule.rule.endswith("/")  # of /health
+        if found is None or alias or (chosen and not found.of_models):
+            continue
+        name = rule.endpoint.rpartition(".")[2]
+        (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
+        path = paths.setdefault(rule.rule.replace("<models>", "{models}"), {})
+        path[method.lower()] = found.describe(name, chosen)
+    return {
+        "openapi": "3.1.0",
+        "info": {
+            "title": "ls-yolo backend",
+            "version": INTERFACE,
+            "description": "YOLO models as a Label Studio ML backend.",
+            "license": {"name": "AGPL-3.0-or-later", "identifier": "AGPL-3.0-or-later"},
+        },
+        "paths": paths,
+        "components": {
+            "schemas": {"Error": object_of({"error": TEXT})},
+            "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
+        },
+        "security": [{"basic": []}],
+    }
+
+
+def _required(schema: dict[str, Any]) -> dict[str, Any]:
     return {"required": True, "content": {"application/json": {"schema": schema}}}
 
 
-ERRORS = {
-    "400": _error("The request is malformed, or its labeling config cannot be answered."),
-    "401": _error("User and password are needed."),
-    "404": _error("A model that was asked for is not there."),
-    "408": _error("The body did not arrive in time."),
-    "413": _error("The body is too large."),
-    "415": _error("The body is not JSON."),
-    "429": _error("Too much waits already.")
-    | {"headers": {"Retry-After": {"schema": {"type": "integer"}, "description": "In seconds."}}},
-    "503": _error("A model is not loaded, or Label Studio cannot be asked."),
-}
-
-
-def _operation(
-    name: str, summary: str, answer: dict[str, Any], codes: str = "", **more: Any
-) -> dict[str, Any]:
-    responses = {"200": answer} | {code: ERRORS[code] for code in codes.split()}
-    return {"operationId": name, "summary": summary, "responses": responses, **more}
-
-
-OPEN: dict[str, Any] = {"security": []}
-CONFIG = {"type": "string", "description": "A labeling config of Label Studio, in XML"}
-PROJECT = {"type": ["string", "integer", "null"], "description": "<id>.<time of creation>"}
-PREDICTION = _object(
-    {
-        "result": _list({"type": "object", "description": "A region, as Label Studio has it"}),
-        "score": {
-            "type": ["number", "null"],
-            "description": "Mean score of the regions; 0: nothing found; null: the task failed",
-        },
-        "model_version": VERSION,
-    },
-    error={"type": "string", "description": "Why the task failed"},
-)
-STATUS = _object(
-    {"status": {"enum": ["ready", "failed"]}},
-    loaded={"type": "integer"},
-    failed={"type": "integer"},
-    models=_list({"type": "object"}),
-    error=TEXT,
-)
-
-PATHS: dict[str, Any] = {
-    "/health": {
-        "get": _operation(
-            "health",
-            "Whether it is up, for Label Studio",
-            _json(_object({"status": {"const": "UP"}, "model_class": TEXT}), "It is up."),
-            "404",
-            **OPEN,
-        )
-    },
-    "/livez": {
-        "get": _operation(
-            "livez",
-            "Whether the process is alive",
-            _json(_object({"status": {"const": "alive"}}), "It is alive."),
-            **OPEN,
-        )
-    },
-    "/readyz": {
-        "get": _operation(
-            "readyz",
-            "Whether models can answer, and which",
-            _json(STATUS, "At least one can."),
-            "404",
-            **OPEN,
-        )
-    },
-    "/setup": {
-        "post": _operation(
-            "setup",
-            "What Label Studio says of a project, before predictions",
-            _json(
-                _object(
-                    {"model_version": VERSION},
-                    unmapped={
-                        "type": "object",
-                        "description": "Control, then label, to why no class stands for it",
-                    },
-                ),
-                "The version that will answer.",
-            ),
-            "400 401 404 408 413 503",
-            requestBody=_body(
-                _object(
-                    {},
-                    project=PROJECT,
-                    schema={"type": ["string", "null"], "description": CONFIG["description"]},
-                    extra_params={"description": "Names of models"},
-                )
-            ),
-        )
-    },
-    "/predict": {
-        "post": _operation(
-            "predict",
-            "Predictions for tasks",
-            _json(
-                _object(
-                    {
-                        "results": _list(
-                            {
-                                "anyOf": [PREDICTION, _list(PREDICTION)],
-                                "description": "A list only with MODEL_CLASS",
-                            }
-                        )
-                    }
-                ),
-                "One a task, in order.",
-            ),
-            "400 401 404 408 413 429 503",
-            requestBody=_body(
-                _object(
-                    {
-                        "tasks": _list(
-                            _object({}, id={"type": "integer"}, data={"type": "object"})
-                        ),
-                        "label_config": CONFIG,
-                    },
-                    project=PROJECT,
-                    params={"type": ["object", "null"]},
-                )
-            ),
-        )
-    },
-    "/versions": {
-        "get": _operation(
-            "versions",
-            "The versions that answer",
-            _json(_object({"versions": _list(VERSION)}), "All versions."),
-            "401 404",
-        )
-    },
-    "/webhook": {
-        "post": _operation(
-            "webhook",
-            "What happens in Label Studio",
-            _json(_object({"status": {"const": "ignored"}}), "Nothing was to be done."),
-            "400 401 408 413 429",
-            requestBody=_body(_object({}, action=TEXT)),
-        )
-    },
-    "/openapi.json": {
-        "get": _operation(
-            "openapi", "This description", _json({"type": "object"}, "OpenAPI."), "401"
-        )
-    },
-    "/reload": {
-        "post": _operation(
-            "reload",
-            "Takes changed models now",
-            _json(
-                _object({"config": TEXT, "error": TEXT, "models": _list({"type": "object"})}),
-                "What was found, and the SHA-256 of models.yaml; with MODEL_CLASS, which takes "
-                "changes at a start, what is there.",
-            ),
-            "401",
-        )
-    },
-    "/metrics": {
-        "get": _operation(
-            "metrics",
-            "Metrics for Prometheus",
-            {"description": "All metrics.", "content": {"text/plain": {"schema": TEXT}}},
-            "401",
-        )
-    },
-}
-PATHS["/readyz"]["get"]["responses"]["503"] = _json(STATUS, "None can.")
-PATHS["/webhook"]["post"]["responses"] |= {
-    "201": _json(
-        _object({"status": {"const": "ok"}, "result": TEXT}), "With MODEL_CLASS: fit() runs."
-    ),
-    "501": _error("Training is not offered."),
-}
-_predict = PATHS["/predict"]["post"]["responses"]
-_predict["500"] = _error("No task could be predicted, and not for the tasks' own fault.")
 _MODELS = {
     "name": "models",
     "in": "path",
     "required": True,
     "schema": TEXT,
     "description": "Names of models, joined by +",
-}
-_CHOSEN = ("/health", "/readyz", "/setup", "/predict", "/versions")
-
-DOCUMENT: dict[str, Any] = {
-    "openapi": "3.1.0",
-    "info": {
-        "title": "ls-yolo backend",
-        "version": INTERFACE,
-        "description": "YOLO models as a Label Studio ML backend.",
-        "license": {"name": "AGPL-3.0-or-later", "identifier": "AGPL-3.0-or-later"},
-    },
-    "paths": PATHS
-    | {
-        f"/m/{{models}}{path}": {
-            method: operation
-            | {
-                "operationId": f"{operation['operationId']}_of",
-                # An empty name among those of the path is malformed.
-                "responses": operation["responses"] | {"400": ERRORS["400"]},
-            }
-            for method, operation in PATHS[path].items()
-        }
-        | {"parameters": [_MODELS]}
-        for path in _CHOSEN
-    },
-    "components": {
-        "schemas": {"Error": _object({"error": TEXT})},
-        "securitySchemes": {"basic": {"type": "http", "scheme": "basic"}},
-    },
-    "security": [{"basic": []}],
 }

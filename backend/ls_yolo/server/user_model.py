@@ -1,24 +1,25 @@
-"""The routes of a user's own class."""
+"""A user's own class, as the routes ask for it."""
 
 from __future__ import annotations
 
 import json
 import logging
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flask import Blueprint, Flask, jsonify, request
+from flask import Flask
+from gunicorn.arbiter import Arbiter
 from werkzeug.exceptions import BadRequest
 
-from ls_yolo import logs
 from ls_yolo.images.web import Web
-from ls_yolo.labelstudio import selection
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.labelstudio.connections import ConnectionCache
 from ls_yolo.models import weights
-from ls_yolo.server import base
+from ls_yolo.server import base, routes
+from ls_yolo.server.routes import Call
 from ls_yolo.user_model.loader import ModelClassError
 from ls_yolo.user_model.runner import ModelRunner, RequestContext
 
@@ -61,12 +62,76 @@ def create(values: Mapping[str, Any]) -> Flask:
         )
     except ModelClassError as error:
         print(error, file=sys.stderr, flush=True)
-        sys.exit(base.WORKER_BOOT_ERROR)
+        sys.exit(Arbiter.WORKER_BOOT_ERROR)
     if not values["BASIC_AUTH_PASS"]:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the model")
     user, password = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
     said = ConnectionCache(studio, parameters)
     return build(own, said, user, password, base.RequestLimiter(values["THREADS"]))
+
+
+class UserModelService:
+    """See `ls_yolo.server.routes.Service`. ``said``: what connections of projects say.
+
+    Names in the URL, ``/m/a+b``, count as ``extra_params`` ``{"0": "a", "1": "b"}``.
+    """
+
+    def __init__(self, own: ModelRunner, said: ConnectionCache[dict[str, Any]]) -> None:
+        self.name = own.name
+        self._own = own
+        self._said = said
+
+    def check(self, models: Sequence[str]) -> None:
+        """Whatever names there are, the class is told."""
+
+    def status(self, models: Sequence[str] = ()) -> dict[str, Any]:
+        row = {"name": self.name, "state": "ready", "version": self._own.initial, "error": ""}
+        return {"config": "", "error": "", "models": [row]}
+
+    def reload(self) -> dict[str, Any]:
+        # A changed class is taken by a new start, which `make up` makes.
+        return self.status()
+
+    def versions(self, models: Sequence[str]) -> list[str]:
+        return self._own.versions()
+
+    def setup(self, call: Call) -> dict[str, Any]:
+        asked = self._context(replace(call, body={"extra_params": None, **call.body}))
+        return {"model_version": self._own.version(asked)}
+
+    def predict(
+        self, call: Call, tasks: Sequence[dict[str, Any]], gone: Callable[[], bool]
+    ) -> list[Any]:
+        params = call.body.get("params") or {}
+        if not isinstance(params, dict):
+            raise BadRequest("params: expected a JSON object")
+        return self._own.predict(tasks, self._context(call), params, gone)
+
+    def webhook(self, call: Call) -> tuple[dict[str, Any], int]:
+        event, project = str(call.body.get("action", "")), call.body.get("project")
+        if event not in self._own.events:
+            return {"status": "ignored"}, 200
+        if not self._own.trains:
+            return {"error": f"training is not offered: {self.name} has no fit()"}, 501
+        if not isinstance(project, dict):
+            raise BadRequest("project: expected a JSON object with id and label_config")
+        data = {key: value for key, value in call.body.items() if key != "action"}
+        of = {"project": project.get("id")}
+        asked = self._context(
+            replace(call, body=of, config=base.text_field(project, "label_config"))
+        )
+        self._own.train(event, data, asked)
+        return {"status": "ok", "result": "fit() runs in the background"}, 201
+
+    def _context(self, call: Call) -> RequestContext:
+        project = call.project
+        if call.models:
+            extra = parameters(list(call.models))
+        elif "extra_params" in call.body:
+            extra = self._said.remember(project, call.body["extra_params"])
+        else:
+            extra = self._said.recall(project, call.host)
+        return RequestContext("" if project is None else str(project), call.config or None, extra)
 
 
 def build(
@@ -76,89 +141,5 @@ def build(
     password: str,
     places: base.RequestLimiter,
 ) -> Flask:
-    """The application around its parts; see `ls_yolo.server.models.build`.
-
-    Names in the URL, ``/m/a+b``, count as ``extra_params`` ``{"0": "a", "1": "b"}``.
-    """
-    app = base.shell(user, password, places)
-    routes = Blueprint("backend", __name__)
-
-    def call(body: Mapping[str, Any], config: Any, models: str | None) -> RequestContext:
-        number = base.project_id(dict(body))
-        project = "" if number is None else str(number)
-        if models:
-            extra = parameters(list(selection.from_url(models)))
-        elif "extra_params" in body:
-            extra = said.remember(number, body["extra_params"])
-        else:
-            extra = said.recall(number, request.host)
-        return RequestContext(project, config or None, extra)
-
-    @routes.get("/health")
-    @routes.get("/")
-    def health(models: str | None = None) -> Any:
-        return jsonify(status="UP", model_class=own.name)
-
-    @routes.get("/livez")
-    def livez(models: str | None = None) -> Any:
-        return jsonify(status="alive")
-
-    def status() -> dict[str, Any]:
-        row = {"name": own.name, "state": "ready", "version": own.initial, "error": ""}
-        return {"models": [row], "error": ""}
-
-    @routes.get("/readyz")
-    def readyz(models: str | None = None) -> Any:
-        answer: dict[str, Any] = {"status": "ready", "loaded": 1, "failed": 0}
-        if not password or base.authorized(user, password):
-            answer |= status()
-        return jsonify(answer)
-
-    @routes.post("/reload")
-    def reload(models: str | None = None) -> Any:
-        # A changed class is taken by a new start, which `make up` makes.
-        return jsonify(status() | {"config": ""})
-
-    @routes.post("/setup")
-    def setup(models: str | None = None) -> Any:
-        body = {"extra_params": None, **base.object_body()}
-        return jsonify(
-            model_version=own.version(call(body, base.text_field(body, "schema"), models))
-        )
-
-    @routes.post("/predict")
-    def predict(models: str | None = None) -> Any:
-        body = base.object_body()
-        tasks, params = body.get("tasks"), body.get("params") or {}
-        if not isinstance(tasks, list) or not all(isinstance(task, dict) for task in tasks):
-            raise BadRequest("tasks: expected a list of tasks, each a JSON object")
-        if not isinstance(params, dict):
-            raise BadRequest("params: expected a JSON object")
-        logs.note(tasks=len(tasks))
-        gone = base.client_gone(request.environ.get("gunicorn.socket"))
-        asked = call(body, base.text_field(body, "label_config"), models)
-        return jsonify(results=own.predict(tasks, asked, params, gone))
-
-    @routes.get("/versions")
-    def versions(models: str | None = None) -> Any:
-        return jsonify(versions=own.versions())
-
-    @routes.post("/webhook")
-    def webhook(models: str | None = None) -> Any:
-        # Who has not said the password, where there is one, does not come to here.
-        body = base.object_body()
-        event, project = str(body.get("action", "")), body.get("project")
-        if event not in own.events:
-            return jsonify(status="ignored")
-        if not own.trains:
-            return jsonify(error=f"training is not offered: {own.name} has no fit()"), 501
-        if not isinstance(project, dict):
-            raise BadRequest("project: expected a JSON object with id and label_config")
-        data = {key: value for key, value in body.items() if key != "action"}
-        asked = call({"project": project.get("id")}, project.get("label_config"), models)
-        own.train(event, data, asked)
-        return jsonify(status="ok", result="fit() runs in the background"), 201
-
-    app.register_blueprint(routes)
-    app.register_blueprint(routes, url_prefix="/m/<models>", name="chosen")
-    return app
+    """The application around its parts; see `ls_yolo.server.routes.build`."""
+    return routes.build(UserModelService(own, said), user, password, places)

@@ -4,6 +4,11 @@ gunicorn itself waits in a thread for the rest of a request, for ever for who se
 then, and closes connections in the very loop that accepts them. Here a request gets a thread once
 its head and its body, if that is small, have arrived. The application admits no more large bodies
 than leave threads free.
+
+No setting of gunicorn does that: its own worker waits for a connection's first byte outside its
+threads (from 5 s on), never for the rest of a request, and ``timeout`` is for silent workers. So
+this rests on inner parts of gunicorn 27, which `backend/tests/server/test_worker.py` holds: it
+fails, and names the part, where an upgrade changes one.
 """
 
 from __future__ import annotations

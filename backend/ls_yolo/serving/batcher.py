@@ -17,6 +17,7 @@ from typing import Any
 
 from ls_yolo import metrics
 from ls_yolo.engines.base import Engine, Prepared
+from ls_yolo.errors import RequestError
 from ls_yolo.results import Image, Result
 
 log = logging.getLogger(__name__)
@@ -24,12 +25,16 @@ log = logging.getLogger(__name__)
 _running: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
 
-class QueueFull(RuntimeError):
+class QueueFull(RequestError):
     """More images wait for a model than its queue may hold; try again shortly."""
 
+    status = 429
 
-class Released(RuntimeError):
+
+class Released(RequestError):
     """The model was replaced or unloaded; ask the registry for it again."""
+
+    status = 503
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any, TypeVar
 from ls_yolo import metrics
 from ls_yolo.controls import CONTROLS, Region
 from ls_yolo.engines.base import Prepared
+from ls_yolo.errors import RequestError
 from ls_yolo.images import decode, limits, source
 from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio import label_config, selection
@@ -41,12 +42,14 @@ LOOK_UP = 0.2
 """How often, in seconds, a request that waits looks whether its client is still there."""
 
 
-class PredictionError(RuntimeError):
+class PredictionError(RequestError):
     """No task of a request could be predicted, and not for the tasks' own fault."""
 
 
-class ClientGone(RuntimeError):
+class ClientGone(RequestError):
     """Nobody waits for the answer any longer."""
+
+    status = 499
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from ls_yolo.engines import base
 from ls_yolo.engines import load as loader
 from ls_yolo.engines.base import Engine
 from ls_yolo.engines.load import EngineOptions
+from ls_yolo.errors import RequestError
 from ls_yolo.models.config import Fingerprint, ModelConfig, Source, Spec
 from ls_yolo.serving.batcher import Batcher, BatchOptions
 from ls_yolo.text import nearest
@@ -41,12 +42,16 @@ less, because what was freed before is used again."""
 State = Literal["ready", "unloaded", "loading", "failed"]
 
 
-class UnknownModel(ValueError):
+class UnknownModel(RequestError):
     """A model that is not in models.yaml was asked for; the message names what is."""
 
+    status = 404
 
-class ModelUnavailable(RuntimeError):
+
+class ModelUnavailable(RequestError):
     """A model of models.yaml cannot be loaded; the message says why."""
+
+    status = 503
 
 
 @dataclass(frozen=True)

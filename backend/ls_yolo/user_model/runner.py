@@ -265,6 +265,8 @@ class ModelRunner:
 
     def versions(self) -> list[str]:
         """The versions that answer: of every project that has asked since the start."""
+        if self._instance is None:
+            return [INITIAL_VERSION]
         calls = [RequestContext(), *(RequestContext(project) for project in sorted(self._projects))]
         return list(dict.fromkeys(self.version(call) for call in calls))
 

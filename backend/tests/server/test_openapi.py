@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 
 import pytest
@@ -15,9 +14,10 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from ls_yolo.errors import RequestError
 from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.connections import ConnectionCache, ModelChoices
-from ls_yolo.server import base, models, openapi, user_model
+from ls_yolo.server import base, models, user_model
 from ls_yolo.serving.predictor import Predictor
 from ls_yolo.user_model import runner
 
@@ -73,16 +73,31 @@ def api(app):
     return schemathesis.openapi.from_wsgi("/openapi.json", app)
 
 
-@pytest.mark.parametrize(
-    ("path", "method"),
-    [(p, m) for p, methods in openapi.PATHS.items() for m in methods]
-    + [("/m/{models}/predict", "post"), ("/m/{models}/health", "get")],
-)
+ROUTES = {
+    ("/health", "get"),
+    ("/livez", "get"),
+    ("/readyz", "get"),
+    ("/versions", "get"),
+    ("/metrics", "get"),
+    ("/openapi.json", "get"),
+    ("/setup", "post"),
+    ("/predict", "post"),
+    ("/reload", "post"),
+    ("/webhook", "post"),
+    ("/m/{models}/health", "get"),
+    ("/m/{models}/readyz", "get"),
+    ("/m/{models}/versions", "get"),
+    ("/m/{models}/setup", "post"),
+    ("/m/{models}/predict", "post"),
+}
+
+
+@pytest.mark.parametrize(("path", "method"), sorted(ROUTES))
 def test_what_is_sent_is_answered_as_described_and_never_breaks_the_server(
     api, path, method, request
 ):
-    # Most of the two applications is the same.
-    examples = 20 if "usual" in request.node.name else 8
+    # Most of the two applications is the same, and so is what lies under a choice of models.
+    examples = 20 if "usual" in request.node.name and "/m/" not in path else 8
 
     @settings(max_examples=examples, suppress_health_check=list(HealthCheck))
     @given(api[path][method].as_strategy())
@@ -92,21 +107,39 @@ def test_what_is_sent_is_answered_as_described_and_never_breaks_the_server(
     run()
 
 
+def described(app):
+    return app.test_client().get("/openapi.json").json["paths"]
+
+
 def test_every_route_is_described_and_nothing_else(app):
-    described = {
-        (re.sub(r"\{models\}", "<models>", path), method.upper())
-        for path, methods in app.test_client().get("/openapi.json").json["paths"].items()
-        for method in methods
-        if method != "parameters"
-    }
-    routes = {
-        (rule.rule, method)
+    found = described(app)
+    assert {(path, method) for path, methods in found.items() for method in methods} == ROUTES
+    served = {
+        (rule.rule.replace("<models>", "{models}"), method.lower())
         for rule in app.url_map.iter_rules()
-        for method in rule.methods or ()
-        if method in ("GET", "POST") and not rule.rule.startswith("/static")
+        for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     # Under a choice of models lies the same; what does not depend on them is described once.
-    routes -= {("/", "GET"), ("/m/<models>/", "GET")}
-    once = {r for r in routes if r[0].startswith("/m/")} - described
-    assert {(path.removeprefix("/m/<models>"), method) for path, method in once} <= described
-    assert described == routes - once
+    once = {("/", "get"), *((f"/m/{{models}}{end}", "get") for end in ("/", "/livez"))}
+    once |= {(f"/m/{{models}}{end}", "post") for end in ("/reload", "/webhook")}
+    assert served == ROUTES | once
+
+
+def test_every_error_that_a_request_can_meet_is_described(app):
+    """Whoever adds one says so in the description."""
+    predict = described(app)["/predict"]["post"]["responses"]
+    statuses = {str(error.status) for error in kinds_of(RequestError)} - {"499"}  # nobody reads it
+    assert statuses >= {"400", "404", "429", "500", "503"}
+    assert statuses <= set(predict)
+
+
+def kinds_of(error):
+    return {error}.union(*map(kinds_of, error.__subclasses__()))
+
+
+def test_what_needs_no_password_is_described_so(app):
+    for path, methods in described(app).items():
+        for method, operation in methods.items():
+            free = path.rpartition("/")[2] in ("health", "livez", "readyz")
+            assert (operation.get("security") == []) == free, path
+            assert ("401" in operation["responses"]) != free, (path, method)
