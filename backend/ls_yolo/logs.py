@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextvars
+import copy
 import json
 import logging
 import re
@@ -15,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import quote, quote_plus
 
+import pythonjsonlogger.json as json_log
 from flask import Flask, Response, g, request, request_started
 
 log = logging.getLogger("ls_yolo.request")
@@ -88,59 +90,59 @@ class Redactor:
         return text
 
 
-class _Formatter(logging.Formatter):
+class JsonFormatter(json_log.JsonFormatter):
+    """A JSON object a line, without secrets, its fields in the order in which they are read.
+
+    Args:
+        redactor: takes the secrets out; unless given, what looks like one.
+    """
+
     def __init__(self, redactor: Redactor | None = None) -> None:
-        super().__init__()
+        super().__init__(json_ensure_ascii=False)
         self._clean = redactor or Redactor()
 
-    def fields(self, record: logging.LogRecord) -> dict[str, Any]:
-        """What a record says, without secrets, in the order in which it is read."""
-        found: dict[str, Any] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": _message(record),
-        }
-        if name := request_id.get():
-            found["request_id"] = name
-        extra = getattr(record, "fields", None)
-        if isinstance(extra, Mapping):
-            found.update((str(key), value) for key, value in extra.items())
-        if record.exc_info and record.exc_info[0]:
-            found["exception"] = self.formatException(record.exc_info)
-        if record.stack_info:
-            found["stack"] = record.stack_info
-        return {
-            key: value if isinstance(value, int | float) else self._clean(str(value))
-            for key, value in found.items()
-        }
-
-
-def _message(record: logging.LogRecord) -> str:
-    try:
-        return record.getMessage()
-    except Exception:  # a record whose arguments do not fit is still worth a line
-        return str(record.msg)
-
-
-class JsonFormatter(_Formatter):
-    """A JSON object a line."""
-
     def format(self, record: logging.LogRecord) -> str:
-        line = json.dumps(self.fields(record), ensure_ascii=False)
+        record = copy.copy(record)
+        try:
+            record.msg = record.getMessage()
+        except Exception:  # a record whose arguments do not fit is still worth a line
+            record.msg = str(record.msg)
+        record.args = None
+        line = super().format(record)
         # JSON leaves these as they are, and some readers take them for the end of a line.
         for end in "\x7f\x85\u2028\u2029":
             line = line.replace(end, f"\\u{ord(end):04x}")
         # Half of a pair of surrogates, from a broken file name, cannot be written as UTF-8.
         return line.encode("utf-8", "backslashreplace").decode()
 
+    def add_fields(
+        self, log_data: dict[str, Any], record: logging.LogRecord, message_dict: dict[str, Any]
+    ) -> None:
+        moment = datetime.fromtimestamp(record.created, UTC)
+        found = {
+            "time": moment.isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "logger": record.name,
+            "message": record.message,
+        }
+        if name := request_id.get():
+            found["request_id"] = name
+        found |= getattr(record, "fields", {})
+        # As the library has them: formatted.
+        for ours, theirs in (("exception", "exc_info"), ("stack", "stack_info")):
+            if message_dict.get(theirs):
+                found[ours] = message_dict[theirs]
+        for key, value in found.items():
+            number = isinstance(value, int | float)
+            log_data[str(key)] = value if number else self._clean(str(value))
 
-class TextFormatter(_Formatter):
+
+class TextFormatter(JsonFormatter):
     """A line for people; the lines of an exception follow it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        fields = self.fields(record)
-        fields.pop("time")
+        fields: dict[str, Any] = json.loads(super().format(record))
+        del fields["time"]
         line = f"{fields.pop('level')} {fields.pop('logger')}: {fields.pop('message')}"
         more = [fields.pop(key) for key in ("exception", "stack") if key in fields]
         line += "".join(f" {key}={value}" for key, value in fields.items())

@@ -164,6 +164,10 @@ def test_arguments_that_do_not_fit_are_still_a_line():
     )
 
 
+def test_a_message_that_is_no_text_is_one():
+    assert json.loads(JsonFormatter().format(record({"a": 1})))["message"] == "{'a': 1}"
+
+
 @given(st.text(st.characters()), st.dictionaries(st.text(), st.text() | st.integers()))
 def test_whatever_is_said_is_one_line_of_json(text, fields):
     line = JsonFormatter().format(record("%s", (text,), fields=fields))

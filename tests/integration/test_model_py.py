@@ -20,20 +20,33 @@ pytestmark = pytest.mark.docker
 
 MODEL_PY = """
 import logging
+import os
 from typing import Dict, List, Optional
 
+import cv2
 import torch
+from joblib import Memory
 from label_studio_ml.model import LabelStudioMLBase
 from label_studio_ml.response import ModelResponse
 from label_studio_sdk._extensions.label_studio_tools.core.utils.io import get_local_path
 from ultralytics import YOLO
 
 logger = logging.getLogger(__name__)
+memory = Memory("./cache_dir", verbose=0)
+HERE = os.path.dirname(os.path.realpath(__file__))
 
+# As upstream's example reads it, at import.
+THRESHOLD = float(os.getenv("MODEL_SCORE_THRESHOLD", 0.4))
 WEIGHTS = {
     "wheelhouse-person": "weights/yolov8n.pt",
     "wheelhouse-head": "weights/yolov8n.pt",
 }
+
+
+@memory.cache
+def size_of(path):
+    print(f"measured {path}")
+    return cv2.imread(path).shape[:2]
 
 
 class NewModel(LabelStudioMLBase):
@@ -56,7 +69,11 @@ class NewModel(LabelStudioMLBase):
                 continue
             for task in tasks:
                 path = get_local_path(task["data"]["image"], task_id=task.get("id"))
-                found = model.predict(path, conf=0.4, iou=0.4)[0]
+                found = model.predict(path, conf=THRESHOLD, iou=0.4)[0]
+                assert size_of(path) == found.orig_shape
+                cv2.imwrite(os.path.join(HERE, "debug.jpg"), found.plot())
+                with open(os.path.join(os.environ["MODEL_ROOT"], "downloaded.pt"), "w") as file:
+                    file.write("weights")
                 for box in found.boxes:
                     label = found.names[box.cls.cpu().numpy().tolist()[0]]
                     score = box.conf.cpu().numpy().tolist()[0]
@@ -107,8 +124,9 @@ def backend(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         detach=True,
         network_mode="none",
         read_only=True,
-        tmpfs={"/tmp": "mode=1777", "/data/models": "mode=1777"},
-        environment={"MODEL_CLASS": "model:NewModel"},
+        tmpfs={"/tmp": "mode=1777", "/data/models": "mode=0755,uid=1001"},
+        # Compose sets to nothing what .env does not set.
+        environment={"MODEL_CLASS": "model:NewModel", "MODEL_SCORE_THRESHOLD": ""},
         volumes={
             str(folder): {"bind": "/models", "mode": "ro"},
             str(stack.datasets): {"bind": "/datasets", "mode": "ro"},
@@ -180,3 +198,18 @@ def test_the_weights_are_loaded_once_and_training_gives_its_project_another_vers
     assert set_up(backend, "4.1", None) == "my_new_model_version"
     assert set_up(backend, "5.1", None) == "0.0.1"
     assert backend.logs().decode().count("loaded weights/yolov8n.pt") == 2
+
+
+def test_a_class_may_write_beside_itself_and_what_it_cached_is_used_again(
+    backend: Any, stack: Stack
+) -> None:
+    """A cache, a debug picture, a download: into a read-only folder of models, as it were."""
+    set_up(backend, "3.1", {"0": "wheelhouse-person"})
+    for _ in range(2):
+        ask(backend, stack)
+    measured = [line for line in backend.logs().decode().splitlines() if "measured" in line]
+    assert len(measured) == len(set(measured)) == len(tasks(stack))
+    kept = set(backend.exec_run(["ls", "/data/models/model-py"]).output.decode().split())
+    assert {"cache_dir", "debug.jpg", "downloaded.pt", "model.py", "weights"} <= kept
+    mounted = backend.exec_run(["ls", "/models"]).output.decode().split()
+    assert set(mounted) == {"model.py", "weights"}

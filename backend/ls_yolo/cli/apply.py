@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, fail, say
+from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, app, fail, say
 
 
-def apply(paths: list[Path]) -> int:
-    """Makes Label Studio as the project files say."""
+@app.command("apply", help="make Label Studio as project files say; safe to run again")
+def apply(paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER")]) -> int:
+    """Makes Label Studio as the project files say; returns the exit code."""
     # Imported here: --help and errors in settings need none of it.
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.projects import config

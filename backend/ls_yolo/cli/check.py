@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from ls_yolo import settings
-from ls_yolo.cli.common import say
-from ls_yolo.config import ConfigError
+from ls_yolo.cli.common import app, say
 
 
+@app.command("check", help="whether models.yaml and the weights can be used")
 def check() -> int:
     """Reads settings, models.yaml and the weights' hashes as the backend's start does."""
+    from ls_yolo.config import ConfigError
     from ls_yolo.models import config, weights
 
     values = settings.read("backend")

@@ -1,14 +1,27 @@
-"""What the commands share: messages, tables, exit codes."""
+"""What the commands share: the application, messages, tables, exit codes."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
 
-EX_FAILED, EX_NOPERM, EX_CONFIG, EX_STOPPED = 1, 77, 78, 130
-"""Exit codes: something failed; the token is refused; a file or setting is wrong; Ctrl-C."""
+import typer
+
+EX_FAILED, EX_USAGE, EX_NOPERM, EX_CONFIG, EX_STOPPED = 1, 2, 77, 78, 130
+"""Exit codes: something failed; called wrongly; the token is refused; a file or setting is wrong;
+Ctrl-C."""
 MOST = 12
 """How many names are listed before "and N more"."""
+
+app = typer.Typer(
+    name="ls-yolo",
+    help="YOLO models in Label Studio.",
+    no_args_is_help=False,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+"""The command line; each command registers itself in its own file."""
 
 
 class ToolError(RuntimeError):
@@ -16,22 +29,37 @@ class ToolError(RuntimeError):
 
 
 def some(names: Sequence[str], most: int = MOST) -> str:
+    """The first ``most`` names, and how many more there are."""
     rest = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + rest
 
 
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in (head, *rows)
-    )
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table; where no terminal reads it, a row is a line, however long."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    made = Table(*head, box=box.SIMPLE_HEAD if sys.stdout.isatty() else None, pad_edge=False)
+    for row in rows:
+        made.add_row(*row)
+    width = None if sys.stdout.isatty() else 1_000_000
+    lines = Console(width=width, markup=False, highlight=False, emoji=False)
+    if sys.stdout.isatty():
+        lines.print(made)
+        return
+    with lines.capture() as capture:
+        lines.print(made)
+    for line in capture.get().splitlines():
+        say(line.rstrip())
 
 
 def say(text: str) -> None:
+    """A line on standard output."""
     print(text, flush=True)
 
 
 def fail(text: str, code: int) -> int:
+    """A line on standard error; returns ``code``."""
     print(f"error: {text}", file=sys.stderr, flush=True)
     return code

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import ToolError, some
+from ls_yolo.cli.common import EX_FAILED, ToolError, app, fail, some
 from ls_yolo.cli.models import known
-from ls_yolo.labelstudio import selection
-from ls_yolo.labelstudio.selection import SelectionError
 from ls_yolo.text import nearest
-
-# ls-yolo labels
 
 
 @dataclass(frozen=True)
@@ -33,11 +29,22 @@ class Mapped:
     unlabelled: Sequence[str]
 
 
-def show_labels(options: argparse.Namespace) -> int:
+@app.command("labels", help="how the labels of a project map to the classes of its models")
+def show_labels(
+    project: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE_OR_ID",
+            help="a file or folder of projects, - for standard input, or a number in Label Studio",
+        ),
+    ],
+    as_json: Annotated[bool, typer.Option("--json", help="everything, as JSON")] = False,
+) -> int:
     """Prints how labels map; 1 if in a project no label maps to any class."""
     from ls_yolo.labelstudio.label_config import LabelConfigError
+    from ls_yolo.labelstudio.selection import SelectionError
 
-    wanted = list(_projects(options.project))
+    wanted = list(_projects(project))
     _, rows = known()
     found, empty = [], []
     for title, text, names in wanted:
@@ -48,19 +55,19 @@ def show_labels(options: argparse.Namespace) -> int:
         found.append({"project": title, "controls": [asdict(item) for item in mappings]})
         if not any(item.mapped for item in mappings):
             empty.append(title)
-        if not options.json:
+        if not as_json:
             print(title)
             for item in mappings:
                 print(_describe(item))
-    if options.json:
+    if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     for title in empty:
-        print(
-            f"error: {title}: no label maps to a class, so nothing would be predicted; rename one "
+        fail(
+            f"{title}: no label maps to a class, so nothing would be predicted; rename one "
             "or the other, or give a label predicted_values",
-            file=sys.stderr,
+            EX_FAILED,
         )
-    return 1 if empty else 0
+    return EX_FAILED if empty else 0
 
 
 def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapped]:
@@ -73,7 +80,7 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
     """
     # Label Studio's SDK takes a second to import; --help and the other commands do without.
     from ls_yolo.controls import CONTROLS
-    from ls_yolo.labelstudio import label_config
+    from ls_yolo.labelstudio import label_config, selection
 
     controls = label_config.parse(text)
     drawn = [c for c in controls if c.tag in CONTROLS and not c.skipped]
@@ -127,6 +134,7 @@ def _projects(where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
 
 
 def _project_of_studio(number: int) -> tuple[str, str, tuple[str, ...]]:
+    from ls_yolo.labelstudio import selection
     from ls_yolo.labelstudio.client import Studio, StudioError, reason
 
     values = settings.read("setup")

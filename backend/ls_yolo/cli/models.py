@@ -2,47 +2,46 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import ToolError, some, table
-from ls_yolo.config import ConfigError
-from ls_yolo.models import weights
-from ls_yolo.models.config import ModelConfig, Source
+from ls_yolo.cli.common import ToolError, app, say, some, table
+
+if TYPE_CHECKING:
+    from ls_yolo.models.config import ModelConfig
 
 ASK_TIMEOUT = 5
 """How long the backend may take to say what it has, in seconds."""
 
 
-# ls-yolo models
-
-
-def models(options: argparse.Namespace) -> int:
+@app.command("models", help="the models: versions, classes, what runs them, memory")
+def models(
+    as_json: Annotated[bool, typer.Option("--json", help="everything, as JSON")] = False,
+) -> int:
     """Prints the models of the backend that runs, else those of models.yaml; 1 if one is faulty."""
     where, rows = known()
-    if options.json:
+    if as_json:
         print(json.dumps({"source": where, "models": rows}, indent=2, ensure_ascii=False))
     else:
-        print(f"from {where}")
-        print(
-            table(
-                ("model", "version", "state", "classes", "engine", "memory"),
-                [
-                    (
-                        row["name"],
-                        row.get("version") or "-",
-                        row.get("state") or "-",
-                        some(row["classes"], 3) if row.get("classes") else "-",
-                        row.get("engine") or "-",
-                        f"{row['memory_mb']} MB" if row.get("memory_mb") else "-",
-                    )
-                    for row in rows
-                ],
-            )
+        say(f"from {where}")
+        table(
+            ("model", "version", "state", "classes", "engine", "memory"),
+            [
+                (
+                    row["name"],
+                    row.get("version") or "-",
+                    row.get("state") or "-",
+                    some(row["classes"], 3) if row.get("classes") else "-",
+                    row.get("engine") or "-",
+                    f"{row['memory_mb']} MB" if row.get("memory_mb") else "-",
+                )
+                for row in rows
+            ],
         )
         for row in rows:
             if row.get("error"):
@@ -79,11 +78,16 @@ def known() -> tuple[str, list[dict[str, Any]]]:
             f"{url} does not say what its models are; check BASIC_AUTH_USER and BASIC_AUTH_PASS"
         )
     mine = settings.read("backend")
+    from ls_yolo.models.config import Source
+
     return mine["MODELS_CONFIG"], [_row(spec) for spec in Source.read(mine).specs().values()]
 
 
 def _row(spec: Any) -> dict[str, Any]:
     """A model as its files tell, without loading it."""
+    from ls_yolo.config import ConfigError
+    from ls_yolo.models import weights
+
     row = {"name": spec.name, "version": "", "state": "", "error": ""}
     try:
         entry: ModelConfig = spec.entry()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections import deque
@@ -10,10 +9,12 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import ToolError
+from ls_yolo.cli.common import EX_FAILED, ToolError, app, fail
 from ls_yolo.images.formats import SUFFIXES
 
 THREADS = 4
@@ -28,50 +29,64 @@ def _score(text: str) -> float:
     except ValueError:
         number = float("nan")
     if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}, expected a number from 0 to 1")
+        raise typer.BadParameter(f"found {text!r}, expected a number from 0 to 1")
     return number
 
 
-# ls-yolo predict
-
-
-def predict(options: argparse.Namespace) -> int:
+@app.command("predict", help="the boxes of images, as JSON, a line each; as pictures too")
+def predict(
+    paths: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER")],
+    name: Annotated[
+        str, typer.Option("--model", help="a name of models.yaml; else the default")
+    ] = "",
+    conf: Annotated[
+        float | None,
+        typer.Option(parser=_score, metavar="0..1", help="lowest score; else that of the model"),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="draw the boxes, and save there")
+    ] = None,
+) -> int:
     """Prints a JSON object for each image, in order; 1 if one could not be predicted.
 
     ``{"image", "width", "height", "model", "boxes": [{"label", "score", "box"}]}``; width, height
     and box (left, top, right, bottom) are in pixels of the upright image, score is 0 to 1. One that
     failed: ``{"image", "error"}``.
     """
-    files = list(_files(options.paths))
-    targets = _targets(options.save or Path(), files)
+    from rich.console import Console
+    from rich.progress import track
+
+    files = list(_files(paths))
+    targets = _targets(save or Path(), files)
     values = settings.read("backend")
-    if options.save:
+    if save:
         try:
-            options.save.mkdir(parents=True, exist_ok=True)
+            save.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise ToolError(f"--save {options.save}: cannot be made: {error.strerror}") from None
+            raise ToolError(f"--save {save}: cannot be made: {error.strerror}") from None
         if lost := {path.resolve() for path in files} & {path.resolve() for path in targets}:
             raise ToolError(
-                f"--save {options.save}: would write over {min(lost)}, an image to predict; name "
+                f"--save {save}: would write over {min(lost)}, an image to predict; name "
                 "another folder"
             )
-    model = _load(values, options.model)
+    model = _load(values, name)
     failed = 0
+    # Where the lines themselves go to the terminal, they are the progress.
+    shown = sys.stderr.isatty() and not sys.stdout.isatty()
+    console = Console(stderr=True)
     with ThreadPoolExecutor(THREADS, "decode") as pool:
-        work = (pool.submit(partial(_predict, path, model, options.conf)) for path in files)
-        for number, (target, found) in enumerate(zip(targets, _ordered(work), strict=True), 1):
-            row, image = found
+        work = (pool.submit(partial(_predict, path, model, conf)) for path in files)
+        found = zip(targets, _ordered(work), strict=True)
+        for target, (row, image) in track(
+            found, "", len(files), console=console, disable=not shown, transient=True
+        ):
             failed += "error" in row
-            if options.save and image is not None:
+            if save and image is not None:
                 row["saved"] = _save(image, row["boxes"], target)
             print(json.dumps(row, ensure_ascii=False), flush=True)
-            if sys.stderr.isatty() and not sys.stdout.isatty():
-                print(f"\r{number} of {len(files)}", end="", file=sys.stderr, flush=True)
-    if sys.stderr.isatty() and not sys.stdout.isatty():
-        print(file=sys.stderr)
     if failed:
-        print(f"error: {failed} of {len(files)} images could not be predicted", file=sys.stderr)
-    return 1 if failed else 0
+        return fail(f"{failed} of {len(files)} images could not be predicted", EX_FAILED)
+    return 0
 
 
 def _files(paths: Iterable[Path]) -> Iterator[Path]:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Annotated
 
-from ls_yolo.files import hash_file
-from ls_yolo.models.weights import WeightsError, inspect, rename
+import typer
+
+from ls_yolo.cli.common import ToolError, app, say
+
+group = typer.Typer(help="look into weights files", rich_markup_mode=None)
+app.add_typer(group, name="weights")
 
 
 def parse_names(words: Sequence[str]) -> dict[int, str]:
@@ -19,6 +23,8 @@ def parse_names(words: Sequence[str]) -> dict[int, str]:
     Raises:
         WeightsError: a word is not of that form.
     """
+    from ls_yolo.models.weights import WeightsError
+
     found = {}
     for word in words:
         index, _, name = word.partition("=")
@@ -28,32 +34,34 @@ def parse_names(words: Sequence[str]) -> dict[int, str]:
     return found
 
 
-def add_commands(commands: Any) -> None:
-    """Adds ``weights`` to the subcommands of a command line."""
-    group = commands.add_parser("weights", help="look into weights files")
-    actions = group.add_subparsers(dest="action", required=True)
-    action = actions.add_parser("inspect", help="what a file holds; runs no code of it")
-    action.add_argument("file", type=Path)
-    action.add_argument("--json", action="store_true")
-    action = actions.add_parser("rename", help="a copy with other class names")
-    action.add_argument("file", type=Path)
-    action.add_argument("names", nargs="+", metavar="INDEX=NAME")
-    action.add_argument("-o", "--output", type=Path, required=True, metavar="FILE")
-
-
-def run(options: argparse.Namespace) -> int:
-    """Does what the command line asks for.
-
-    Raises:
-        WeightsError: it cannot be done.
-    """
+@contextlib.contextmanager
+def _reading(file: Path) -> Iterator[None]:
     try:
-        if options.action == "inspect":
-            found = inspect(options.file)
-            print(json.dumps(asdict(found), indent=2) if options.json else found.text())
-        else:
-            rename(options.file, parse_names(options.names), options.output)
-            print(f"{options.output}: {hash_file(options.output)}")
+        yield
     except OSError as error:
-        raise WeightsError(f"{options.file}: cannot be read: {error.strerror}") from None
-    return 0
+        raise ToolError(f"{file}: cannot be read: {error.strerror}") from None
+
+
+@group.command("inspect", help="what a file holds; runs no code of it")
+def show(file: Path, as_json: Annotated[bool, typer.Option("--json")] = False) -> None:
+    """Prints what a weights file holds."""
+    from ls_yolo.models.weights import inspect
+
+    with _reading(file):
+        found = inspect(file)
+    say(json.dumps(asdict(found), indent=2) if as_json else found.text())
+
+
+@group.command("rename", help="a copy with other class names")
+def rename(
+    file: Path,
+    names: Annotated[list[str], typer.Argument(metavar="INDEX=NAME")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FILE")],
+) -> None:
+    """Writes a copy of a weights file, and prints its hash."""
+    from ls_yolo.files import hash_file
+    from ls_yolo.models import weights
+
+    with _reading(file):
+        weights.rename(file, parse_names(names), output)
+        say(f"{output}: {hash_file(output)}")

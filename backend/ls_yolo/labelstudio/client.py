@@ -71,8 +71,14 @@ class Studio:
         url, key = values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"]
         return cls(url, key, ASK_TIMEOUT) if url and key else None
 
-    def _headers(self) -> dict[str, str]:
-        """What a request has to say; the token is exchanged by one thread, for all that wait."""
+    def headers(self) -> dict[str, str]:
+        """The headers of a request to Label Studio, with a token that it takes as it is.
+
+        The token is exchanged by one thread, for all that wait.
+
+        Raises:
+            StudioError, ApiError, httpx.HTTPError: it cannot be exchanged.
+        """
         with self._asking:
             if self._refused and time.monotonic() < self._refused[0]:
                 raise self._refused[1]
@@ -82,6 +88,20 @@ class Studio:
                 self._refused = (time.monotonic() + REFUSED_FOR, error)
                 raise
             return headers
+
+    def request(self, method: str, path: str, body: Any = None) -> None:
+        """Sends a request for which the SDK has no call.
+
+        Args:
+            method: GET, DELETE, ...
+            path: below Label Studio's address, without a slash before it.
+            body: what is sent as JSON.
+
+        Raises:
+            httpx.HTTPError: Label Studio is not reached, or answers with an error.
+        """
+        client: Any = self.client._client_wrapper.httpx_client
+        client.request(path, method=method, json=body).raise_for_status()
 
     def fetch(self, path: str, limit: int, query: str = "") -> bytes:
         """The file under ``path`` of Label Studio, an absolute path, not quoted; ``query`` is.
@@ -94,7 +114,7 @@ class Studio:
         url = self.url + quote(path) + (f"?{query}" if query else "")
         deadline = time.monotonic() + FETCH_SECONDS
         try:
-            headers = self._headers()
+            headers = self.headers()
             with httpx.stream("GET", url, headers=headers, timeout=READ_SECONDS) as answer:
                 if answer.status_code in (404, 410):
                     more = ", or no storage of the project covers it" if query else ""
@@ -132,7 +152,7 @@ class Studio:
             StudioError: Label Studio is not reached or refuses.
         """
         try:
-            self._headers()
+            self.headers()
             rows = self.client.ml.list(
                 project=project,
                 request_options={"timeout_in_seconds": ASK_TIMEOUT, "max_retries": 0},

@@ -173,11 +173,8 @@ class Applier:
 
     def _forget(self, number: int, version: str) -> None:
         """Deletes the predictions of a version, for which the SDK has no call."""
-        self._api._client_wrapper.httpx_client.request(
-            f"api/projects/{number}/model-versions/",
-            method="DELETE",
-            json={"model_version": version},
-        ).raise_for_status()
+        path = f"api/projects/{number}/model-versions/"
+        self._studio.request("DELETE", path, {"model_version": version})
 
     def _storage(self, number: int, project: Project) -> None:
         storage = project.storage

@@ -21,7 +21,8 @@ from ls_yolo.models import weights
 from ls_yolo.server import base, routes
 from ls_yolo.server.routes import Call
 from ls_yolo.user_model.loader import ModelClassError
-from ls_yolo.user_model.runner import ModelRunner, RequestContext
+from ls_yolo.user_model.request import RequestContext
+from ls_yolo.user_model.runner import ModelRunner
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ def create(values: Mapping[str, Any]) -> Flask:
             Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
             studio,
             Web.read(values),
+            kept=Path(values["MODEL_DIR"]),
         )
     except ModelClassError as error:
         print(error, file=sys.stderr, flush=True)

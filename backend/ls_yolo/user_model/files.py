@@ -37,11 +37,8 @@ class FileSession(requests.Session):
     def request(self, method: Any, url: Any, *args: Any, **kwargs: Any) -> requests.Response:
         kwargs.setdefault("timeout", FETCH_TIMEOUT)
         if self._studio and str(url).startswith(self._studio.url + "/"):
-            headers = self._studio.client._client_wrapper.get_headers()
-            kwargs["headers"] = {
-                **(kwargs.get("headers") or {}),
-                "Authorization": headers["Authorization"],
-            }
+            token = self._studio.headers()["Authorization"]
+            kwargs["headers"] = {**(kwargs.get("headers") or {}), "Authorization": token}
         return super().request(method, url, *args, **kwargs)
 
 
@@ -62,7 +59,7 @@ class _ByWeb(BaseAdapter):
         """There is nothing to close."""
 
 
-def _prune(folder: Path, limit: int = CACHE_BYTES) -> None:
+def prune(folder: Path, limit: int = CACHE_BYTES) -> None:
     """Deletes the oldest files of ``folder`` beyond ``limit`` bytes; the SDK itself deletes none,
     and it is a folder in memory."""
     with contextlib.suppress(OSError):

@@ -17,30 +17,51 @@ class ModelClassError(RuntimeError):
     """MODEL_CLASS cannot be served; the message says what was found, expected, and what to do."""
 
 
-def find(spec: str, root: Path) -> type:
-    """The class that ``spec``, ``module:Class``, names; its module may lie in ``root``.
+def not_installed(who: str, error: ModuleNotFoundError) -> ModelClassError:
+    """The message for a package that ``who`` imports, with the command that puts it in place."""
+    version = ".".join(map(str, sys.version_info[:2]))
+    package = (error.name or "").partition(".")[0]
+    return ModelClassError(
+        f"MODEL_CLASS: {who} imports {error.name!r}, which is not installed. On the host: "
+        "python3 -m pip install --target models/packages --no-deps --only-binary=:all: "
+        f"--python-version {version} {package.replace('_', '-')}\n"
+        "then make up. --no-deps leaves out what the package itself needs: torch and the like are "
+        "in the image, and whatever is not is named next (docs/model-py.md)"
+    )
 
-    Python packages may lie in ``root/packages``. What is installed comes first, ours last.
+
+def find(spec: str, root: Path, work: Path) -> type:
+    """The class that ``spec``, ``module:Class``, names; its module may lie in ``work``.
+
+    What lies beside it comes first, as where a script is started. Python packages may lie in
+    ``root/packages``; of these and of ours, what is installed comes first.
+
+    Args:
+        spec: the value of MODEL_CLASS.
+        root: the folder of the user's files, for messages and packages.
+        work: the folder in which they are seen; see `ls_yolo.user_model.workspace`.
 
     Raises:
         ModelClassError: there is none, or it is not derived from ``LabelStudioMLBase``.
     """
     module_name, _, name = spec.partition(":")
-    for folder in (root, root / "packages", COMPAT):
-        if str(folder) not in sys.path:
-            sys.path.append(str(folder))
+    beside = (work, work.joinpath(*module_name.split(".")[:-1]))
+    for folder in map(str, dict.fromkeys(beside)):
+        if folder not in sys.path:
+            sys.path.insert(0, folder)
+    for folder in map(str, (root / "packages", COMPAT)):
+        if folder not in sys.path:
+            sys.path.append(folder)
+    importlib.invalidate_caches()  # the files were placed a moment ago
     try:
         module = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        if error.name == module_name:
+        if error.name in (module_name, module_name.partition(".")[0]):
             raise ModelClassError(
                 f"MODEL_CLASS: found {spec!r}, but no module is called {module_name!r}; "
                 f"expected the file {root / (module_name.replace('.', '/') + '.py')}"
             ) from None
-        raise ModelClassError(
-            f"MODEL_CLASS: {module_name} imports {error.name!r}, which is not installed; "
-            f"put it in {root / 'packages'} or make an image that has it (docs/model-py.md)"
-        ) from None
+        raise not_installed(module_name, error) from None
     except Exception:
         raise ModelClassError(
             f"MODEL_CLASS: {module_name} cannot be imported:\n{traceback.format_exc()}"

@@ -8,178 +8,56 @@ up where the class asks for it, so that the one instance serves every project.
 from __future__ import annotations
 
 import contextlib
-import contextvars
 import copy
-import functools
 import importlib
-import inspect
-import json
 import logging
 import math
-import os
 import posixpath
 import queue
 import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
-from label_studio_sdk._extensions.label_studio_tools.core.label_config import parse_config
 from label_studio_sdk._extensions.label_studio_tools.core.utils import io as sdk_io
-from label_studio_sdk.label_interface.interface import LabelInterface
 
 from ls_yolo import metrics
 from ls_yolo.images.limits import MediaError
 from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.client import Studio
-from ls_yolo.labelstudio.label_config import LabelConfigError
 from ls_yolo.serving.batcher import QueueFull
 from ls_yolo.serving.predictor import LOOK_UP, ClientGone, PredictionError
-from ls_yolo.user_model.files import FileSession, _prune
-from ls_yolo.user_model.loader import ModelClassError, find
+from ls_yolo.user_model import workspace
+from ls_yolo.user_model.answers import finite, plain, taken_options
+from ls_yolo.user_model.files import FileSession, prune
+from ls_yolo.user_model.loader import ModelClassError, find, not_installed
+from ls_yolo.user_model.request import NoLabelConfig, RequestContext, during, request_scoped
 
 log = logging.getLogger(__name__)
 WAIT = 90.0
 """How long a request waits for its turn, in seconds: Label Studio itself gives up after 100."""
 EVENTS = 64
 """How many events may wait for ``fit``."""
+PROJECTS = 1000
+"""Projects whose versions ``/versions`` tells: those that have asked last."""
+WARNINGS = 100
+"""Different warnings about what the class returns that are logged."""
 INITIAL_VERSION = "0.0.1"
-
-
-class NoLabelConfig(AttributeError):
-    """The class asked for a labeling config before any request has brought one."""
-
-
-@dataclass
-class RequestContext:
-    """What belongs to a request. ``project`` is its id as text, empty for none.
-
-    ``config`` is the labeling config, None where there is none; ``extra_params`` is what
-    the connection says, any JSON. ``making``: no request, the instance is being made.
-    """
-
-    project: str = ""
-    config: str | None = None
-    extra_params: Any = field(default_factory=dict)
-    making: bool = False
-
-
-_current: contextvars.ContextVar[RequestContext | None] = contextvars.ContextVar(
-    "call", default=None
-)
-
-
-@contextlib.contextmanager
-def _during(call: RequestContext) -> Iterator[None]:
-    token = _current.set(call)
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-@functools.lru_cache(maxsize=64)
-def _interface(config: str) -> Any:
-    try:
-        return LabelInterface(config)
-    except Exception as error:  # the SDK raises whatever its XML and schema libraries raise
-        raise LabelConfigError(
-            f"the labeling config cannot be read: {error}; expected Label Studio's XML"
-        ) from error
-
-
-@functools.lru_cache(maxsize=64)
-def _parsed(config: str) -> str:
-    parse: Any = parse_config
-    return json.dumps(parse(config))
-
-
-def request_scoped(cls: Any) -> Any:
-    """``cls`` with what belongs to a request taken from that request, so that one instance will do.
-
-    What ``set`` stores while the instance is made holds for every project that has no value of its
-    own. A project's own ``model_version`` holds until the class itself begins with another one:
-    new weights with a new version count, whatever ``fit`` has set before.
-    """
-
-    class Shared(cls):  # type: ignore[misc]
-        def _call(self) -> RequestContext:
-            # A thread that the class has started itself belongs to the call that runs.
-            return _current.get() or self.__dict__.get("_running") or RequestContext()
-
-        @property
-        def project_id(self) -> str:
-            return self._call().project
-
-        @project_id.setter
-        def project_id(self, value: Any) -> None:
-            self._call().project = str(value or "")
-
-        @property
-        def label_interface(self) -> Any:
-            return _interface(self._config())
-
-        @label_interface.setter
-        def label_interface(self, value: Any) -> None:
-            """It follows from the labeling config."""
-
-        def _config(self) -> str:
-            config = self._call().config
-            if config is None:
-                raise NoLabelConfig(
-                    "there is no labeling config yet: the instance is made once, before "
-                    "any request; read it in predict()"
-                )
-            return config
-
-        def get(self, key: str) -> Any:
-            call = self._call()
-            if key == "label_config":
-                return call.config
-            if key == "parsed_label_config":
-                return _parsed(self._config())
-            if key == "extra_params":
-                return json.dumps(call.extra_params)
-            first = self.__dict__.setdefault("_first", {})
-            if call.making:
-                return first.get(key)
-            own = super().get(key)
-            if key == "model_version" and super().get("model_version of") != first.get(key, ""):
-                own = None
-            return first.get(key) if own is None else own
-
-        def set(self, key: str, value: Any) -> None:
-            call = self._call()
-            if key == "label_config":
-                call.config = value
-            elif key == "extra_params":
-                call.extra_params = json.loads(value)
-            elif key == "parsed_label_config":
-                pass
-            elif call.making:
-                self.__dict__.setdefault("_first", {})[key] = value
-            else:
-                super().set(key, value)
-                if key == "model_version":
-                    super().set("model_version of", self.__dict__["_first"].get(key, ""))
-
-        def has(self, key: str) -> bool:
-            return self.get(key) is not None
-
-    for attribute in ("__name__", "__qualname__", "__module__", "__doc__"):
-        setattr(Shared, attribute, getattr(cls, attribute))
-    return Shared
 
 
 class ModelRunner:
     """One instance of the user's class, and what calls it, one call at a time.
 
-    ``files`` is the folder of the local files. ``studio`` is None without a token. ``web`` fetches
-    what ``get_local_path`` is asked for at other addresses.
+    Args:
+        spec: ``module:Class`` (MODEL_CLASS).
+        root: the folder of the user's files (MODEL_ROOT); nothing is written there.
+        files: the folder of the local files.
+        studio: Label Studio; None without a token.
+        web: fetches what ``get_local_path`` is asked for at other addresses.
+        wait: how long a request waits for its turn, in seconds.
+        kept: the folder that outlives a restart (MODEL_DIR), for what the class writes.
 
     Raises:
         ModelClassError: the class cannot be found or made.
@@ -193,10 +71,18 @@ class ModelRunner:
         studio: Studio | None,
         web: Web,
         wait: float = WAIT,
+        kept: Path | None = None,
     ) -> None:
-        self._class = find(spec, root)
+        try:
+            work = workspace.make(root, kept)
+        except OSError as error:
+            raise ModelClassError(
+                f"MODEL_CLASS: no folder for what the class writes: {error}; make room in "
+                "MODEL_DIR, or let the backend write there"
+            ) from None
+        workspace.enter(work)
+        self._class = find(spec, root, work)
         self.name = self._class.__name__
-        self._root = root
         self._files = files
         self._studio = studio
         self._web = web
@@ -204,14 +90,14 @@ class ModelRunner:
         self._lock = threading.Lock()
         self._instance: Any = None
         self._one_by_one = False
-        self._told: set[str] = set()
-        self._projects: set[str] = set()
+        self._told: set[str] = set()  # bounded by WARNINGS
+        # The last to ask is last.
+        self._projects: dict[str, None] = {}
+        self._noting = threading.Lock()
         self._events: queue.Queue[tuple[RequestContext, str, dict[str, Any]]] = queue.Queue(EVENTS)
         self._starting = threading.Lock()
         self._trainer: threading.Thread | None = None
         self._training_since: float | None = None
-        # "weights/best.pt" means the folder that model.py is in.
-        os.chdir(root)
         try:
             self._make(RequestContext())
         except NoLabelConfig:
@@ -222,15 +108,17 @@ class ModelRunner:
                 self.name,
             )
 
-    def _make(self, call: RequestContext) -> None:
+    def _make(self, request: RequestContext) -> None:
         """Makes the instance, or raises: ModelClassError, NoLabelConfig."""
         started = time.monotonic()
-        with _during(RequestContext(config=call.config, making=True)), self._surroundings():
+        with during(RequestContext(config=request.config, making=True)), self._surroundings():
             try:
                 made = request_scoped(self._class)
-                self._instance = made(project_id=None, label_config=call.config)
+                self._instance = made(project_id=None, label_config=request.config)
             except NoLabelConfig:
                 raise
+            except ModuleNotFoundError as error:
+                raise not_installed(self.name, error) from None
             except Exception:
                 raise ModelClassError(
                     f"MODEL_CLASS: {self.name} cannot be made:\n{traceback.format_exc()}"
@@ -239,8 +127,8 @@ class ModelRunner:
         metrics.set_model(self.name, version)
         log.info("made %s %s in %.1f s", self.name, version, time.monotonic() - started)
 
-    def version(self, call: RequestContext, gone: Callable[[], bool] = lambda: False) -> str:
-        """``model_version`` for the project of ``call``; it never waits for a prediction.
+    def version(self, request: RequestContext, gone: Callable[[], bool] = lambda: False) -> str:
+        """``model_version`` for the project of ``request``; it never waits for a prediction.
 
         Raises:
             ModelClassError: the instance has to be made first, and cannot be.
@@ -250,12 +138,16 @@ class ModelRunner:
             with self._turn(gone):
                 if self._instance is None:
                     with contextlib.suppress(NoLabelConfig):
-                        self._make(call)
+                        self._make(request)
         if self._instance is None:
             return INITIAL_VERSION
-        if call.project:
-            self._projects.add(call.project)
-        with _during(call):
+        if request.project:
+            with self._noting:
+                self._projects.pop(request.project, None)
+                self._projects[request.project] = None
+                if len(self._projects) > PROJECTS:
+                    del self._projects[next(iter(self._projects))]
+        with during(request):
             return str(self._instance.get("model_version") or INITIAL_VERSION)
 
     @property
@@ -264,16 +156,18 @@ class ModelRunner:
         return INITIAL_VERSION if self._instance is None else self.version(RequestContext())
 
     def versions(self) -> list[str]:
-        """The versions that answer: of every project that has asked since the start."""
+        """The versions that answer: of the `PROJECTS` projects that have asked last."""
         if self._instance is None:
             return [INITIAL_VERSION]
-        calls = [RequestContext(), *(RequestContext(project) for project in sorted(self._projects))]
-        return list(dict.fromkeys(self.version(call) for call in calls))
+        with self._noting:
+            projects = sorted(self._projects)
+        requests = [RequestContext(), *map(RequestContext, projects)]
+        return list(dict.fromkeys(map(self.version, requests)))
 
     def predict(
         self,
         tasks: Sequence[dict[str, Any]],
-        call: RequestContext,
+        request: RequestContext,
         params: Mapping[str, Any],
         gone: Callable[[], bool] = lambda: False,
     ) -> list[Any]:
@@ -288,10 +182,10 @@ class ModelRunner:
             QueueFull: the class was busy for too long.
             ClientGone: nobody waits for the answer any longer.
         """
-        version = self.version(call, gone)
+        version = self.version(request, gone)
         if len(tasks) > 1 and not self._one_by_one:
             try:
-                found = self._ask(tasks, call, params, gone)
+                found = self._ask(tasks, request, params, gone)
                 if len(found) == len(tasks):
                     return [self._entry(item, version) for item in found]
                 # One answer for all tasks is a way to write predict(); another number of answers
@@ -312,7 +206,7 @@ class ModelRunner:
         answers, broken, why = [], 0, ""
         for task in tasks:
             try:
-                found = self._ask([task], call, params, gone)
+                found = self._ask([task], request, params, gone)
                 # Several predictions of one task are no fault, nor is none: nothing was found.
                 entry = found[0] if len(found) == 1 else found
                 answers.append(self._entry(entry or {"result": [], "score": 0.0}, version))
@@ -335,21 +229,21 @@ class ModelRunner:
     def _ask(
         self,
         tasks: Sequence[dict[str, Any]],
-        call: RequestContext,
+        request: RequestContext,
         params: Mapping[str, Any],
         gone: Callable[[], bool],
     ) -> list[Any]:
         """What ``predict`` returns, as a list."""
-        with self._turn(gone), self._surroundings(), _during(call):
+        with self._turn(gone), self._surroundings(), during(request):
             if self._instance is None:
                 raise PredictionError(f"{self.name} is not made: no labeling config came")
-            self._instance.__dict__["_running"] = call
+            self._instance.__dict__["_running"] = request
             predict = self._instance.predict
             more = {k: v for k, v in params.items() if k not in ("self", "tasks", "context")}
             options = {"context": params.get("context", {}), **more}
             with metrics.stage("infer"):
                 # A copy: it may be needed again, and classes do change their tasks.
-                answer = predict(copy.deepcopy(list(tasks)), **_taken(predict, options))
+                answer = predict(copy.deepcopy(list(tasks)), **taken_options(predict, options))
             metrics.BATCH_SIZE.labels(self.name).observe(len(tasks))
             metrics.IMAGES.labels(self.name).inc(len(tasks))
             default = getattr(answer, "model_version", None)
@@ -383,7 +277,7 @@ class ModelRunner:
             )
             item = {}
         regions = item.get("result") or []
-        kept = [region for region in regions if _finite(region)]
+        kept = [region for region in regions if finite(region)]
         if len(kept) < len(regions):
             self._tell_once(f"{self.name}.predict: regions with NaN or infinity are left out")
         score = item.get("score", 0.0)
@@ -398,11 +292,11 @@ class ModelRunner:
                 f"{version!r}; Label Studio predicts such tasks again and again. Use "
                 'self.get("model_version")'
             )
-        rest = {key: value for key, value in item.items() if _finite(value)}
+        rest = {key: value for key, value in item.items() if finite(value)}
         return {**rest, "result": kept, "score": score, "model_version": own}
 
     def _tell_once(self, text: str) -> None:
-        if text not in self._told and len(self._told) < 100:
+        if text not in self._told and len(self._told) < WARNINGS:
             self._told.add(text)
             log.warning("%s", text)
 
@@ -418,14 +312,14 @@ class ModelRunner:
         """The actions of Label Studio that ``fit`` is called for."""
         return frozenset(self._class.TRAIN_EVENTS)  # type: ignore[attr-defined]
 
-    def train(self, event: str, data: dict[str, Any], call: RequestContext) -> None:
+    def train(self, event: str, data: dict[str, Any], request: RequestContext) -> None:
         """Has ``fit`` called in the background, after those that wait already.
 
         Raises:
             QueueFull: too many events wait.
         """
         try:
-            self._events.put_nowait((call, event, data))
+            self._events.put_nowait((request, event, data))
         except queue.Full:
             raise QueueFull(f"{EVENTS} events wait for fit() already; try again later") from None
         with self._starting:
@@ -436,32 +330,32 @@ class ModelRunner:
 
     def _fit_all(self) -> None:
         while True:
-            call, event, data = self._events.get()
+            request, event, data = self._events.get()
             try:
-                self._fit(call, event, data)
+                self._fit(request, event, data)
             except Exception as error:
                 metrics.count_error(error)
-                log.exception("project %s: fit(%r) failed", call.project, event)
+                log.exception("project %s: fit(%r) failed", request.project, event)
             finally:
                 self._events.task_done()
 
-    def _fit(self, call: RequestContext, event: str, data: dict[str, Any]) -> None:
-        before = self.version(call)
+    def _fit(self, request: RequestContext, event: str, data: dict[str, Any]) -> None:
+        before = self.version(request)
         if self._instance is None:
             raise PredictionError(f"{self.name} is not made: no labeling config came")
-        with self._lock, self._surroundings(), _during(call):
+        with self._lock, self._surroundings(), during(request):
             self._training_since = time.monotonic()
-            self._instance.__dict__["_running"] = call
-            log.info("project %s: fit(%r) begins", call.project, event)
+            self._instance.__dict__["_running"] = request
+            log.info("project %s: fit(%r) begins", request.project, event)
             try:
                 self._instance.fit(event, data)
             finally:
                 took = time.monotonic() - self._training_since
                 self._training_since = None
-        after = self.version(call)
+        after = self.version(request)
         log.info(
             "project %s: fit(%r) took %.1f s; model_version %s",
-            call.project, event, took, after if after == before else f"{before} -> {after}",
+            request.project, event, took, after if after == before else f"{before} -> {after}",
         )  # fmt: skip
 
     def finish(self) -> None:
@@ -498,7 +392,7 @@ class ModelRunner:
         session: Any = sdk_io.http_session
         with FileSession(self._studio, self._web) as ours, files(self._local_file), session(ours):
             yield
-        _prune(Path(cast(Any, sdk_io.get_cache_dir)()))
+        prune(Path(cast(Any, sdk_io.get_cache_dir)()))
 
     def _local_file(self, name: str) -> str | None:
         """The path of a local file; None where it lies outside the folder, links followed."""
@@ -512,33 +406,3 @@ class ModelRunner:
                 "mount the same folder in Label Studio and in the backend"
             )
         return str(path)
-
-
-def plain(value: Any) -> Any:
-    """``value`` as JSON has it: pydantic models and numpy's and torch's numbers taken apart."""
-    if hasattr(value, "model_dump"):
-        return plain(value.model_dump())
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set):
-        return [plain(item) for item in value]
-    if isinstance(value, np.generic | np.ndarray) or type(value).__module__ == "torch":
-        return value.tolist()
-    return value
-
-
-def _finite(value: Any) -> bool:
-    """Whether no number in ``value`` is NaN or infinite, which is no JSON."""
-    if isinstance(value, Mapping):
-        return all(_finite(item) for item in value.values())
-    if isinstance(value, list):
-        return all(_finite(item) for item in value)
-    return not isinstance(value, float) or math.isfinite(value)
-
-
-def _taken(function: Callable[..., Any], options: Mapping[str, Any]) -> dict[str, Any]:
-    """Those of ``options`` that ``function`` takes."""
-    parameters = inspect.signature(function).parameters
-    if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
-        return dict(options)
-    return {key: value for key, value in options.items() if key in parameters}

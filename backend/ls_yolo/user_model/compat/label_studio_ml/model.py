@@ -12,10 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeVar
 
-from label_studio_sdk import LabelStudio
 from label_studio_sdk._extensions.label_studio_tools.core.label_config import parse_config
 from label_studio_sdk._extensions.label_studio_tools.core.utils.io import get_local_path
 from label_studio_sdk.label_interface.interface import LabelInterface
+
+from ls_yolo.labelstudio.client import Studio
 
 from .cache import BaseCache, MemoryCache, SqliteCache
 from .response import ModelResponse
@@ -216,8 +217,7 @@ class LabelStudioMLBase:
         url, key = os.environ.get("LABEL_STUDIO_URL"), os.environ.get("LABEL_STUDIO_API_KEY")
         if not url or not key:
             return key
-        client: Any = LabelStudio(base_url=url, api_key=key)  # type: ignore[no-untyped-call]
-        return str(client._client_wrapper.get_headers()["Authorization"].partition(" ")[2])
+        return Studio(url, key).headers()["Authorization"].partition(" ")[2]
 
     def get_first_tag_occurence(
         self,
