@@ -7,17 +7,10 @@ from collections.abc import Sequence
 
 EX_FAILED, EX_NOPERM, EX_CONFIG, EX_STOPPED = 1, 77, 78, 130
 """Exit codes: something failed; the token is refused; a file or setting is wrong; Ctrl-C."""
-MOST = 12
-"""How many names are listed before "and N more"."""
 
 
 class ToolError(RuntimeError):
     """A command cannot be done; the message says what was found, expected, and what to do."""
-
-
-def some(names: Sequence[str], most: int = MOST) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

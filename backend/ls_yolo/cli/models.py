@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from ls_yolo import settings
-from ls_yolo.cli.common import ToolError, some, table
+from ls_yolo.cli.common import ToolError, table
 from ls_yolo.config import ConfigError
 from ls_yolo.models import weights
 from ls_yolo.models.config import ModelConfig, Source
+from ls_yolo.text import some
 
 ASK_TIMEOUT = 5
 """How long the backend may take to say what it has, in seconds."""

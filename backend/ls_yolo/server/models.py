@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint, Flask, jsonify, request
@@ -96,8 +96,8 @@ def build(
             version = join_versions(predictor.registry.version(name) for name in names)
             return jsonify(model_version=version)
         found = plan(config, models, extra)
-        told.tell(project_id(body), found.unmapped)
-        return jsonify(model_version=found.version, unmapped=found.unmapped)
+        told.tell(project_id(body), found)
+        return jsonify(model_version=found.version, unmapped=found.unmapped, waiting=found.waiting)
 
     @routes.post("/predict")
     def predict(models: str | None = None) -> Any:
@@ -138,15 +138,19 @@ class _Told:
     """What the log has of each project's labels: Label Studio asks again and again."""
 
     def __init__(self) -> None:
-        self._last: dict[int | None, Mapping[str, Mapping[str, str]]] = {}
+        self._last: dict[int | None, Sequence[str]] = {}
 
-    def tell(self, project: int | None, unmapped: Mapping[str, Mapping[str, str]]) -> None:
-        """Logs the labels that no class stands for, unless they were those the last time."""
-        if self._last.get(project, {}) == unmapped:
+    def tell(self, project: int | None, plan: Plan) -> None:
+        """Logs what is not drawn and why, unless that was so the last time."""
+        lines = [
+            f"label {label!r} of {control!r}: {reason}"
+            for control, reasons in plan.unmapped.items()
+            for label, reason in reasons.items()
+        ] + ([f"waiting for something to draw: {plan.waiting}"] if plan.waiting else [])
+        if self._last.get(project, []) == lines:
             return
         if len(self._last) >= PROJECTS_TOLD:
             self._last.clear()
-        self._last[project] = unmapped
-        for control, reasons in unmapped.items():
-            for label, reason in reasons.items():
-                log.warning("project %s: label %r of %r: %s", project, label, control, reason)
+        self._last[project] = lines
+        for line in lines:
+            log.warning("project %s: %s", project, line)

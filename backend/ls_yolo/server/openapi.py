@@ -115,6 +115,10 @@ PATHS: dict[str, Any] = {
                         "type": "object",
                         "description": "Control, then label, to why no class stands for it",
                     },
+                    waiting={
+                        "type": "string",
+                        "description": "Why there is nothing to draw yet; empty where there is",
+                    },
                 ),
                 "The version that will answer.",
             ),
