@@ -20,7 +20,7 @@ Schema = Literal["models", "projects"]
 
 
 class ConfigError(ValueError):
-    """A configuration file cannot be used. Every line of the message names file, line and cure."""
+    """A configuration file cannot be used. Every line of the message names file, line and fix."""
 
 
 @dataclass(frozen=True)
@@ -38,22 +38,26 @@ class Document:
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML whose mappings have text keys only, each once."""
+    """Safe YAML whose mappings have text keys only, as they are written, each once."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys: set[str] = set()
+        lines: dict[str, int] = {}
         for key, _ in node.value:
             if not isinstance(key, yaml.ScalarNode):
                 raise yaml.constructor.ConstructorError(
                     None, None, "a key must be text", key.start_mark
                 )
-            if key.value in keys:
+            if key.value in lines:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"{key.value!r} is here twice", key.start_mark
+                    None,
+                    None,
+                    f"{key.value!r} is here twice, first in line {lines[key.value]}",
+                    key.start_mark,
                 )
-            keys.add(key.value)
-        # JSON knows text keys only, and a class index is written as a bare number.
-        return {str(k): v for k, v in super().construct_mapping(node, deep=deep).items()}
+            lines[key.value] = key.start_mark.line + 1
+        self.flatten_mapping(node)
+        # The text itself: `on`, `010` and `1.10` are names too, and JSON knows no other keys.
+        return {key.value: self.construct_object(item, deep=deep) for key, item in node.value}
 
     def construct_yaml_float(self, node: yaml.ScalarNode) -> float:
         number = super().construct_yaml_float(node)
@@ -65,6 +69,29 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.add_constructor("tag:yaml.org,2002:float", _Loader.construct_yaml_float)
+
+_TEXT = "tag:yaml.org,2002:str"
+_GUESSED = {
+    f"tag:yaml.org,2002:{kind}" for kind in ("bool", "int", "float", "null", "timestamp", "value")
+}
+
+
+def _keep_text(node: yaml.Node | None, rule: Mapping[str, Any]) -> None:
+    """Has the scalars of which the schema ``rule`` says that they are text read as they are
+    written, whatever YAML takes them for; nothing at all stays nothing."""
+    if isinstance(node, yaml.ScalarNode):
+        if rule.get("type") == "string" and node.tag in _GUESSED and node.value:
+            node.tag = _TEXT
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _keep_text(item, rule.get("items", rule))  # a list of mappings to merge has none
+    elif isinstance(node, yaml.MappingNode):
+        others = rule.get("additionalProperties")
+        for key, item in node.value:
+            merged = key.tag == "tag:yaml.org,2002:merge"
+            inner = rule if merged else rule.get("properties", {}).get(str(key.value), others)
+            if isinstance(inner, Mapping):
+                _keep_text(item, inner)
 
 
 def schema(name: Schema) -> dict[str, Any]:
@@ -97,7 +124,10 @@ def parse(text: str, name: Schema, source: str) -> Document:
     """
     try:
         tree = yaml.compose(text, Loader=_Loader)
-        data = yaml.load(text, Loader=_Loader)  # a SafeLoader
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        _keep_text(node, schema(name))
+        data = None if node is None else loader.construct_document(node)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 
 import pytest
@@ -101,9 +103,12 @@ def test_an_empty_file_says_what_belongs_in_it(text):
     [
         (
             "a:\n  weights: a.pt\nb: {weights: b.pt}\na: {weights: c.pt}\n",
-            "f.yaml:4: .*'a' is here twice",
+            "f.yaml:4: .*'a' is here twice, first in line 1",
         ),
-        ("a:\n  weights: a.pt\n  names: {0: x, '0': y}\n", "f.yaml:3: .*'0' is here twice"),
+        (
+            "a:\n  weights: a.pt\n  names: {0: x, '0': y}\n",
+            "f.yaml:3: .*'0' is here twice, first in line 3",
+        ),
         ("a:\n\tweights: a.pt\n", "f.yaml:2: not valid YAML: "),
         ("a: {weights: a.pt\n", "f.yaml:2: not valid YAML: "),
         ("? [x]\n: {weights: a.pt}\n", "f.yaml:1: not valid YAML: a key must be text"),
@@ -130,7 +135,8 @@ def test_every_fault_has_a_line_of_its_own():
             "f.yaml:1: title: found 'ab', expected the project's title",
         ),
         ("title: abc\n", "f.yaml:1: 'label_config' is missing"),
-        ("title: 2020-01-01\nlabel_config: x\n", "f.yaml:1: title: found datetime"),
+        ("title:\nlabel_config: x\n", "f.yaml:1: title: found None, expected the project's"),
+        ("title: '  a  '\nlabel_config: x\n", "f.yaml:1: title: found '  a  ', expected the"),
         (
             "title: abc\nlabel_config: x\nmodels: a\n",
             "f.yaml:3: models: found 'a', expected the models",
@@ -159,10 +165,58 @@ def test_every_fault_has_a_line_of_its_own():
             "title: abc\nlabel_config: x\nstorage: {path: a/..}\n",
             "f.yaml:3: storage.path: found 'a/..'",
         ),
+        (
+            "title: abc\nlabel_config: x\nstorage: {path: 'a/.. '}\n",
+            "f.yaml:3: storage.path: found 'a/.. '",
+        ),
+        (
+            "title: abc\nlabel_config: x\nstorage: {path: ' a'}\n",
+            "f.yaml:3: storage.path: found ' a'",
+        ),
+        (
+            'title: abc\nlabel_config: x\nmodels: ["coco\\n"]\n',
+            "f.yaml:3: models.0: found 'coco\\n', expected a name",
+        ),
     ],
 )
 def test_projects_are_checked_the_same_way(text, message):
     assert error_of(text, "projects").startswith(message)
+
+
+WORDS = """on off yes no true null ~ 010 1.10 0x1f 1e3 1_0 12:30 .5 .inf .nan 2020-01-01 2020-13-45
+= 0o7 +1 y N"""
+
+
+MODEL = r"[A-Za-z0-9][A-Za-z0-9._-]*"
+
+
+@given(st.sampled_from(WORDS.split()) | st.from_regex(MODEL, fullmatch=True))
+def test_a_name_is_the_text_that_is_written_whatever_yaml_takes_it_for(word):
+    if re.fullmatch(MODEL, word):  # a model may be called so
+        document = config.parse(f"{word}: {{weights: a.pt}}\n", "models", "f.yaml")
+        assert list(document.data) == [word]
+    text = f"a:\n  weights: a.pt\n  names:\n    0: {word}\n"
+    assert config.parse(text, "models", "f.yaml").data["a"]["names"] == {"0": word}
+    project = f"title: abc\nlabel_config: x\nmodels: [{word}]\n"
+    with contextlib.suppress(ConfigError):  # no model is called so
+        assert config.parse(project, "projects", "f.yaml").data["models"] == [word]
+
+
+@given(st.text(min_size=1).filter(str.isprintable))
+def test_any_printable_class_name_is_read_as_it_is_written(name):
+    text = f"a:\n  weights: a.pt\n  names:\n    0: {json.dumps(name, ensure_ascii=False)}\n"
+    assert config.parse(text, "models", "f.yaml").data["a"]["names"] == {"0": name}
+
+
+def test_names_that_yaml_takes_for_one_are_two():
+    text = "on: {weights: a.pt}\nyes: {weights: b.pt}\n8: {weights: c.pt}\n010: {weights: d.pt}\n"
+    assert list(config.parse(text, "models", "f.yaml").data) == ["on", "yes", "8", "010"]
+
+
+def test_entries_may_share_what_they_have_in_common_by_a_merge():
+    text = "a: &a {weights: a.pt, conf: 0.3}\n010:\n  <<: *a\n  conf: 0.5\n  names: {0: no}\n"
+    data = config.parse(text, "models", "f.yaml").data
+    assert data["010"] == {"weights": "a.pt", "conf": 0.5, "names": {"0": "no"}}
 
 
 def test_a_file_that_is_missing_or_no_text_is_said_to_be_so(tmp_path):

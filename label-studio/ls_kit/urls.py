@@ -1,10 +1,16 @@
-"""The URLs of Label Studio, but for one that would have the server call the internet."""
+"""The URLs of Label Studio, but for one that would have the server call the internet.
+
+Django loads this once all of its parts are there, so what is mended in them is mended here."""
 
 # mypy: disable-error-code="import-not-found,import-untyped"
 
 from core.urls import urlpatterns as upstream
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
+
+from ls_kit import local_files
+
+local_files.patch()
 
 
 def no_tips(request: HttpRequest) -> JsonResponse:

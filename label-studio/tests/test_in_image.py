@@ -223,6 +223,22 @@ class Account(unittest.TestCase):
                 self.ensure(password=password)
 
 
+class LocalFiles(unittest.TestCase):
+    def test_a_name_that_is_no_utf8_is_left_out_and_named_and_the_rest_goes_on(self):
+        from io_storages.localfiles.models import LocalFilesImportStorage
+
+        import ls_kit.urls  # noqa: F401 - as Django loads it
+
+        with tempfile.TemporaryDirectory() as folder:
+            for name in (b"a.jpg", b"caf\xe9.jpg", b"b.jpg"):
+                Path(os.fsdecode(os.fsencode(folder) + b"/" + name)).touch()
+            storage = LocalFilesImportStorage(path=folder)
+            with self.assertLogs("ls_kit.local_files", "WARNING") as caught:
+                found = [Path(key).name for key in storage.iter_keys()]
+        self.assertEqual(found, ["a.jpg", "b.jpg"])
+        self.assertIn("caf\\xe9.jpg: left out, since its name is not UTF-8", caught.output[0])
+
+
 class Urls(unittest.TestCase):
     def test_the_server_itself_fetches_no_tips(self):
         from django.test import Client

@@ -10,8 +10,6 @@ import typer
 EX_FAILED, EX_USAGE, EX_NOPERM, EX_CONFIG, EX_STOPPED = 1, 2, 77, 78, 130
 """Exit codes: something failed; called wrongly; the token is refused; a file or setting is wrong;
 Ctrl-C."""
-MOST = 12
-"""How many names are listed before "and N more"."""
 
 app = typer.Typer(
     name="ls-yolo",
@@ -26,12 +24,6 @@ app = typer.Typer(
 
 class ToolError(RuntimeError):
     """A command cannot be done; the message says what was found, expected, and what to do."""
-
-
-def some(names: Sequence[str], most: int = MOST) -> str:
-    """The first ``most`` names, and how many more there are."""
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + rest
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -11,9 +11,9 @@ from typing import Annotated, Any
 import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import EX_FAILED, ToolError, app, fail, some
+from ls_yolo.cli.common import EX_FAILED, ToolError, app, fail
 from ls_yolo.cli.models import known
-from ls_yolo.text import nearest
+from ls_yolo.text import nearest, some
 
 
 @dataclass(frozen=True)
@@ -79,16 +79,10 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
         ToolError: there is no such model, or its classes are not known.
     """
     # Label Studio's SDK takes a second to import; --help and the other commands do without.
-    from ls_yolo.controls import CONTROLS
+    from ls_yolo import controls
     from ls_yolo.labelstudio import label_config, selection
 
-    controls = label_config.parse(text)
-    drawn = [c for c in controls if c.tag in CONTROLS and not c.skipped]
-    if not drawn:
-        tags = ", ".join(sorted({control.tag for control in controls})) or "none"
-        raise label_config.LabelConfigError(
-            f"controls on an image: found {tags}, expected one of {', '.join(CONTROLS)}"
-        )
+    drawn = controls.drawn(text)
     default = settings.read("backend")["DEFAULT_MODEL"] or (rows[0]["name"] if rows else "")
     found = []
     for control in drawn:

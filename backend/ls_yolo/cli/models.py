@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import ToolError, app, say, some, table
+from ls_yolo.cli.common import ToolError, app, say, table
+from ls_yolo.text import some
 
 if TYPE_CHECKING:
     from ls_yolo.models.config import ModelConfig

@@ -1,19 +1,60 @@
-"""Controls: what Label Studio draws, a file a control. Pure geometry, no I/O."""
+"""Controls: what Label Studio draws, a file a control. Pure geometry, no I/O.
+
+A file here with a ``CONTROL`` (see `base.ControlType`) is one more control.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+import pkgutil
+from collections.abc import Iterable, Mapping
+from importlib import import_module
 
-from ls_yolo.controls import rectangle
-from ls_yolo.labelstudio.label_config import Control
-from ls_yolo.results import Boxes
+from ls_yolo.controls.base import ControlType, Region
+from ls_yolo.labelstudio import label_config
+from ls_yolo.labelstudio.label_config import Control, LabelConfigError
+from ls_yolo.text import some
 
-Region = dict[str, Any]
-"""A region as Label Studio stores it in the ``result`` of a prediction."""
+__all__ = ["CONTROLS", "NothingToDraw", "Region", "drawn", "find", "of"]
 
-Encode = Callable[[Control, Boxes, Mapping[int, str], int, int], list[Region]]
-"""(control, boxes, class index to label, width, height of the image in pixels) to regions."""
 
-CONTROLS: Mapping[str, Encode] = {"RectangleLabels": rectangle.regions}
-"""The control tags that predictions are drawn for."""
+class NothingToDraw(LabelConfigError):
+    """A labeling config has no control that predictions are drawn for, or none with a label."""
+
+
+def find(path: Iterable[str], package: str) -> Mapping[str, ControlType]:
+    """The controls of the modules in the folders ``path`` of ``package``, by lower-case tag."""
+    modules = [import_module(f"{package}.{item.name}") for item in pkgutil.iter_modules(path)]
+    found = [module.CONTROL for module in modules if hasattr(module, "CONTROL")]
+    return {control.tag.lower(): control for control in found}
+
+
+CONTROLS = find(__path__, __name__)
+"""The controls that predictions are drawn for, by tag in small letters."""
+
+
+def of(control: Control) -> ControlType | None:
+    """How ``control`` is drawn; None where it is not."""
+    kind = CONTROLS.get(control.tag.lower())
+    return kind if kind and kind.object_tag.lower() == control.object_tag.lower() else None
+
+
+def drawn(config: str) -> list[Control]:
+    """The controls of the labeling config ``config`` that predictions are drawn for.
+
+    Raises:
+        NothingToDraw: there is none, or none has a label.
+        LabelConfigError: the configuration cannot be used.
+    """
+    controls = label_config.parse(config)
+    found = [control for control in controls if of(control) and not control.skipped]
+    if not found:
+        there = sorted({f"{control.tag} on {control.object_tag}" for control in controls})
+        expected = [f"{kind.tag} on {kind.object_tag}" for kind in CONTROLS.values()]
+        skipped = " without model_skip" if any(map(of, controls)) else ""
+        raise NothingToDraw(
+            f"controls: found {some(there)}, expected one of {', '.join(expected)}{skipped}"
+        )
+    if not any(control.labels or control.own for control in found):
+        names = some([repr(control.from_name) for control in found])
+        raise NothingToDraw(f"labels of {names}: found none, expected at least one")
+    return found

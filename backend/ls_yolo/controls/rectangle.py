@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from ls_yolo.controls.base import ControlType
 from ls_yolo.labelstudio.label_config import Control
 from ls_yolo.results import Boxes
 
@@ -54,3 +55,6 @@ def regions(
 
 def _percent(edge: float, size: int) -> float:
     return min(max(edge, 0.0), float(size)) / size * 100.0
+
+
+CONTROL = ControlType("RectangleLabels", "Image", (Boxes,), regions)

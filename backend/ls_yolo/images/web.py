@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cached_property
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote_from_bytes, urljoin
 
 import httpcore
 import httpx
@@ -30,6 +30,8 @@ MAX_REDIRECTS = 5
 Resolve = Callable[[str, int], Iterable[str]]
 """(host name, port) to its IP addresses; raises OSError where it has none."""
 
+_WRITTEN = bytes(range(0x21, 0x7F))
+"""The bytes that stand in a URL as they are; a browser quotes the others."""
 _GLOBAL_UNICAST = ipaddress.ip_network("2000::/3")
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 # Addresses that carry an IPv4 address to go on to: 6to4 and Teredo.
@@ -149,7 +151,8 @@ class Web:
             ) as answer:
                 given = {key.lower(): value for key, value in answer.headers}
                 if answer.status in (301, 302, 303, 307, 308) and b"location" in given:
-                    return urljoin(url, given[b"location"].decode("latin-1"))
+                    # Quoted byte by byte, as a browser does it: it may be raw UTF-8.
+                    return urljoin(url, quote_from_bytes(given[b"location"], _WRITTEN))
                 return _body(answer, given, url, limit, deadline)
         except MediaError:
             raise

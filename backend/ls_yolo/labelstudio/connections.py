@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Generic, Protocol, TypeVar
 from urllib.parse import urlsplit
@@ -15,6 +16,10 @@ from ls_yolo.labelstudio.selection import PREFIX, from_extra_params
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+KEPT = 1000
+"""Of how many projects it is kept what their connections say; the one not used longest goes first,
+and is asked for again."""
 
 
 class Connections(Protocol):
@@ -38,7 +43,7 @@ class ConnectionCache(Generic[T]):
         self._parse = parse
         self._lifetime = lifetime
         self._lock = threading.Lock()
-        self._known: dict[int, tuple[float, T | None]] = {}
+        self._known: OrderedDict[int, tuple[float, T]] = OrderedDict()
 
     def remember(self, project: int | None, extra_params: Any) -> T:
         """Keeps what ``/setup`` brought, and returns what it says.
@@ -50,6 +55,9 @@ class ConnectionCache(Generic[T]):
         if project is not None:
             with self._lock:
                 self._known[project] = (time.monotonic() + self._lifetime, names)
+                self._known.move_to_end(project)
+                if len(self._known) > KEPT:
+                    self._known.popitem(last=False)
         return names
 
     def recall(self, project: int | None, host: str) -> T:
@@ -65,6 +73,8 @@ class ConnectionCache(Generic[T]):
             return self._parse(None)
         with self._lock:
             expires, names = self._known.get(project, (0.0, None))
+            if names is not None:
+                self._known.move_to_end(project)
         if time.monotonic() < expires or self._studio is None:
             return self._parse(None) if names is None else names
         try:

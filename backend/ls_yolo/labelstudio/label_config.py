@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from typing import Any
 
-from label_studio_sdk.label_interface.interface import LabelInterface
+from lxml import etree
 
 from ls_yolo.errors import RequestError
+from ls_yolo.labelstudio.values import VARIABLE, resolve, where
 from ls_yolo.text import nearest
+
+OBJECTS = frozenset(
+    "audio audioplus chat hypertext image list paragraphs pdf table text timeseries video".split()  # noqa: SIM905
+)
+"""Tags that show a task's data, in small letters."""
 
 
 class LabelConfigError(RequestError):
@@ -28,19 +36,35 @@ class Label:
 
 
 @dataclass(frozen=True)
-class Control:
-    """A control tag that draws regions on an image.
+class Repeat:
+    """A Repeater: ``on`` is the value of the list that it goes through, ``flag`` the text in its
+    tags that stands for the number, from 0."""
 
-    ``key`` is the name in a task's data that the image's URL is under. ``attributes`` are those of
-    the tag, as written.
+    on: str
+    flag: str
+
+
+@dataclass(frozen=True)
+class Control:
+    """A control tag, and one object tag that it draws on.
+
+    ``value`` is where the object is in a task's
+    data, in Label Studio's language (see `values`); ``many``: it is a list (``valueList``).
+    ``attributes`` are those of the control, as written, their names in small letters. ``own`` is
+    the value of labels that each task brings, empty where there are none. ``repeats`` are the
+    Repeaters around the control, the outermost first.
     """
 
     tag: str
     from_name: str
     to_name: str
-    key: str
+    object_tag: str
+    value: str
     labels: tuple[Label, ...]
-    attributes: Mapping[str, str] = field(hash=False)
+    attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+    many: bool = False
+    own: str = ""
+    repeats: tuple[Repeat, ...] = ()
 
     @property
     def model_path(self) -> str:
@@ -85,51 +109,192 @@ class Mapped:
     unmapped: Mapping[str, str]
 
 
+@dataclass(frozen=True)
+class Shown:
+    """An image that a task shows, and the control as it is there: numbered, with its labels.
+
+    ``index``: its place in a ``valueList``, else None. ``url`` is empty where ``fault`` says why
+    there is none.
+    """
+
+    control: Control
+    index: int | None
+    url: str
+    fault: str = ""
+
+
+def shown(control: Control, data: Any) -> list[Shown]:
+    """What ``control`` draws on in the task whose data is ``data``, as Label Studio's page has it:
+    an image for each item of a ``valueList`` and of a Repeater's list, else one."""
+    return [image for one in _repeated(control, data) for image in _images(one, data)]
+
+
+def _repeated(control: Control, data: Any) -> Iterator[Control | Shown]:
+    if not control.repeats:
+        yield control
+        return
+    first, *rest = control.repeats
+    items = resolve(first.on, data)
+    if not isinstance(items, list):
+        yield Shown(control, None, "", _fault(first.on, items, "a list"))
+        return
+    for number in range(len(items)):
+
+        def numbered(text: str, number: int = number) -> str:
+            return text.replace(first.flag, str(number))
+
+        one = replace(
+            control,
+            from_name=numbered(control.from_name),
+            to_name=numbered(control.to_name),
+            value=numbered(control.value),
+            own=numbered(control.own),
+            repeats=tuple(replace(repeat, on=numbered(repeat.on)) for repeat in rest),
+        )
+        yield from _repeated(one, data)
+
+
+def _images(control: Control | Shown, data: Any) -> list[Shown]:
+    if isinstance(control, Shown):
+        return [control]
+    if control.own:
+        rows = resolve(control.own, data)
+        if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
+            return [Shown(control, None, "", _fault(control.own, rows, "a list of labels"))]
+        own = tuple(label for row in rows if (label := _label(row)))
+        control = replace(control, labels=control.labels + own)
+    found = resolve(control.value, data)
+    # Of a list under `value` the page shows the first; one text under `valueList` is a list of it.
+    items: Sequence[Any] = found if isinstance(found, list) else [found]
+    return [
+        Shown(control, number if control.many else None, item)
+        if isinstance(item, str) and item
+        else Shown(control, None, "", _fault(control.value, item, "the URL of an image"))
+        for number, item in enumerate((items if control.many else items[:1]) or [None])
+    ]
+
+
+def _fault(value: str, found: Any, expected: str) -> str:
+    said = repr(found) if found is None or found == "" else type(found).__name__
+    return f"{where(value)}: found {said}, expected {expected}"
+
+
 @lru_cache(maxsize=256)
 def parse(config: str) -> tuple[Control, ...]:
-    """The controls of a labeling config whose object is an image.
+    """The controls of a labeling config, one for each object that they draw on.
+
+    Tags and attributes are read as Label Studio's page does: in any case, in any namespace, and a
+    control without ``toName`` is that of the only object.
 
     Raises:
-        LabelConfigError: the configuration is not XML that Label Studio would take.
+        LabelConfigError: the configuration is not XML that Label Studio would take, or asks for
+            what no task can have.
     """
     try:
-        interface = LabelInterface(config)
-        tags = list(interface.controls)
-    except Exception as error:  # the SDK raises whatever its XML and schema libraries raise
+        # As bytes, since a text with an encoding declaration is refused.
+        parser = etree.XMLParser(resolve_entities=False, no_network=True)
+        root = etree.fromstring(config.encode(), parser)
+    except (etree.XMLSyntaxError, ValueError) as error:
         raise LabelConfigError(
             f"the labeling config cannot be read: {error}; expected Label Studio's XML"
-        ) from error
-    controls = []
-    for tag in tags:
-        for image in tag.objects or []:
-            if image.tag == "Image" and (value := image.value_name):
-                controls.append(
-                    Control(
-                        tag=tag.tag,
-                        from_name=tag.name,
-                        to_name=image.name,
-                        key=value,
-                        labels=tuple(
-                            _label(text, found) for text, found in (tag.labels_attrs or {}).items()
-                        ),
-                        attributes={k.lower(): str(v) for k, v in (tag.attr or {}).items()},
-                    )
-                )
-    return tuple(controls)
+        ) from None
+    tags = [_Tag.read(element) for element in root.iter(etree.Element)]
+    named = [tag for tag in tags if tag.attributes.get("name")]
+    objects = {tag.attributes["name"]: tag for tag in named if tag.name in OBJECTS and tag.value}
+    only = next(iter(objects)) if len(objects) == 1 else ""
+    return tuple(
+        _control(tag, to_name, objects[to_name])
+        for tag in named
+        if tag.name not in OBJECTS and tag.name != "label"
+        for to_name in (tag.attributes.get("toname") or only).split(",")
+        if to_name in objects
+    )
 
 
-def _label(value: str, tag: object) -> Label:
-    attributes = getattr(tag, "attr", None) or {}
-    listed = str(attributes.get("predicted_values", "")).split(",")
-    # Label Studio stores the alias of a label that has one; people see, and mean, its value.
-    listed.append(str(attributes.get("value", value)))
-    names = dict.fromkeys(name for part in listed if (name := part.strip()) and name != value)
-    return Label(value, tuple(names))
+@dataclass(frozen=True, eq=False)
+class _Tag:
+    """An element and its attributes, whose names are in small letters, as is ``name``."""
+
+    element: Any
+    tag: str
+    attributes: Mapping[str, str]
+
+    @property
+    def name(self) -> str:
+        return self.tag.lower()
+
+    @classmethod
+    def read(cls, element: Any) -> _Tag:
+        attributes = {str(key).lower(): str(text) for key, text in element.attrib.items()}
+        return cls(element, etree.QName(element).localname, attributes)
+
+    @property
+    def value(self) -> str:
+        return self.attributes.get("valuelist") or self.attributes.get("value", "")
+
+    @property
+    def repeats(self) -> tuple[Repeat, ...]:
+        around = [_Tag.read(element) for element in self.element.iterancestors()]
+        return tuple(
+            Repeat(tag.attributes.get("on", ""), tag.attributes.get("indexflag", "{{idx}}"))
+            for tag in reversed(around)
+            if tag.name == "repeater"
+        )
+
+
+def _control(tag: _Tag, to_name: str, shows: _Tag) -> Control:
+    name, repeats, value = tag.attributes["name"], tag.repeats, shows.value
+    if "$" in value and not VARIABLE.search(value):
+        raise LabelConfigError(
+            f"value of {to_name!r}: found {value!r}, expected $ and a name of the letters a to z, "
+            "digits and _: Label Studio's page reads no other"
+        )
+    for repeat in repeats:
+        value = value.replace(repeat.flag, "0")
+        if repeat.flag not in name:
+            raise LabelConfigError(
+                f"name of {name!r}: found no {repeat.flag}, expected it in each name in a Repeater"
+            )
+    if shows.repeats != repeats[: len(shows.repeats)] or re.search(r"\$[^ ]*[{}]", value):
+        raise LabelConfigError(
+            f"toName of {name!r}: {to_name!r} is numbered by a Repeater, expected the control "
+            "inside the same Repeater"
+        )
+    inside = [_Tag.read(element) for element in tag.element.iter(etree.Element)]
+    found = [_label(one.attributes) for one in inside if one.name == "label"]
+    return Control(
+        tag=tag.tag,
+        from_name=name,
+        to_name=to_name,
+        object_tag=shows.tag,
+        value=shows.value,
+        many=bool(shows.attributes.get("valuelist")),
+        labels=tuple({label.value: label for label in found if label}.values()),
+        attributes=tag.attributes,
+        own=tag.attributes.get("value", ""),
+        repeats=repeats,
+    )
+
+
+def _label(attributes: Mapping[str, Any]) -> Label | None:
+    """A label by what Label Studio stores it as: its alias where it has one, which people do not
+    see; they see, and mean, its value."""
+    value = str(attributes.get("value") or "")
+    stored = str(attributes.get("alias") or value)
+    listed = [*str(attributes.get("predicted_values") or "").split(","), value]
+    names = dict.fromkeys(name for part in listed if (name := part.strip()) and name != stored)
+    return Label(stored, tuple(names)) if stored else None
 
 
 def plain(name: str) -> str:
     """``name`` without case and separators: what two spellings of one class have in common."""
-    return re.sub(r"[\s_-]+", "", name).casefold()
+    folded = unicodedata.normalize("NFC", name).casefold()
+    return unicodedata.normalize("NFC", re.sub(r"[\s_-]+", "", folded))
+
+
+def _same(name: str) -> str:
+    """``name`` in one Unicode form: what two encodings of one text have in common."""
+    return unicodedata.normalize("NFC", name)
 
 
 def match(control: Control, names: Iterable[str]) -> Mapped:
@@ -138,15 +303,17 @@ def match(control: Control, names: Iterable[str]) -> Mapped:
     A class maps to the label of the same name; else to one that is the same without case and
     separators; else to one that lists it in ``predicted_values``, compared in the same two ways.
     """
-    exact = {label.value: label.value for label in control.labels}
+    exact = {_same(label.value): label.value for label in reversed(control.labels)}
     loose = {plain(label.value): label.value for label in reversed(control.labels)}
-    listed = {name: label.value for label in control.labels for name in label.predicted_values}
+    listed = {
+        _same(name): label.value for label in control.labels for name in label.predicted_values
+    }
     listed_loose = {plain(name): listed[name] for name in reversed(listed)}
     found: dict[str, str] = {}
     names = list(dict.fromkeys(names))
     for name in names:
-        same = plain(name)
-        label = exact.get(name) or loose.get(same) or listed.get(name) or listed_loose.get(same)
+        text, same = _same(name), plain(name)
+        label = exact.get(text) or loose.get(same) or listed.get(text) or listed_loose.get(same)
         if label is not None:
             found[name] = label
     used = set(found.values())

@@ -7,6 +7,9 @@ cut off is finished by the next.
 from __future__ import annotations
 
 import json
+import os
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +23,7 @@ from label_studio_sdk.core.api_error import ApiError
 from ls_yolo.labelstudio.client import Studio, StudioError, reason
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import Project
+from ls_yolo.text import some
 
 BATCH = 16
 """Tasks per request for predictions: Label Studio gives a request 100 s, on slow processors too."""
@@ -95,26 +99,32 @@ class Applier:
             ApplyError: something cannot be made, or a task has no stored prediction.
         """
         try:
-            version = self._check_labels(project)
+            version, waiting = self._check_labels(project)
             number = self._project(project, version)
             if project.storage:
                 self._storage(number, project)
             title = self._connection(number, project)
             self._show_predictions(number, title)
-            if project.predict:
+            if project.predict and not waiting:
                 self._predict(number, project, version)
         except (ApiError, StudioError, httpx.HTTPError) as error:
             raise ApplyError(f"{project.title}: Label Studio: {reason(error)}") from None
 
-    def _check_labels(self, project: Project) -> str:
-        """Asks the backend before Label Studio does, whose own message would hide the reason."""
+    def _check_labels(self, project: Project) -> tuple[str, str]:
+        """Asks the backend before Label Studio does, whose own message would hide the reason.
+
+        Returns the version that answers, and what it waits for where there is nothing to draw yet.
+        """
         try:
             answer = self._backend.ask(
                 project.models, "setup", {"project": "0.0", "schema": project.label_config}
             )
         except ApplyError as error:
             raise ApplyError(f"{project.source}: {error}") from None
-        version = str(answer["model_version"])
+        version, waiting = str(answer["model_version"]), str(answer.get("waiting") or "")
+        if waiting:
+            self._say(f"{project.title}: warning: {version}; no task is predicted until then")
+            return version, waiting
         for name in (part.rpartition("@")[0] for part in version.split("+")):
             if name in self._faults:
                 raise ApplyError(
@@ -126,7 +136,7 @@ class Applier:
                 self._say(
                     f"{project.title}: warning: {control}: {why}; the label stays for people to use"
                 )
-        return version
+        return version, ""
 
     def _project(self, project: Project, version: str) -> int:
         rows = [
@@ -185,6 +195,8 @@ class Applier:
                 f"{project.title}: found no folder {storage.path!r} in {self._root}, which is "
                 "DATASETS_DIR of .env; make it, put images there, and let all read it: chmod a+rx"
             )
+        for line in left_out(folder, storage.regex, storage.recursive):
+            self._say(f"{project.title}: warning: {folder}: {line}")
         wanted = {
             "path": str(folder),
             "regex_filter": storage.regex,
@@ -378,6 +390,39 @@ class Applier:
             f"{text}. The backend itself answers with {len(answer['result'])} boxes, "
             "so Label Studio did not take them; its log says why: make logs"
         )
+
+
+def left_out(folder: Path, regex: str, recursive: bool) -> Iterator[str]:
+    """What of ``folder`` becomes no task though people may think so, in a line a kind: files whose
+    names are not UTF-8, which Label Studio cannot store, and files that ``regex`` leaves out."""
+    wanted = re.compile(regex)
+    unreadable: list[str] = []
+    kinds: Counter[str] = Counter()
+    for path in folder.rglob("*") if recursive else folder.glob("*"):
+        if not path.is_file():
+            continue
+        name = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
+        if not _utf8(str(path)):
+            unreadable.append(f"'{name}'")
+        elif not wanted.match(path.name):
+            resource = path.name.startswith("._")  # what a Mac writes beside a file
+            kinds["._*" if resource else path.suffix.lower() or "without a suffix"] += 1
+    if unreadable:
+        yield (
+            f"{len(unreadable)} files are left out, since their names are not UTF-8: "
+            f"{some(sorted(unreadable))}; rename them"
+        )
+    if kinds:
+        listed = [f"{count} {kind}" for kind, count in kinds.most_common()]
+        yield f"{kinds.total()} files are no tasks, since storage.regex leaves out: {some(listed)}"
+
+
+def _utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _stored(row: Any) -> Stored:

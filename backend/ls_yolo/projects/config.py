@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
 from ls_yolo import config
 from ls_yolo.images.formats import PATTERN
 from ls_yolo.labelstudio import label_config
+
+IMAGES = rf"(?!\._){PATTERN}"
+"""The file names that become tasks unless a project says otherwise: images, but for what a Mac
+writes beside them."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +22,7 @@ class Storage:
     names become tasks."""
 
     path: str
-    regex: str = PATTERN
+    regex: str = IMAGES
     recursive: bool = False
 
 
@@ -80,13 +85,14 @@ def _read(file: Path) -> Project:
             ) from None
     return Project(
         source=str(file),
-        title=data["title"],
+        # By title and path things are found again, so they are as Label Studio stores them.
+        title=unicodedata.normalize("NFC", data["title"].strip()),
         description=data.get("description", "").strip(),
         label_config=data["label_config"].strip(),
         models=tuple(data.get("models", ())),
         storage=Storage(
-            storage["path"].strip("/"),
-            storage.get("regex", PATTERN),
+            storage["path"].strip().strip("/"),
+            storage.get("regex", IMAGES).strip(),
             storage.get("recursive", False),
         )
         if storage

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from flask import Flask
@@ -62,8 +62,12 @@ class ModelService:
             names = call.models or extra or (self._registry.default,)
             return {"model_version": join_versions(map(self._registry.version, names))}
         found = self._plan(call, extra)
-        self._told.tell(call.project, found.unmapped)
-        return {"model_version": found.version, "unmapped": found.unmapped}
+        self._told.tell(call.project, found)
+        return {
+            "model_version": found.version,
+            "unmapped": found.unmapped,
+            "waiting": found.waiting,
+        }
 
     def predict(
         self, call: Call, tasks: Sequence[dict[str, Any]], gone: Callable[[], bool]
@@ -94,16 +98,18 @@ class _Told:
     """What the log has of each project's labels: Label Studio asks again and again."""
 
     def __init__(self) -> None:
-        self._last: OrderedDict[int | None, Mapping[str, Mapping[str, str]]] = OrderedDict()
+        self._last: OrderedDict[int | None, Sequence[str]] = OrderedDict()
 
-    def tell(self, project: int | None, unmapped: Mapping[str, Mapping[str, str]]) -> None:
-        """Logs the labels that no class stands for, unless they were those the last time."""
-        told = self._last.pop(project, {}) == unmapped
-        self._last[project] = unmapped
+    def tell(self, project: int | None, plan: Plan) -> None:
+        """Logs what is not drawn and why, unless that was so the last time."""
+        lines = [
+            f"label {label!r} of {control!r}: {reason}"
+            for control, reasons in plan.unmapped.items()
+            for label, reason in reasons.items()
+        ] + ([f"waiting for something to draw: {plan.waiting}"] if plan.waiting else [])
+        told = self._last.pop(project, []) == lines
+        self._last[project] = lines
         while len(self._last) > PROJECTS_TOLD:
             self._last.popitem(last=False)  # the one not asked for longest
-        if told:
-            return
-        for control, reasons in unmapped.items():
-            for label, reason in reasons.items():
-                log.warning("project %s: label %r of %r: %s", project, label, control, reason)
+        for line in () if told else lines:
+            log.warning("project %s: %s", project, line)

@@ -187,6 +187,10 @@ def build(service: Service, user: str, password: str, places: RequestLimiter) ->
                         "type": "object",
                         "description": "Control, then label, to why no class stands for it",
                     },
+                    waiting={
+                        "type": "string",
+                        "description": "Why there is nothing to draw yet; empty where there is",
+                    },
                 ),
                 "The version that will answer.",
             )

@@ -14,19 +14,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ls_yolo import metrics
-from ls_yolo.controls import CONTROLS, Region
+from ls_yolo import controls, metrics
+from ls_yolo.controls import Region
 from ls_yolo.engines.base import Prepared
 from ls_yolo.errors import RequestError
 from ls_yolo.images import decode, limits, source
 from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio import label_config, selection
 from ls_yolo.labelstudio.client import StudioError
-from ls_yolo.labelstudio.label_config import Control, LabelConfigError
-from ls_yolo.results import Boxes, Image, Result
+from ls_yolo.labelstudio.label_config import Control, LabelConfigError, Shown
+from ls_yolo.results import Image, Result
 from ls_yolo.serving import debug_plot
 from ls_yolo.serving.batcher import QueueFull, Released
 from ls_yolo.serving.registry import Model, Registry, join_versions
+from ls_yolo.text import some
 
 log = logging.getLogger(__name__)
 
@@ -61,14 +62,23 @@ class ControlBinding:
     labels: Mapping[int, str]
     conf: float
 
+    def labels_of(self, control: Control) -> Mapping[int, str]:
+        """Class index to label, for ``control`` as a task has it: with labels of the task's own."""
+        return _labels(self.model, control) if control.own else self.labels
+
 
 @dataclass(frozen=True)
 class Plan:
-    """What answers a labeling config. ``unmapped``: control, then label, to the reason."""
+    """What answers a labeling config. ``unmapped``: control, then label, to the reason.
+
+    ``waiting``: why there is nothing to draw yet, else empty; then ``version`` says it too, which
+    Label Studio shows beside the connection.
+    """
 
     bindings: tuple[ControlBinding, ...]
     version: str
     unmapped: Mapping[str, Mapping[str, str]]
+    waiting: str = ""
 
 
 class Predictor:
@@ -111,16 +121,15 @@ class Predictor:
         """Which models draw for which controls of the labeling config ``config``.
 
         Raises:
-            LabelConfigError: no control can be drawn for, or no label maps to any class.
+            LabelConfigError: the configuration cannot be used, or no label maps to any class.
             UnknownModel: a model that was asked for is not there.
         """
-        controls = label_config.parse(config)
-        drawn = [c for c in controls if c.tag in CONTROLS and not c.skipped]
-        if not drawn:
-            found = ", ".join(sorted({control.tag for control in controls})) or "none"
-            raise LabelConfigError(
-                f"controls on an image: found {found}, expected one of {', '.join(CONTROLS)}"
-            )
+        try:
+            drawn = controls.drawn(config)
+        except controls.NothingToDraw as error:
+            for name in selection.choose(url, extra_params, self.registry.default):
+                self.registry.get(name)
+            return Plan((), f"waiting for something to draw: {error}", {}, str(error))
         bindings, unmapped, classes = [], {}, set()
         for control in drawn:
             models = self._models(control, url, extra_params)
@@ -133,18 +142,18 @@ class Predictor:
                 ControlBinding(
                     control,
                     model,
-                    {i: mapped.labels[n] for i, n in model.names.items() if n in mapped.labels},
+                    _labels(model, control),
                     model.entry.conf
                     if control.score_threshold is None
                     else control.score_threshold,
                 )
                 for model in models
             ]
-        if not any(binding.labels for binding in bindings):
+        if not any(binding.labels or binding.control.own for binding in bindings):
             wanted = sorted({label.value for control in drawn for label in control.labels})
             raise LabelConfigError(
-                f"no label maps to a class: the labels are {_some(wanted)}; "
-                f"the classes are {_some(sorted(classes))}. "
+                f"no label maps to a class: the labels are {some(wanted)}; "
+                f"the classes are {some(sorted(classes))}. "
                 "Rename one or the other, or give the label predicted_values"
             )
         version = join_versions(binding.model.version for binding in bindings)
@@ -172,31 +181,32 @@ class Predictor:
         waits for the answer any longer.
 
         Raises:
+            LabelConfigError: there is nothing to draw yet; nothing should be stored, so that all
+                tasks are predicted once there is.
             PredictionError: every task failed, and not for its own fault (the engine, Label Studio,
                 the token), so that nothing should be stored.
             QueueFull: too much waits for a model already; nothing was done.
             Released: a model was replaced since ``plan`` was made; make it anew.
             ClientGone: ``gone`` said so.
         """
-        runs = _runs(plan)
-        keys = {
-            batcher: [run.key for run in runs if run.model.batcher is batcher]
-            for batcher in {run.model.batcher for run in runs}
-        }
+        if plan.waiting:
+            raise LabelConfigError(f"nothing to draw yet: {plan.waiting}")
+        work = [_work(task, plan) for task in tasks]
+        batchers = {binding.model.batcher for binding in plan.bindings}
+        most = {batcher: max((w.places(batcher) for w in work), default=0) for batcher in batchers}
         # As many as keep threads and models busy; each is at most one image for each run.
-        ahead = max(self._threads, *(batcher.batch_size for batcher in keys), 1) * 2
-        ahead = min(ahead, *(batcher.queue_size // len(keys[batcher]) for batcher in keys)) or 1
+        ahead = max(self._threads, *(batcher.batch_size for batcher in batchers), 1) * 2
+        ahead = min(ahead, *(batcher.queue_size // (most[batcher] or 1) for batcher in batchers))
         with contextlib.ExitStack() as held:
-            for batcher, wanted in keys.items():
-                places = min(ahead, len(tasks)) * len(wanted)
+            for batcher in batchers:
+                places = min(ahead or 1, len(tasks)) * most[batcher]
                 held.enter_context(batcher.reserve(min(places, batcher.queue_size)))
-            return self._predict(tasks, plan, runs, ahead, gone)
+            return self._predict(work, plan, ahead or 1, gone)
 
     def _predict(
         self,
-        tasks: Sequence[Mapping[str, Any]],
+        tasks: Sequence[_Work],
         plan: Plan,
-        runs: Sequence[_Run],
         ahead: int,
         gone: Callable[[], bool],
     ) -> list[dict[str, Any]]:
@@ -208,32 +218,32 @@ class Predictor:
         try:
             for task in tasks:
                 while waiting and len(under_way) < ahead:
-                    place = self._place(waiting[0], runs)
+                    place = self._place(waiting[0])
                     of_web = [job for job in of_web if not job.done()]
                     if place == "web" and len(of_web) >= FROM_WEB_EACH:
                         break
                     # With the context of the request, which the log names.
                     run = contextvars.copy_context().run
-                    job = self._pools[place].submit(run, self._start, waiting.popleft(), runs)
+                    job = self._pools[place].submit(run, self._start, waiting.popleft())
                     under_way.append(job)
                     if place == "web":
                         of_web.append(job)
                 try:
                     started = _wait(under_way[0], gone)
-                    regions = _regions(started, plan, gone)
-                    self._plot(task, started, regions, plan)
+                    regions = _regions(task, started, gone)
+                    self._plot(task, started, regions)
                     del started  # with its images, where they are kept
                     answers.append(_prediction(regions, plan.version))
                     continue
                 except (ClientGone, QueueFull, Released):
                     raise
                 except MediaError as error:
-                    why = self._failed(task, error, str(error))
+                    why = self._failed(task.task, error, str(error))
                 except StudioError as error:
-                    broken, why = broken + 1, self._failed(task, error, str(error))
+                    broken, why = broken + 1, self._failed(task.task, error, str(error))
                 except Exception as error:
                     why = f"the engine failed: {type(error).__name__}"
-                    broken, why = broken + 1, self._failed(task, error, why, trace=True)
+                    broken, why = broken + 1, self._failed(task.task, error, why, trace=True)
                 finally:
                     _cancel(under_way.popleft())  # what a failed task has left
                 answers.append(
@@ -246,19 +256,13 @@ class Predictor:
             raise PredictionError(f"no task could be predicted: {why}; the backend's log says more")
         return answers
 
-    def _plot(
-        self,
-        task: Mapping[str, Any],
-        started: _Started,
-        regions: Sequence[Region],
-        plan: Plan,
-    ) -> None:
+    def _plot(self, work: _Work, started: _Started, regions: Sequence[Region]) -> None:
         if self._plotter is None:
             return
-        names = {binding.control.key: binding.control.to_name for binding in plan.bindings}
-        for key, image in started.images.items():
-            shown = [region for region in regions if region["to_name"] == names[key]]
-            self._plotter.save(task.get("id"), image, shown)
+        for url, image in started.images.items():
+            here = {(s.control.to_name, s.index) for _, s in work.shown if s.url == url}
+            shown = [r for r in regions if (r["to_name"], r.get("item_index")) in here]
+            self._plotter.save(work.task.get("id"), image, shown)
 
     @staticmethod
     def _failed(task: Mapping[str, Any], error: Exception, why: str, trace: bool = False) -> str:
@@ -266,16 +270,26 @@ class Predictor:
         log.warning("task %s: empty prediction: %s", task.get("id", "?"), why, exc_info=trace)
         return why
 
-    def _start(self, task: Mapping[str, Any], runs: Sequence[_Run]) -> _Started:
+    def _start(self, work: _Work) -> _Started:
         """Reads, decodes and queues a task's images; for the threads beside the models."""
+        for _, shown in work.shown:
+            if shown.fault:
+                raise MediaError(shown.fault)
+        for batcher in {run.model.batcher for run in work.runs}:
+            if work.places(batcher) > batcher.queue_size:
+                raise MediaError(
+                    f"found {work.places(batcher)} images, expected at most {batcher.queue_size}: "
+                    "more in a task do not fit into the queue of a model",
+                    "too_large",
+                )
         started = _Started()
         ready: list[tuple[_Run, Prepared]] = []
-        for key, of_key in itertools.groupby(runs, key=lambda run: run.key):
-            wanted = list(of_key)
+        for url, of_url in itertools.groupby(work.runs, key=lambda run: run.url):
+            wanted = list(of_url)
             with contextlib.ExitStack() as coming:
                 coming.enter_context(limits.holding())
                 with metrics.stage("fetch"):
-                    data = self._read(task, key)
+                    data = self._read(work.task, url)
                 header = decode.read_header(data)
                 coming.enter_context(self._memory.taken(header.memory))
                 for run in wanted:
@@ -283,7 +297,7 @@ class Predictor:
                 with self._decoding, metrics.stage("decode"):
                     image, size = self._decode(data, header, wanted)
                     if self._plotter is not None:
-                        started.images[key] = image
+                        started.images[url] = image
                     ready += [
                         (run, run.model.batcher.prepare(image, run.model.entry.imgsz, size))
                         for run in wanted
@@ -291,8 +305,8 @@ class Predictor:
                 del data, image
         try:
             for run, prepared in ready:
-                started.sizes[run.key] = (prepared.width, prepared.height)
-                started.boxes[run.key, run.model.version] = run.model.batcher.submit(
+                started.sizes[run.url] = (prepared.width, prepared.height)
+                started.boxes[run.url, run.model.version] = run.model.batcher.submit(
                     prepared, run.conf, run.model.entry.iou
                 )
         except BaseException:
@@ -300,19 +314,12 @@ class Predictor:
             raise
         return started
 
-    def _place(self, task: Mapping[str, Any], runs: Sequence[_Run]) -> source.Origin:
-        """Where the images of ``task`` come from: the slowest place of them."""
-        data = task.get("data")
-        found = data if isinstance(data, Mapping) else {}
-        places = {source.origin(found.get(run.key), self._studio_url) for run in runs}
+    def _place(self, work: _Work) -> source.Origin:
+        """Where the images of a task come from: the slowest place of them."""
+        places = {source.origin(run.url, self._studio_url) for run in work.runs}
         return "web" if "web" in places else "studio" if "studio" in places else "hand"
 
-    def _read(self, task: Mapping[str, Any], key: str) -> bytes:
-        data = task.get("data")
-        url = data.get(key) if isinstance(data, Mapping) else None
-        if not isinstance(url, str) or not url:
-            found = repr(url) if url is None or url == "" else type(url).__name__
-            raise MediaError(f"data.{key}: found {found}, expected the URL of an image")
+    def _read(self, task: Mapping[str, Any], url: str) -> bytes:
         return source.read(
             url, self._root, self._studio, self._studio_url, task.get("id"), self._web
         )
@@ -330,17 +337,30 @@ class Predictor:
 
 @dataclass(frozen=True)
 class _Run:
-    """A model on the image under a key of the task's data, at the lowest threshold asked for."""
+    """A model on the image at an address, at the lowest threshold asked for."""
 
-    key: str
+    url: str
     model: Model
     conf: float
 
 
+@dataclass(frozen=True)
+class _Work:
+    """A task: what is drawn on which of its images, and the runs for it, sorted by address."""
+
+    task: Mapping[str, Any]
+    shown: Sequence[tuple[ControlBinding, Shown]]
+    runs: Sequence[_Run]
+
+    def places(self, batcher: object) -> int:
+        """How many images are for ``batcher``."""
+        return sum(run.model.batcher is batcher for run in self.runs)
+
+
 @dataclass
 class _Started:
-    """A task whose images are queued: width and height by key, boxes by key and model version, and
-    the images by key where they are kept for pictures."""
+    """A task whose images are queued: width and height by address, boxes by address and model
+    version, and the images by address where they are kept for pictures."""
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     boxes: dict[tuple[str, str], Future[Result]] = field(default_factory=dict)
@@ -351,26 +371,40 @@ class _Started:
             future.cancel()
 
 
-def _runs(plan: Plan) -> list[_Run]:
-    """What is to run for a task, sorted by key: each model once on each image."""
+def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
+    """What is to run for a task: each model once on each image."""
+    shown = [
+        (binding, image)
+        for binding in plan.bindings
+        for image in label_config.shown(binding.control, task.get("data"))
+    ]
     found: dict[tuple[str, str], _Run] = {}
-    for binding in plan.bindings:
-        at = binding.control.key, binding.model.version
-        known = found.get(at)
-        conf = binding.conf if known is None else min(known.conf, binding.conf)
-        found[at] = _Run(binding.control.key, binding.model, conf)
-    return sorted(found.values(), key=lambda run: run.key)
+    for binding, image in shown:
+        at = image.url, binding.model.version
+        conf = min(found[at].conf, binding.conf) if at in found else binding.conf
+        found[at] = _Run(image.url, binding.model, conf)
+    return _Work(task, shown, sorted(found.values(), key=lambda run: run.url))
 
 
-def _regions(started: _Started, plan: Plan, gone: Callable[[], bool]) -> list[Region]:
+def _labels(model: Model, control: Control) -> dict[int, str]:
+    """Class index of ``model`` to label of ``control``."""
+    mapped = label_config.match(control, model.names.values()).labels
+    return {index: mapped[name] for index, name in model.names.items() if name in mapped}
+
+
+def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[Region]:
     regions: list[Region] = []
-    for binding in plan.bindings:
-        key = binding.control.key
-        boxes = _wait(started.boxes[key, binding.model.version], gone).above(binding.conf)
-        assert isinstance(boxes, Boxes)
+    for binding, image in work.shown:
+        result = _wait(started.boxes[image.url, binding.model.version], gone).above(binding.conf)
+        kind = controls.of(image.control)
+        assert kind is not None  # `Predictor.plan` took no other
         with metrics.stage("encode"):
-            draw = CONTROLS[binding.control.tag]
-            regions += draw(binding.control, boxes, binding.labels, *started.sizes[key])
+            labels = binding.labels_of(image.control)
+            drawn = kind.encode(image.control, result, labels, *started.sizes[image.url])
+            regions += [
+                region if image.index is None else {**region, "item_index": image.index}
+                for region in drawn
+            ]
     return regions
 
 
@@ -399,8 +433,3 @@ def _prediction(regions: list[Region], version: str) -> dict[str, Any]:
     scores = [region["score"] for region in regions]
     mean = sum(scores) / len(scores) if scores else 0.0
     return {"result": regions, "score": mean, "model_version": version}
-
-
-def _some(names: Sequence[str], most: int = 12) -> str:
-    rest = f" and {len(names) - most} more" if len(names) > most else ""
-    return (", ".join(names[:most]) or "none") + rest

@@ -27,7 +27,7 @@ def boxes(*rows):
 
 
 def draw(found, width, height, names=None):
-    return CONTROLS["RectangleLabels"](CONTROL, found, names or {0: "person"}, width, height)
+    return CONTROLS["rectanglelabels"].encode(CONTROL, found, names or {0: "person"}, width, height)
 
 
 def test_a_box_becomes_a_region_with_names_sizes_score_and_label():

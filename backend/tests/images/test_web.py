@@ -195,6 +195,16 @@ def test_a_redirect_is_followed(server, status, location):
     assert web().fetch(server.url + "/old", 1000) == b"jpeg"
 
 
+def test_a_redirect_in_raw_utf8_is_quoted_as_a_browser_does(server):
+    # http.server writes headers as latin-1, so these are the bytes of UTF-8.
+    raw = "/caf\u00e9 \u56fe.jpg?x=%41".encode().decode("latin-1")
+    quoted = "/caf%C3%A9%20%E5%9B%BE.jpg?x=%41"
+    server.pages["old"] = (302, {"Location": raw}, [], 0)
+    server.pages[quoted.partition("?")[0][1:]] = (200, {}, [b"jpeg"], 0)
+    assert web().fetch(server.url + "/old", 1000) == b"jpeg"
+    assert server.asked[-1][1] == quoted
+
+
 @pytest.mark.parametrize(
     "location",
     [

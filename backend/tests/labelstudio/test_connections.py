@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from ls_yolo.labelstudio import connections
 from ls_yolo.labelstudio.client import StudioError
 from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.labelstudio.selection import SelectionError
@@ -133,3 +134,16 @@ def test_extra_params_that_name_no_models_are_refused_and_not_kept():
     with pytest.raises(SelectionError):
         choices.remember(1, {"0": 5})
     assert choices.recall(1, HOST) == ("a",)
+
+
+def test_what_is_remembered_is_bounded_and_what_is_used_stays(monkeypatch):
+    monkeypatch.setattr(connections, "KEPT", 3)
+    studio = Connections(row(extra_params=["asked"]))
+    choices = ModelChoices(studio)
+    for project in range(1, 4):
+        choices.remember(project, ["told"])
+    choices.recall(1, HOST)
+    for project in range(4, 6):
+        choices.remember(project, ["told"])
+    assert [choices.recall(project, HOST) for project in (1, 4, 5)] == [("told",)] * 3
+    assert choices.recall(2, HOST) == ("asked",)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import string
+import unicodedata
 
 import pytest
 from hypothesis import given
@@ -32,22 +33,24 @@ def rectangle(image='value="$image"', attributes="", inner='<Label value="A"/>')
 def control(*found):
     """A control with labels: a text, or (label, other names...)."""
     made = [Label(x) if isinstance(x, str) else Label(x[0], tuple(x[1:])) for x in found]
-    return Control("RectangleLabels", "label", "image", "image", tuple(made), {})
+    return Control("RectangleLabels", "label", "image", "Image", "$image", tuple(made))
 
 
 def test_the_configuration_of_the_reference_deployment_is_read_as_it_stands():
     (found,) = label_config.parse(SEED)
     assert (found.tag, found.from_name, found.to_name) == ("RectangleLabels", "label", "image")
-    assert found.key == "image"
+    assert (found.object_tag, found.value) == ("Image", "$image")
     assert [label.value for label in found.labels] == ["person", "car"]
     assert found.score_threshold == 0.2
     assert found.model_path == ""
     assert not found.skipped
 
 
-def test_the_key_is_the_name_in_the_task_data():
-    assert label_config.parse(rectangle('value="$photo"'))[0].key == "photo"
-    assert label_config.parse(rectangle('valueList="$pages"'))[0].key == "pages"
+def test_the_value_is_where_the_image_is_in_the_task_data():
+    (one,) = label_config.parse(rectangle('value="$photo"'))
+    (many,) = label_config.parse(rectangle('value="$other" valueList="$pages"'))
+    assert (one.value, one.many) == ("$photo", False)
+    assert (many.value, many.many) == ("$pages", True)
 
 
 def test_several_images_have_each_their_own_controls():
@@ -56,9 +59,9 @@ def test_several_images_have_each_their_own_controls():
         <RectangleLabels name="x" toName="a"><Label value="A"/></RectangleLabels>
         <RectangleLabels name="y" toName="b"><Label value="B"/></RectangleLabels></View>"""
     )
-    assert [(c.from_name, c.to_name, c.key) for c in found] == [
-        ("x", "a", "left"),
-        ("y", "b", "right"),
+    assert [(c.from_name, c.to_name, c.value) for c in found] == [
+        ("x", "a", "$left"),
+        ("y", "b", "$right"),
     ]
 
 
@@ -67,9 +70,9 @@ def test_a_control_on_several_images_is_one_control_on_each():
         """<View><Image name="a" value="$left"/><Image name="b" value="$right"/>
         <RectangleLabels name="x" toName="a,b"><Label value="A"/></RectangleLabels></View>"""
     )
-    assert [(c.from_name, c.to_name, c.key) for c in found] == [
-        ("x", "a", "left"),
-        ("x", "b", "right"),
+    assert [(c.from_name, c.to_name, c.value) for c in found] == [
+        ("x", "a", "$left"),
+        ("x", "b", "$right"),
     ]
 
 
@@ -78,12 +81,11 @@ def test_a_control_on_several_images_is_one_control_on_each():
     [
         "<View></View>",
         '<View><Image name="image" value="$image"/></View>',
-        rectangle().replace("Image", "Text"),
-        rectangle("").replace("toName", "toname"),
+        rectangle(""),
         rectangle().replace('toName="image"', 'toName="nothing"'),
     ],
 )
-def test_what_draws_on_no_image_is_no_control(config):
+def test_what_draws_on_nothing_is_no_control(config):
     assert label_config.parse(config) == ()
 
 
@@ -189,3 +191,13 @@ def test_every_label_is_mapped_to_or_explained_and_never_both(found, names):
     for name, label in mapped.labels.items():
         assert label_config.plain(name) == label_config.plain(label)
         assert name == label or name not in found
+
+
+@pytest.mark.parametrize("text", ["café", "Ångström", "한국어"])
+def test_two_unicode_forms_of_a_text_are_equal(text):
+    composed, decomposed = (unicodedata.normalize(form, text) for form in ("NFC", "NFD"))
+    assert composed != decomposed
+    assert label_config.match(control(composed), [decomposed]).labels == {decomposed: composed}
+    assert label_config.match(control(decomposed), [composed]).labels == {composed: decomposed}
+    listed = control(("x", decomposed))
+    assert label_config.match(listed, [composed]).labels == {composed: "x"}

@@ -44,6 +44,20 @@ def test_a_project_is_read_with_its_defaults(write):
     assert project.label_config.endswith("</View>")
 
 
+def test_what_a_project_is_found_again_by_is_as_label_studio_stores_it(write):
+    text = DEMO.replace("title: Demo", 'title: " Cafe\\u0301 \\n"')
+    (project,) = config.read(write(text=text.replace("{path: demo/}", '{path: "demo/ \\n"}')))
+    assert project.title == "Caf\u00e9"
+    assert project.storage == Storage("demo")
+
+
+def test_titles_that_differ_in_blanks_alone_are_the_same(write, tmp_path):
+    write("a.yaml")
+    write("b.yaml", DEMO.replace("title: Demo", "title: 'Demo '"))
+    with pytest.raises(ConfigError, match="title 'Demo' is taken"):
+        config.read(tmp_path)
+
+
 def test_models_and_storage_may_be_left_out(write):
     (project,) = config.read(write(text="title: abc\nlabel_config: <View/>\npredict: false\n"))
     assert (project.models, project.storage, project.predict) == ((), None, False)
@@ -87,8 +101,8 @@ def test_a_regex_that_is_none_is_refused_with_its_line(write):
     ("name", "taken"),
     [
         *[(name, True) for name in ("a.jpg", "a.JPEG", "a b.Png", "a.tif", "a.tiff", "a.webp")],
-        *[(name, False) for name in ("a.txt", "a.jpg.part", "jpg")],
+        *[(name, False) for name in ("a.txt", "a.jpg.part", "jpg", "._a.jpg")],
     ],
 )
 def test_the_usual_image_files_become_tasks(name, taken):
-    assert bool(re.match(config.PATTERN, name)) is taken
+    assert bool(re.match(config.IMAGES, name)) is taken

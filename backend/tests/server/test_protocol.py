@@ -146,6 +146,23 @@ def test_the_log_has_the_labels_of_a_project_once_until_they_change(client, capl
     assert caplog.text.count("no class is called") == 4
 
 
+def test_a_project_with_nothing_to_draw_yet_connects_and_the_log_says_once_what_it_waits_for(
+    client, caplog
+):
+    for _ in range(2):
+        answer = setup(client, schema="<View></View>")
+        assert answer.status_code == 200
+        assert answer.json["waiting"].startswith("controls: found none, expected one of Rectangle")
+        assert answer.json["model_version"] == (
+            f"waiting for something to draw: {answer.json['waiting']}"
+        )
+    assert caplog.text.count("project 3: waiting for something to draw: controls: found") == 1
+    body = {"tasks": [{"data": {}}], "label_config": "<View></View>"}
+    refused = client.post("/predict", json=body)
+    assert refused.status_code == 400
+    assert refused.json["error"].startswith("nothing to draw yet: controls: found none")
+
+
 def test_setup_does_no_model_work(client, engine_calls):
     before = list(engine_calls)
     setup(client, "/m/person+head/setup")

@@ -138,22 +138,36 @@ def test_a_weights_file_may_be_named_by_a_control_only(make, write_weights):
 
 
 @pytest.mark.parametrize(
-    ("text", "tags"),
+    ("text", "found"),
     [
         ("<View></View>", "none"),
         (config(), "none"),
-        (config(control("A", tag="PolygonLabels")), "PolygonLabels"),
+        (config(control("A", tag="PolygonLabels")), "PolygonLabels on Image"),
         (
             config(control("A", tag="Choices"), control("B", tag="BrushLabels", name="b")),
-            "BrushLab",
+            "BrushLabels on Image, Choices on Image",
         ),
-        (config(control("person", attributes='model_skip="true"')), "RectangleLabels"),
-        (config(control("person"), image='<Text name="image" value="$image"/>'), "none"),
+        (config(control("person", attributes='model_skip="true"')), "RectangleLabels on Image"),
+        (
+            config(control("person"), image='<Text name="image" value="$image"/>'),
+            "RectangleLabels on Text",
+        ),
+        (config(control()), "none, expected at least one"),
     ],
 )
-def test_without_a_control_to_draw_for_the_error_names_those_that_are_there(predictor, text, tags):
-    with pytest.raises(LabelConfigError, match=f"found {tags}.*, expected one of RectangleLabels"):
-        predictor.plan(text, [], [])
+def test_with_nothing_to_draw_yet_the_plan_says_what_it_waits_for_and_nothing_is_stored(
+    predictor, text, found
+):
+    plan = predictor.plan(text, [], [])
+    assert f"found {found}" in plan.waiting
+    assert plan.version == f"waiting for something to draw: {plan.waiting}"
+    with pytest.raises(LabelConfigError, match="nothing to draw yet: "):
+        predictor.predict([{"data": {"image": "/data/local-files/?d=none.jpg"}}], plan)
+
+
+def test_an_unknown_model_is_refused_with_nothing_to_draw_too(predictor):
+    with pytest.raises(UnknownModel, match="'c'"):
+        predictor.plan("<View></View>", ["c"], [])
 
 
 def test_where_no_label_maps_the_error_names_both_sides(predictor):
@@ -162,8 +176,6 @@ def test_where_no_label_maps_the_error_names_both_sides(predictor):
     assert str(caught.value).startswith(
         "no label maps to a class: the labels are cat, dog; the classes are car, person."
     )
-    with pytest.raises(LabelConfigError, match="the labels are none; the classes are"):
-        predictor.plan(config(control()), [], [])
 
 
 def test_a_label_that_no_class_stands_for_is_told_and_the_others_work(predictor, write_image):
@@ -277,6 +289,56 @@ def test_an_image_under_several_controls_is_read_once(predictor, write_image, mo
     assert len(reads) == 1
 
 
+def test_the_images_of_a_list_have_their_regions_by_item_index(predictor, write_image):
+    text = config(control("person"), image='<Image name="image" valueList="$pages"/>')
+    pages = [write_image("a.jpg", 200), write_image("b.jpg", 400)]
+    (answer,) = predict(predictor, [{"data": {"pages": pages}}], text)
+    assert [(r["item_index"], r["original_width"]) for r in answer["result"]] == [
+        (0, 200),
+        (1, 400),
+    ]
+
+
+def test_a_task_with_more_images_than_the_first_is_predicted_whole(make, write_image):
+    text = config(control("person"), image='<Image name="image" valueList="$pages"/>')
+    pages = [write_image(f"{number}.jpg", 200 + number) for number in range(20)]
+    tasks = [{"data": {"pages": pages[:1]}}, {"data": {"pages": pages}}, {"data": {"pages": pages}}]
+    answers = predict(make(), tasks, text)
+    assert [len(answer["result"]) for answer in answers] == [1, 20, 20]
+
+
+def test_a_task_with_more_images_than_a_queue_takes_is_told_so(make, write_image):
+    predictor = make()
+    size = predictor.registry.get("a").batcher.queue_size
+    text = config(control("person"), image='<Image name="image" valueList="$pages"/>')
+    pages = [f"{write_image()}?{number}" for number in range(size + 1)]
+    (answer,) = predict(predictor, [{"data": {"pages": pages}}], text)
+    assert answer["error"].startswith(f"found {size + 1} images, expected at most {size}")
+
+
+def test_a_repeater_has_regions_under_its_numbered_names(predictor, write_image):
+    text = """<View><Repeater on="$pages"><Image name="page_{{idx}}" value="$pages[{{idx}}]"/>
+    <RectangleLabels name="label_{{idx}}" toName="page_{{idx}}"><Label value="person"/>
+    </RectangleLabels></Repeater></View>"""
+    pages = [write_image("a.jpg", 200), write_image("b.jpg", 400)]
+    (answer,) = predict(predictor, [{"data": {"pages": pages}}], text)
+    assert [(r["from_name"], r["to_name"], r["original_width"]) for r in answer["result"]] == [
+        ("label_0", "page_0", 200),
+        ("label_1", "page_1", 400),
+    ]
+
+
+def test_each_task_has_the_labels_that_it_brings(make, write_image):
+    text = config(control(attributes='value="$objects"'))
+    url = write_image()
+    tasks = [
+        {"data": {"image": url, "objects": [{"value": label} for label in labels]}}
+        for labels in (["Person"], ["car"], ["dog"])
+    ]
+    answers = predict(make(conf=0.2), tasks, text)
+    assert [found(answer) for answer in answers] == [["Person"], ["car"], []]
+
+
 # Faults
 
 
@@ -290,7 +352,7 @@ def test_an_image_under_several_controls_is_read_once(predictor, write_image, mo
         {"data": {"image": None}},
         {"data": {"image": ""}},
         {"data": {"image": 5}},
-        {"data": {"image": ["/data/local-files/?d=demo/a.jpg"]}},
+        {"data": {"image": []}},
         {"data": {"image": "/data/local-files/?d=none.jpg"}},
         {"data": {"image": "/data/local-files/?d=text.jpg"}},
         {"data": {"image": "/data/local-files/?d=../secret"}},
