@@ -278,7 +278,7 @@ class Predictor:
                 for run in wanted:
                     coming.enter_context(run.model.batcher.pending())
                 with self._decoding, metrics.stage("decode"):
-                    image, size = self._decode(data, header, wanted)
+                    image, size = self._decode(data, header, wanted, task)
                     if self._plotter is not None:
                         started.images[key] = image
                     ready += [
@@ -315,14 +315,19 @@ class Predictor:
         )
 
     def _decode(
-        self, data: bytes, header: decode.Header, runs: Sequence[_Run]
+        self,
+        data: bytes,
+        header: decode.Header,
+        runs: Sequence[_Run],
+        task: Mapping[str, Any],
     ) -> tuple[Image, tuple[int, int]]:
         """The image for ``runs``, and the image's width and height in pixels."""
+        name = f"task {task.get('id', '?')}"
         if not self._reduced:
-            image = decode.decode(data, header)
+            image = decode.decode(data, header, name)
             return image, (image.shape[1], image.shape[0])
         longest = max(run.model.entry.imgsz or run.model.batcher.imgsz for run in runs)
-        return decode.decode_near(data, longest, header)
+        return decode.decode_near(data, longest, header, name)
 
 
 @dataclass(frozen=True)
