@@ -360,6 +360,15 @@ SETTINGS: tuple[Setting, ...] = (
         fixed=True,
     ),
     Setting(
+        "LABEL_STUDIO_PUBLIC_URLS",
+        "str",
+        "",
+        "Comma-separated addresses under which people open Label Studio: of an image there the "
+        "path is asked from LABEL_STUDIO_URL.",
+        ("backend",),
+        fixed=True,
+    ),
+    Setting(
         "BACKEND_URL",
         "url",
         "http://backend:9090",

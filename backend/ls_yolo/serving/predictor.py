@@ -73,7 +73,8 @@ class Predictor:
 
     ``threads``: images decoded at a time. ``web`` fetches http(s) addresses; None: they are
     refused. ``reduced``: large JPEGs are decoded near the size that the models need. ``plotter``
-    saves what was predicted as pictures.
+    saves what was predicted as pictures. ``studio_url``: where ``studio`` finds Label Studio;
+    ``public_urls``: where people do.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Predictor:
         web: source.WebFetcher | None = None,
         reduced: bool = False,
         plotter: debug_plot.Plotter | None = None,
+        public_urls: Sequence[str] = (),
     ) -> None:
         self._plotter = plotter
         self._web = web
@@ -93,7 +95,7 @@ class Predictor:
         self._threads = threads
         # A slow network must not keep images on the disk waiting, nor let more be decoded at once.
         self._pools: dict[source.Origin, ThreadPoolExecutor] = {
-            "hand": ThreadPoolExecutor(threads, "decode"),
+            "local": ThreadPoolExecutor(threads, "decode"),
             "studio": ThreadPoolExecutor(FETCHED, "fetch"),
             "web": ThreadPoolExecutor(FROM_WEB, "web"),
         }
@@ -102,7 +104,7 @@ class Predictor:
         self.registry = registry
         self._root = root
         self._studio = studio
-        self._studio_url = studio_url
+        self._own = (studio_url, *public_urls)
 
     def plan(self, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
         """Which models draw for which controls of the labeling config ``config``.
@@ -301,8 +303,8 @@ class Predictor:
         """Where the images of ``task`` come from: the slowest place of them."""
         data = task.get("data")
         found = data if isinstance(data, Mapping) else {}
-        places = {source.origin(found.get(run.key), self._studio_url) for run in runs}
-        return "web" if "web" in places else "studio" if "studio" in places else "hand"
+        places = {source.origin(found.get(run.key), self._own) for run in runs}
+        return "web" if "web" in places else "studio" if "studio" in places else "local"
 
     def _read(self, task: Mapping[str, Any], key: str) -> bytes:
         data = task.get("data")
@@ -311,7 +313,13 @@ class Predictor:
             found = repr(url) if url is None or url == "" else type(url).__name__
             raise MediaError(f"data.{key}: found {found}, expected the URL of an image")
         return source.read(
-            url, self._root, self._studio, self._studio_url, task.get("id"), self._web
+            url,
+            self._root,
+            self._studio,
+            self._own,
+            task.get("id"),
+            self._web,
+            task.get("project"),
         )
 
     def _decode(

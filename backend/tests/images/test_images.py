@@ -28,6 +28,7 @@ from ls_yolo.images import decode, limits, source
 from ls_yolo.images.limits import MediaError
 
 STUDIO = "http://label-studio:8080"
+PUBLIC = ["http://127.0.0.1:8080", "http://localhost:8080", "https://labels.example.com/labels"]
 
 
 class Uploads:
@@ -59,7 +60,7 @@ class Web:
 
 
 def read(url, root, studio=None, **more):
-    return source.read(url, root, studio, STUDIO, **more)
+    return source.read(url, root, studio, [STUDIO, *PUBLIC], **more)
 
 
 # Paths
@@ -196,6 +197,9 @@ def test_no_url_is_worse_than_refused(tmp_path_factory, url):
         ("/labels/data/upload/1/a.jpg", "/data/upload/1/a.jpg"),  # LABEL_STUDIO_HOST with a path
         ("/data/upload/1/a%20b.jpg", "/data/upload/1/a b.jpg"),
         ("/data/upload/1/x/../a.jpg", "/data/upload/1/a.jpg"),
+        *((f"{address}/data/upload/1/a.jpg", "/data/upload/1/a.jpg") for address in PUBLIC),
+        ("HTTPS://LABELS.example.com:443/labels/data/upload/1/a.jpg", "/data/upload/1/a.jpg"),
+        ("http://user:password@localhost:8080/data/upload/1/a.jpg", "/data/upload/1/a.jpg"),
     ],
 )
 def test_an_upload_is_fetched_from_label_studio(tmp_path, url, path):
@@ -215,6 +219,11 @@ def test_an_upload_is_fetched_from_label_studio(tmp_path, url, path):
         "http://169.254.169.254/data/upload/1/a.jpg",
         "//example.com/data/upload/1/a.jpg",
         f"{STUDIO}.example.com/data/upload/1/a.jpg",
+        "http://localhost:8081/data/upload/1/a.jpg",
+        "https://localhost:8080/data/upload/1/a.jpg",
+        "http://localhost:8080@example.com/data/upload/1/a.jpg",
+        "https://labels.example.com/data/upload/1/a.jpg",
+        "http://localhost:8080/data/upload/../../api/users",
         "https://example.com/a.jpg",
         "file:///etc/passwd",
         "ftp://example.com/a.jpg",
@@ -265,9 +274,22 @@ def coded(url):
 def test_a_file_of_a_storage_is_fetched_under_label_studios_address_for_it(tmp_path, url, before):
     studio, web = Uploads(), Web()
     url = url.format(coded("s3://bucket/a.jpg"))
-    assert read(before + url, tmp_path, studio, web=web) == b"upload"
+    assert read(before + url, tmp_path, studio, task_id=7, web=web, project_id=7) == b"upload"
     assert studio.asked == [url]
     assert web.asked == []
+
+
+@pytest.mark.parametrize("before", ["", STUDIO, *PUBLIC, "https://elsewhere.example.com"])
+@pytest.mark.parametrize("kind", ["tasks", "projects"])
+@pytest.mark.parametrize(
+    "more", [{}, {"task_id": 8, "project_id": 8}, {"task_id": "7/../8"}, {"task_id": None}]
+)
+def test_a_file_of_another_task_or_project_is_not_fetched(tmp_path, before, kind, more):
+    studio, web = Uploads(), Web()
+    url = f"{before}/{kind}/7/resolve/?fileuri={coded('s3://bucket/a.jpg')}"
+    with pytest.raises(MediaError, match=f"names a file of {kind[:-1]} 7; expected one of the"):
+        read(url, tmp_path, studio, web=web, **more)
+    assert (studio.asked, web.asked) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -305,6 +327,15 @@ def test_an_address_of_the_web_is_fetched_there(tmp_path, url):
     assert read(url, tmp_path, studio, web=web) == b"web"
     assert web.asked == [url]
     assert studio.asked == []
+
+
+def test_what_else_a_proxy_has_beside_label_studio_is_fetched_without_a_token(tmp_path):
+    studio, web = Uploads(), Web()
+    url = f"{PUBLIC[2]}/photos/a.jpg"
+    assert read(url, tmp_path, studio, web=web) == b"web"
+    assert (studio.asked, web.asked) == ([], [url])
+    assert source.origin(url, [STUDIO, *PUBLIC]) == "web"
+    assert source.origin(f"{PUBLIC[2]}/data/upload/1/a.jpg", [STUDIO, *PUBLIC]) == "studio"
 
 
 def test_label_studios_own_api_is_not_read_as_an_image(tmp_path):
