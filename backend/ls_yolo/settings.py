@@ -37,7 +37,7 @@ class Setting:
     must match ``pattern``, a regular expression, which ``expected`` puts into words. With
     ``may_be_empty`` nothing is a value of its own, instead of the default. ``one_value``: its
     readers must have the same, so the chart has it once. ``in_chart`` is the meaning there, where
-    it is another. ``renamed_from`` is an older name, still read.
+    it is another. ``in_compose`` is what a fixed one is in Compose, made of others. ``renamed_from`` is an older name, still read.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Setting:
     may_be_empty: bool = False
     one_value: bool = False
     in_chart: str = ""
+    in_compose: str = ""
     renamed_from: str = ""
 
     def parse(self, text: str) -> Any:
@@ -378,6 +379,20 @@ SETTINGS: tuple[Setting, ...] = (
         "Where the backend and setup reach Label Studio.",
         ("backend", "setup"),
         fixed=True,
+    ),
+    Setting(
+        "LABEL_STUDIO_PUBLIC_URLS",
+        "str",
+        "",
+        "Comma-separated addresses under which people open Label Studio: of an image there the "
+        "path is asked from LABEL_STUDIO_URL.",
+        ("backend",),
+        fixed=True,
+        in_compose=(
+            "${LABEL_STUDIO_HOST:-},http://localhost:${LABEL_STUDIO_PORT:-8080},"
+            "http://127.0.0.1:${LABEL_STUDIO_PORT:-8080},"
+            "http://${BIND_ADDRESS:-127.0.0.1}:${LABEL_STUDIO_PORT:-8080}"
+        ),
     ),
     Setting(
         "BACKEND_URL",

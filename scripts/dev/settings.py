@@ -46,7 +46,7 @@ def compose(service: Reader) -> str:
             continue
         how = "which generates it in .env" if setting.generate else "which writes it in .env"
         if setting.fixed:
-            value = setting.default
+            value = setting.in_compose or setting.default
         elif setting.may_be_empty:  # but not forgotten
             value = f"${{{setting.name}?run make up, {how}}}"
         elif setting.generate:

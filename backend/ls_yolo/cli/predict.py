@@ -116,7 +116,7 @@ def _predict(path: Path, model: Any, conf: float | None) -> tuple[dict[str, Any]
     from ls_yolo.images import decode, limits
 
     try:
-        image = decode.decode(path.read_bytes())
+        image = decode.decode(path.read_bytes(), name=str(path))
     except (OSError, limits.MediaError) as error:
         why = error.strerror if isinstance(error, OSError) else error
         return {"image": str(path), "error": str(why)}, None

@@ -191,13 +191,13 @@ def _head(model: Any) -> str:
 
 def _decode(path: Path) -> Image | None:
     try:
-        return decode.decode(path.read_bytes())
+        return decode.decode(path.read_bytes(), name=str(path))
     except (OSError, limits.MediaError):
         return None
 
 
 def _image(path: Path) -> Image:
-    return decode.decode(path.read_bytes())
+    return decode.decode(path.read_bytes(), name=str(path))
 
 
 def _digest(paths: Sequence[Path]) -> str:

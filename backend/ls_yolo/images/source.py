@@ -7,6 +7,7 @@ import binascii
 import posixpath
 import re
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import SplitResult, parse_qs, unquote, unquote_to_bytes, urlencode, urlsplit
@@ -17,8 +18,10 @@ STORAGES = frozenset({"s3", "gs", "azure-blob"})
 """Addresses that Label Studio's cloud storages write into tasks; it passes the files on."""
 
 _LOCAL, _WEB = "/data/local-files", frozenset({"http", "https"})
+_UPLOADS = "/data/upload/"
 
-Origin = Literal["hand", "studio", "web"]
+Origin = Literal["local", "studio", "web"]
+"""Where an image comes from: this machine or the task itself, Label Studio, or the web."""
 
 
 class Redirect(Exception):
@@ -36,7 +39,7 @@ class Fetcher(Protocol):
         """The bytes under ``path`` and ``query``; at most ``limit`` of them, else a `MediaError`.
 
         Raises:
-            Elsewhere: with a ``query`` only, the file of a storage lies at an address of its own.
+            Redirect: with a ``query`` only, the file of a storage lies at an address of its own.
         """
 
 
@@ -47,16 +50,16 @@ class WebFetcher(Protocol):
         """The bytes at ``url``; at most ``limit`` of them, else a `MediaError`."""
 
 
-def origin(url: object, studio_url: str) -> Origin:
-    """Where `read` has ``url`` from; what is no URL at all counts as at hand."""
+def origin(url: object, own: Sequence[str]) -> Origin:
+    """Where `read` has ``url`` from, with the same ``own``; what is no URL counts as local."""
     if not isinstance(url, str) or _is_data(url):
-        return "hand"
+        return "local"
     try:
-        _, parts, path = _parse(url, studio_url)
+        _, parts, path = _parse(url, own)
     except MediaError:
-        return "hand"
+        return "local"
     if path.endswith(_LOCAL):
-        return "hand"
+        return "local"
     return "web" if parts.scheme.lower() in _WEB and not _proxied(parts, path) else "studio"
 
 
@@ -64,9 +67,10 @@ def read(
     url: str,
     root: Path,
     studio: Fetcher | None,
-    studio_url: str,
+    own: Sequence[str],
     task_id: object = None,
     web: WebFetcher | None = None,
+    project_id: object = None,
 ) -> bytes:
     """The file that a task's ``url`` stands for.
 
@@ -77,7 +81,17 @@ def read(
     and ``https://...`` are fetched by ``web``. ``data:...`` holds the file itself.
 
     Label Studio writes the address and path that it is published under before a local file and a
-    storage's, the path before an upload.
+    storage's, the path before an upload. Of such an address only the path counts: the token goes
+    where ``studio`` sends it, nowhere else.
+
+    Args:
+        url: as it stands in the task.
+        root: the folder of local files.
+        studio: what fetches from Label Studio; None: there is no token.
+        own: the addresses of Label Studio, that of ``studio`` first, then those that people open.
+        task_id: the task's id; a storage's file is asked for under no other.
+        web: what fetches from the web; None: such addresses are refused.
+        project_id: the id of the task's project, in the same way.
 
     Raises:
         MediaError: the URL is of another kind, or the file is missing, outside, or too large.
@@ -85,12 +99,19 @@ def read(
     """
     if _is_data(url):
         return _read_data(url.strip())
-    url, parts, path = _parse(url, studio_url)
+    url, parts, path = _parse(url, own)
     if path.endswith(_LOCAL):
         values = parse_qs(parts.query).get("d", [""])
         return _read_local(values[-1], root)
     if proxied := _proxied(parts, path):
-        return _of_studio(url, *proxied, studio, web)
+        kind, number, path, file = proxied
+        if number != str(task_id if kind == "tasks" else project_id):
+            raise MediaError(
+                f"{shown(url)}: names a file of {kind[:-1]} {number}; expected one of the task's "
+                "own: import the task anew, or correct its address",
+                "forbidden",
+            )
+        return _of_studio(url, path, file, studio, web)
     if parts.scheme.lower() in STORAGES:
         if not isinstance(task_id, int) or isinstance(task_id, bool):
             raise MediaError(
@@ -104,7 +125,7 @@ def read(
             raise MediaError(f"{shown(url)}: not a URL", "url") from None
         return _of_studio(url, f"/tasks/{task_id}/resolve/", file, studio, web)
     if not parts.scheme and not parts.netloc:
-        _, upload, name = path.partition("/data/upload/")
+        _, upload, name = path.partition(_UPLOADS)
         if upload:
             return _of_studio(url, upload + name, "", studio, web)
     if parts.scheme.lower() in _WEB and web is not None:
@@ -120,24 +141,45 @@ def _is_data(url: str) -> bool:
     return url.lstrip()[:5].lower() == "data:"
 
 
-def _parse(url: str, studio_url: str) -> tuple[str, SplitResult, str]:
+def _parse(url: str, own: Sequence[str]) -> tuple[str, SplitResult, str]:
     """A URL without Label Studio's own address, its parts, and its path, normalised."""
     url = url.strip()
-    if studio_url and url.startswith(studio_url.rstrip("/") + "/"):
-        url = url[len(studio_url.rstrip("/")) :]
     try:
         parts = urlsplit(url)
+        site = _site(parts)
     except ValueError as error:
         raise MediaError(f"{shown(url)}: not a URL: {error}", "url") from None
+    for number, address in enumerate(own):
+        try:
+            at = urlsplit(address)
+            same = site == _site(at)
+        except ValueError:  # an IPv6 address without brackets
+            continue
+        prefix = at.path.rstrip("/") + "/"
+        if same and parts.netloc and parts.path.startswith(prefix):
+            rest = parts._replace(scheme="", netloc="", path=parts.path[len(prefix) - 1 :])
+            # Where people open Label Studio, a proxy may have more than Label Studio.
+            if number == 0 or _path(rest).startswith(_UPLOADS):
+                return rest.geturl(), rest, _path(rest)
+    return url, parts, _path(parts)
+
+
+def _site(parts: SplitResult) -> tuple[str, str | None, int | None]:
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
+    return parts.scheme, parts.hostname, port
+
+
+def _path(parts: SplitResult) -> str:
     # Before it is compared: /data/upload/../../api/... is not an upload.
-    return url, parts, posixpath.normpath(unquote(parts.path))
+    return posixpath.normpath(unquote(parts.path))
 
 
-def _proxied(parts: SplitResult, path: str) -> tuple[str, str] | None:
-    """Under which path Label Studio passes a storage's file on, and what it calls the file."""
-    found = re.search(r"/(tasks|projects)/[0-9]+/(resolve|presign)$", path)
+def _proxied(parts: SplitResult, path: str) -> tuple[str, str, str, str] | None:
+    """Of a file of a storage that Label Studio passes on: tasks or projects, the id there, the path
+    to ask, and what Label Studio calls the file."""
+    found = re.search(r"/(tasks|projects)/([0-9]+)/(resolve|presign)$", path)
     files = parse_qs(parts.query).get("fileuri")
-    return (found[0] + "/", files[-1]) if found and files else None
+    return (found[1], found[2], found[0] + "/", files[-1]) if found and files else None
 
 
 def _of_studio(

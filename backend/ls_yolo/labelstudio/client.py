@@ -108,7 +108,7 @@ class Studio:
 
         Raises:
             MediaError: the file is not there, has more than ``limit`` bytes, or comes too slowly.
-            Elsewhere: Label Studio sends to another server, the storage's own for example.
+            Redirect: Label Studio sends to another server, the storage's own for example.
             StudioError: Label Studio is not reached or does not take the token.
         """
         url = self.url + quote(path) + (f"?{query}" if query else "")
@@ -122,12 +122,12 @@ class Studio:
                 if answer.status_code == 424:
                     raise MediaError(f"{path}: Label Studio cannot read its storage", "unreachable")
                 if answer.status_code in (301, 302, 303, 307, 308):
-                    self._elsewhere(url, answer.headers.get("Location", ""))
+                    self._redirect(url, answer.headers.get("Location", ""))
                 if answer.status_code != 200:
                     # A redirect leads to the log-in page: the token did not count.
                     refused = answer.status_code in (301, 302, 303, 401, 403)
-                    cure = "; check LABEL_STUDIO_API_KEY" if refused else ""
-                    raise StudioError(f"{path}: Label Studio answered {answer.status_code}{cure}")
+                    fix = "; check LABEL_STUDIO_API_KEY" if refused else ""
+                    raise StudioError(f"{path}: Label Studio answered {answer.status_code}{fix}")
                 return read_limited(answer.iter_bytes(), limit, path, deadline)
         except MediaError:
             raise
@@ -139,8 +139,8 @@ class Studio:
         except (httpx.HTTPError, httpx.InvalidURL, ApiError, ValueError) as error:
             raise StudioError(f"{path}: unavailable from {self.url}: {reason(error)}") from None
 
-    def _elsewhere(self, url: str, location: str) -> None:
-        """Raises `Elsewhere` where ``location`` is of another server: the token stays here."""
+    def _redirect(self, url: str, location: str) -> None:
+        """Raises `Redirect` where ``location`` is of another server: the token stays here."""
         here, there = urlsplit(self.url), urlsplit(urljoin(url, location))
         if location and (there.scheme, there.netloc) != (here.scheme, here.netloc):
             raise Redirect(there.geturl())

@@ -54,6 +54,7 @@ def create_app() -> Flask:
         Web.read(values),
         values["DECODE_REDUCED"],
         Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None,
+        [url.strip() for url in values["LABEL_STUDIO_PUBLIC_URLS"].split(",") if url.strip()],
     )
     return build(
         predictor,

@@ -86,7 +86,8 @@ class Predictor:
 
     ``threads``: images decoded at a time. ``web`` fetches http(s) addresses; None: they are
     refused. ``reduced``: large JPEGs are decoded near the size that the models need. ``plotter``
-    saves what was predicted as pictures.
+    saves what was predicted as pictures. ``studio_url``: where ``studio`` finds Label Studio;
+    ``public_urls``: where people do.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Predictor:
         web: source.WebFetcher | None = None,
         reduced: bool = False,
         plotter: debug_plot.Plotter | None = None,
+        public_urls: Sequence[str] = (),
     ) -> None:
         self._plotter = plotter
         self._web = web
@@ -106,7 +108,7 @@ class Predictor:
         self._threads = threads
         # A slow network must not keep images on the disk waiting, nor let more be decoded at once.
         self._pools: dict[source.Origin, ThreadPoolExecutor] = {
-            "hand": ThreadPoolExecutor(threads, "decode"),
+            "local": ThreadPoolExecutor(threads, "decode"),
             "studio": ThreadPoolExecutor(FETCHED, "fetch"),
             "web": ThreadPoolExecutor(FROM_WEB, "web"),
         }
@@ -115,7 +117,7 @@ class Predictor:
         self.registry = registry
         self._root = root
         self._studio = studio
-        self._studio_url = studio_url
+        self._own = (studio_url, *public_urls)
 
     def plan(self, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
         """Which models draw for which controls of the labeling config ``config``.
@@ -295,7 +297,7 @@ class Predictor:
                 for run in wanted:
                     coming.enter_context(run.model.batcher.pending())
                 with self._decoding, metrics.stage("decode"):
-                    image, size = self._decode(data, header, wanted)
+                    image, size = self._decode(data, header, wanted, task)
                     if self._plotter is not None:
                         started.images[url] = image
                     ready += [
@@ -316,23 +318,34 @@ class Predictor:
 
     def _place(self, work: _Work) -> source.Origin:
         """Where the images of a task come from: the slowest place of them."""
-        places = {source.origin(run.url, self._studio_url) for run in work.runs}
-        return "web" if "web" in places else "studio" if "studio" in places else "hand"
+        places = {source.origin(run.url, self._own) for run in work.runs}
+        return "web" if "web" in places else "studio" if "studio" in places else "local"
 
     def _read(self, task: Mapping[str, Any], url: str) -> bytes:
         return source.read(
-            url, self._root, self._studio, self._studio_url, task.get("id"), self._web
+            url,
+            self._root,
+            self._studio,
+            self._own,
+            task.get("id"),
+            self._web,
+            task.get("project"),
         )
 
     def _decode(
-        self, data: bytes, header: decode.Header, runs: Sequence[_Run]
+        self,
+        data: bytes,
+        header: decode.Header,
+        runs: Sequence[_Run],
+        task: Mapping[str, Any],
     ) -> tuple[Image, tuple[int, int]]:
         """The image for ``runs``, and the image's width and height in pixels."""
+        name = f"task {task.get('id', '?')}"
         if not self._reduced:
-            image = decode.decode(data, header)
+            image = decode.decode(data, header, name)
             return image, (image.shape[1], image.shape[0])
         longest = max(run.model.entry.imgsz or run.model.batcher.imgsz for run in runs)
-        return decode.decode_near(data, longest, header)
+        return decode.decode_near(data, longest, header, name)
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from ls_yolo.images import decode, limits, source
 from ls_yolo.images.limits import MediaError
 
 STUDIO = "http://label-studio:8080"
+PUBLIC = ["http://127.0.0.1:8080", "http://localhost:8080", "https://labels.example.com/labels"]
 
 
 class Uploads:
@@ -59,7 +60,7 @@ class Web:
 
 
 def read(url, root, studio=None, **more):
-    return source.read(url, root, studio, STUDIO, **more)
+    return source.read(url, root, studio, [STUDIO, *PUBLIC], **more)
 
 
 # Paths
@@ -196,6 +197,9 @@ def test_no_url_is_worse_than_refused(tmp_path_factory, url):
         ("/labels/data/upload/1/a.jpg", "/data/upload/1/a.jpg"),  # LABEL_STUDIO_HOST with a path
         ("/data/upload/1/a%20b.jpg", "/data/upload/1/a b.jpg"),
         ("/data/upload/1/x/../a.jpg", "/data/upload/1/a.jpg"),
+        *((f"{address}/data/upload/1/a.jpg", "/data/upload/1/a.jpg") for address in PUBLIC),
+        ("HTTPS://LABELS.example.com:443/labels/data/upload/1/a.jpg", "/data/upload/1/a.jpg"),
+        ("http://user:password@localhost:8080/data/upload/1/a.jpg", "/data/upload/1/a.jpg"),
     ],
 )
 def test_an_upload_is_fetched_from_label_studio(tmp_path, url, path):
@@ -215,6 +219,11 @@ def test_an_upload_is_fetched_from_label_studio(tmp_path, url, path):
         "http://169.254.169.254/data/upload/1/a.jpg",
         "//example.com/data/upload/1/a.jpg",
         f"{STUDIO}.example.com/data/upload/1/a.jpg",
+        "http://localhost:8081/data/upload/1/a.jpg",
+        "https://localhost:8080/data/upload/1/a.jpg",
+        "http://localhost:8080@example.com/data/upload/1/a.jpg",
+        "https://labels.example.com/data/upload/1/a.jpg",
+        "http://localhost:8080/data/upload/../../api/users",
         "https://example.com/a.jpg",
         "file:///etc/passwd",
         "ftp://example.com/a.jpg",
@@ -265,9 +274,22 @@ def coded(url):
 def test_a_file_of_a_storage_is_fetched_under_label_studios_address_for_it(tmp_path, url, before):
     studio, web = Uploads(), Web()
     url = url.format(coded("s3://bucket/a.jpg"))
-    assert read(before + url, tmp_path, studio, web=web) == b"upload"
+    assert read(before + url, tmp_path, studio, task_id=7, web=web, project_id=7) == b"upload"
     assert studio.asked == [url]
     assert web.asked == []
+
+
+@pytest.mark.parametrize("before", ["", STUDIO, *PUBLIC, "https://elsewhere.example.com"])
+@pytest.mark.parametrize("kind", ["tasks", "projects"])
+@pytest.mark.parametrize(
+    "more", [{}, {"task_id": 8, "project_id": 8}, {"task_id": "7/../8"}, {"task_id": None}]
+)
+def test_a_file_of_another_task_or_project_is_not_fetched(tmp_path, before, kind, more):
+    studio, web = Uploads(), Web()
+    url = f"{before}/{kind}/7/resolve/?fileuri={coded('s3://bucket/a.jpg')}"
+    with pytest.raises(MediaError, match=f"names a file of {kind[:-1]} 7; expected one of the"):
+        read(url, tmp_path, studio, web=web, **more)
+    assert (studio.asked, web.asked) == ([], [])
 
 
 @pytest.mark.parametrize(
@@ -305,6 +327,15 @@ def test_an_address_of_the_web_is_fetched_there(tmp_path, url):
     assert read(url, tmp_path, studio, web=web) == b"web"
     assert web.asked == [url]
     assert studio.asked == []
+
+
+def test_what_else_a_proxy_has_beside_label_studio_is_fetched_without_a_token(tmp_path):
+    studio, web = Uploads(), Web()
+    url = f"{PUBLIC[2]}/photos/a.jpg"
+    assert read(url, tmp_path, studio, web=web) == b"web"
+    assert (studio.asked, web.asked) == ([], [url])
+    assert source.origin(url, [STUDIO, *PUBLIC]) == "web"
+    assert source.origin(f"{PUBLIC[2]}/data/upload/1/a.jpg", [STUDIO, *PUBLIC]) == "studio"
 
 
 def test_label_studios_own_api_is_not_read_as_an_image(tmp_path):
@@ -377,20 +408,21 @@ UPRIGHT = {
 
 def encode(image, kind, **more):
     out = io.BytesIO()
-    quality = {"quality": 95, "subsampling": 0} if kind == "JPEG" else {}
+    quality = {"quality": 95, "subsampling": "4:4:4"} if kind in ("JPEG", "AVIF") else {}
     quality |= {"lossless": True} if kind == "WEBP" else {}
     image.save(out, kind, **quality, **more)
     return out.getvalue()
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "AVIF", "TIFF", "WEBP"])
 @pytest.mark.parametrize("orientation", UPRIGHT)
-def test_every_exif_orientation_is_made_upright(kind, orientation):
+def test_every_exif_orientation_is_applied_where_chromium_does_so(kind, orientation):
     exif = PillowImage.Exif()
     exif[0x0112] = orientation
     stored = PillowImage.fromarray(corners()[:, :, ::-1])
     image = decode.decode(encode(stored, kind, exif=exif))
-    wanted = UPRIGHT[orientation](corners())
+    # Not in WebP: tests/integration/test_browser_images.py holds this against Chromium.
+    wanted = UPRIGHT[1 if kind == "WEBP" else orientation](corners())
     assert image.shape == wanted.shape
     assert np.abs(image.astype(int) - wanted).max() < 20  # JPEG blurs the edges a little
     assert image.dtype == np.uint8
@@ -466,13 +498,85 @@ def test_of_many_frames_the_first_counts(kind):
     assert decode.decode(data)[0, 0].tolist() == [0, 0, 255]
 
 
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF"])
+@pytest.mark.parametrize("part", [0.9, 0.5])
+def test_of_an_image_that_is_cut_off_what_is_there_is_decoded_and_the_log_warns(kind, part, caplog):
+    more = {"interlace": False} if kind == "GIF" else {}
+    data = encode(PillowImage.fromarray(scene(300, 200)[:, :, ::-1]), kind, **more)
+    whole = decode.decode(data)
+    assert not caplog.records
+    image = decode.decode(data[: int(len(data) * part)], name="task 7")
+    assert image.shape == whole.shape
+    rows = int(200 * part / 4)
+    assert np.array_equal(image[:rows], whole[:rows])
+    assert not np.array_equal(image, whole)
+    (record,) = caplog.records
+    assert record.levelname == "WARNING"
+    assert record.getMessage().startswith("task 7: image file is truncated")
+    assert record.getMessage().endswith("predicted on what is there, as the browser shows it")
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("missing", [1, 2])
+def test_a_jpeg_without_its_end_marker_is_whole(progressive, missing, caplog):
+    picture = PillowImage.fromarray(scene(1200, 800)[:, :, ::-1])
+    data = encode(picture, "JPEG", progressive=progressive)
+    assert np.array_equal(decode.decode(data[:-missing]), decode.decode(data))
+    _, size = decode.decode_near(data[:-missing], 200)
+    assert size == (1200, 800)
+    assert len(caplog.records) == 2
+
+
+@pytest.mark.parametrize("orientation", UPRIGHT)
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_an_image_that_is_cut_off_is_turned_as_a_whole_one(kind, orientation):
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    picture = PillowImage.fromarray(scene(300, 200)[:, :, ::-1])
+    whole = encode(picture, kind, exif=exif)
+    image = UPRIGHT[orientation](decode.decode(encode(picture, kind)))
+    cut = decode.decode(whole[: int(len(whole) * 0.9)])
+    assert cut.shape == image.shape
+    assert np.median(np.abs(cut.astype(int) - image)) == 0
+
+
 @pytest.mark.parametrize("part", [0.9, 0.5, 0.1, 0.01])
-def test_an_image_that_is_cut_off_is_refused(kind, part):
-    noise = np.random.default_rng(0).integers(0, 255, (200, 300, 3), np.uint8)
-    data = encode(PillowImage.fromarray(noise), kind)
+@pytest.mark.parametrize("kind", ["WEBP", "AVIF", "TIFF"])
+def test_what_the_browser_shows_nothing_of_when_it_is_cut_off_is_refused(kind, part):
+    data = encode(PillowImage.fromarray(scene(300, 200)), kind)
     with pytest.raises(MediaError, match="not an image that can be decoded"):
         decode.decode(data[: int(len(data) * part)])
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "BMP"])
+def test_a_header_that_is_cut_off_is_refused(kind):
+    data = encode(PillowImage.fromarray(scene(300, 200)), kind)
+    with pytest.raises(MediaError, match="not an image that can be decoded"):
+        decode.decode(data[:24])
+
+
+def exif_block(orientation, order="<", kind=3, count=1):
+    tiff = {"<": b"II", ">": b"MM"}[order] + struct.pack(f"{order}HIH", 42, 8, 1)
+    return tiff + struct.pack(f"{order}HHIHHI", 0x0112, kind, count, orientation, 0, 0)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(
+    ("kind", "count", "value", "orientation"),
+    [(3, 1, 6, 6), (4, 1, 6, 1), (1, 1, 6, 1), (3, 2, 6, 1), (3, 1, 0, 1), (3, 1, 9, 1)],
+)
+def test_an_orientation_counts_as_one_number_of_16_bits_from_1_to_8(
+    order, kind, count, value, orientation
+):
+    picture = PillowImage.fromarray(corners())
+    data = encode(picture, "PNG", exif=exif_block(value, order, kind, count))
+    assert decode.read_header(data).orientation == orientation
+
+
+@given(st.binary(max_size=60))
+def test_a_damaged_exif_block_turns_nothing_and_spoils_nothing(block):
+    data = encode(PillowImage.fromarray(corners()), "PNG", exif=b"II*\0" + block)
+    assert decode.decode(data).shape in ((40, 60, 3), (60, 40, 3))
 
 
 @given(st.binary())
@@ -719,8 +823,12 @@ def test_what_is_no_jpeg_is_decoded_whole(kind):
     assert (image.shape, size) == ((700, 900, 3), (900, 700))
 
 
+@pytest.mark.parametrize("orientation", [1, 6])
 @pytest.mark.parametrize("part", [0.9, 0.5, 0.1])
-def test_a_large_jpeg_that_is_cut_off_is_refused(part):
-    data = encode(PillowImage.fromarray(scene(3000, 2000)), "JPEG")
-    with pytest.raises(MediaError, match="not an image that can be decoded"):
-        decode.decode_near(data[: int(len(data) * part)], 200)
+def test_a_large_jpeg_that_is_cut_off_keeps_its_size(part, orientation, caplog):
+    exif = PillowImage.Exif()
+    exif[0x0112] = orientation
+    data = encode(PillowImage.fromarray(scene(3000, 2000)), "JPEG", exif=exif)
+    _, size = decode.decode_near(data[: int(len(data) * part)], 200)
+    assert size == ((3000, 2000) if orientation == 1 else (2000, 3000))
+    assert "truncated" in caplog.text

@@ -13,4 +13,5 @@
 - name: WORKERS
   value: "1"
 {{ include "ls-yolo.clientEnv" . }}
+{{- include "ls-yolo.env" (dict "LABEL_STUDIO_PUBLIC_URLS" (prepend (include "ls-yolo.routes" . | fromJsonArray) (include "ls-yolo.publicUrl" .) | uniq | join ",")) }}
 {{- end }}
