@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import errno
 import http.server
-import json
 import os
-import shutil
 import subprocess
 import sys
 import threading
@@ -119,16 +117,6 @@ def test_env_file_as_people_write_it():
     }
 
 
-def compose() -> str | None:
-    client = shutil.which("docker")
-    done = client and subprocess.run([client, "compose", "version"], capture_output=True)
-    return client if done and done.returncode == 0 else None
-
-
-HARD = ["it's $HOME", 'say "hi" \\ $$', "ends \\", "a # b", "${X:-y}", "plain", "", "'\"\\", " s "]
-
-
-@pytest.mark.skipif(not compose(), reason="no Compose here")
 @pytest.mark.parametrize(
     ("line", "changed"),
     [
@@ -152,27 +140,6 @@ def test_values_are_found_that_compose_would_fill_in(line, changed):
 @given(st.text(alphabet="ab$ {}\"\\'#HOME").filter(lambda text: text.strip() == text))
 def test_no_value_that_is_quoted_for_env_has_a_reference(value):
     assert settings.references(f"NAME={settings.quote_env(value)}\n") == []
-
-
-def test_compose_reads_env_values_as_we_do(tmp_path):
-    names = [f"V{number}" for number in range(len(HARD))]
-    pairs = list(zip(names, HARD, strict=True))
-    lines = [f"{name}={settings.quote_env(value)}\n" for name, value in pairs]
-    (tmp_path / "env").write_text("".join(lines))
-    references = "".join(f'      {name}: "${{{name}}}"\n' for name in names)
-    (tmp_path / "compose.yaml").write_text(
-        f"services:\n  a:\n    image: a\n    environment:\n{references}"
-    )
-    done = subprocess.run(
-        [
-            compose() or "docker", "compose", "-f", tmp_path / "compose.yaml",
-            "--env-file", tmp_path / "env", "config", "--format", "json",
-        ],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
-    read = json.loads(done.stdout)["services"]["a"]["environment"]
-    # Its output doubles the dollar signs, to be read again.
-    assert {name: value.replace("$$", "$") for name, value in read.items()} == dict(pairs)
 
 
 def test_values_come_from_the_environment_then_env_then_default(tmp_path):

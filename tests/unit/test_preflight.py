@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
 import shutil
 import socket
 import subprocess
@@ -457,3 +458,24 @@ def test_a_taken_port_stops_the_script_and_nothing_is_written(taken, tmp_path):
     assert done.returncode == 1
     assert f"port {taken}: taken by" in done.stderr
     assert sorted(ROOT.iterdir()) == before
+
+
+def test_an_engine_whose_client_is_missing_is_a_matter_of_the_installation(monkeypatch):
+    """It answers at its socket; what else is to be asked of it waits for the client."""
+    engine = Engine("answers", version="28.5.2", root="/")
+    monkeypatch.setattr(docker_engine, "find_engine", lambda: engine)
+    found = {check.name: check for check in preflight.all_checks(ports=False)}
+    assert found["docker client"].found == "none"
+    assert found["engine"].state == OK
+
+
+def test_another_system_than_linux_is_told_so_and_no_more(monkeypatch, capsys):
+    def no_proc(path, *_):
+        raise FileNotFoundError(errno.ENOENT, "No such file or directory", str(path))
+
+    monkeypatch.setattr(platform, "system", lambda: "Darwin")
+    monkeypatch.setattr(system, "os_release", dict)
+    monkeypatch.setattr(Path, "read_text", no_proc)
+    assert preflight.main() == 1
+    assert "system: Darwin, " in (said := capsys.readouterr().err)
+    assert "use such a machine" in said

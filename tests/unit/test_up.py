@@ -400,6 +400,7 @@ def test_a_service_that_stops_again_and_again_is_started_anew(monkeypatch):
     )
     monkeypatch.setattr(compose, "output", lambda *words: listing)
     monkeypatch.setattr(up, "check_models", lambda: None)
+    monkeypatch.setattr(up, "remove_outdated_network", lambda: None)
     ran = []
     monkeypatch.setattr(up, "compose_run", lambda *words: ran.append(words) or 0)
     up.start_services()
