@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import tarfile
+import threading
 
 import pytest
 
@@ -162,3 +163,28 @@ def test_claims_have_room_for_more(tmp_path, size, claim):
     with (tmp_path / "a").open("wb") as file:
         file.truncate(size)
     assert helm_install.size_of({"a": tmp_path / "a"}) == claim
+
+
+def test_a_pod_that_says_more_than_a_pipe_holds_is_heard_while_files_are_sent(
+    tmp_path, monkeypatch
+):
+    """Neither waits for the other: the pod speaks first, and there is more to send than fits."""
+    program = tmp_path / "kubectl"
+    talk = "head -c 1000000 /dev/zero | tr '\\0' '\\n' >&2; cat >/dev/null; echo full >&2; exit 1"
+    program.write_text(
+        f"#!/bin/sh\ncase $1 in exec) {talk};; get) echo '{{\"items\": []}}';; *) cat;; esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(kubernetes, "KUBECTL", str(program))
+    failures = []
+
+    def fill():
+        try:
+            kubernetes.fill("here", "image", {"models/a.pt": bytes(10**6)})
+        except UserError as error:
+            failures.append(str(error))
+
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert failures == ["files cannot be copied into the claims of here: full"]
