@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -14,7 +15,7 @@ pytestmark = pytest.mark.docker
 HARD = ["it's $HOME", 'say "hi" \\ $$', "ends \\", "a # b", "${X:-y}", "plain", "", "'\"\\", " s "]
 
 
-def test_compose_reads_env_values_as_we_do(tmp_path):
+def test_compose_reads_env_values_as_we_do(tmp_path: Path) -> None:
     names = [f"V{number}" for number in range(len(HARD))]
     pairs = list(zip(names, HARD, strict=True))
     lines = [f"{name}={settings.quote_env(value)}\n" for name, value in pairs]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,3 +29,11 @@ def path_without_docker(programs: Path) -> Iterator[None]:
         patch.setenv("PATH", str(programs))
         assert shutil.which("docker") is None
         yield
+
+
+@pytest.fixture
+def taken():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        yield server.getsockname()[1]
