@@ -74,7 +74,7 @@ def all_checks(ports: bool = True) -> list[Check]:
             system.memory_gb(Path("/proc/meminfo").read_text()), float(minimums["memory_gb"])
         ),
         *(check_ports(values, engine) if ports else []),
-        *(Check(*fault[:3], WARNING, fault[3]) for fault in cuda.faults(cuda.cards(), minimums)),
+        *(Check(*fault[:3], WARNING, fault[3]) for fault in cuda.faults(cuda.gpus(), minimums)),
         *gpu.checks(values, found_gpus, answers),
         *macvlan.checks(values, answers),
         *database.checks(values, answers),
@@ -91,27 +91,25 @@ def exit_code(checks: Iterable[Check]) -> int:
 
 
 def verdict(checks: Iterable[Check]) -> str:
-    """The one message at the end: what stops us, and the cure."""
-    stops = [
-        f"{check.name}: {check.found}. {check.cure}" for check in checks if check.state == STOP
-    ]
+    """The one message at the end: what stops us, and the fix."""
+    stops = [f"{check.name}: {check.found}. {check.fix}" for check in checks if check.state == STOP]
     return "nothing was changed, because this must be put right first:\n  " + "\n  ".join(stops)
 
 
 def table(checks: Iterable[Check]) -> str:
     """The table for people; what to know stands under the line that it belongs to."""
     rows = [("check", "found", "needed", "")]
-    cures = [""]
+    fixes = [""]
     for check in checks:
         rows.append((check.name, check.found, check.needed, check.state))
-        cures.append(check.cure)
+        fixes.append(check.fix)
     wide = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = []
-    for row, cure in zip(rows, cures, strict=True):
+    for row, fix in zip(rows, fixes, strict=True):
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=False))
         lines.append(f"{cells}  {row[3]}".rstrip())
-        if cure and row[3] != STOP:  # those stand in the message at the end
-            lines.append(f"    -> {cure}")
+        if fix and row[3] != STOP:  # those stand in the message at the end
+            lines.append(f"    -> {fix}")
     return "\n".join(lines)
 
 

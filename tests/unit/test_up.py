@@ -236,7 +236,7 @@ def test_services_start_once_the_models_are_fine(client):
 def gpu_values(monkeypatch):
     values = {**settings.values({}, Path(os.devnull)), "GPU": "1"}
     monkeypatch.setattr(settings, "values", lambda *_: values)
-    monkeypatch.setattr(up.cuda, "cards", lambda: [("A card", "470.161.03", "7.5")])
+    monkeypatch.setattr(up.cuda, "gpus", lambda: [("A card", "470.161.03", "7.5")])
     return values
 
 

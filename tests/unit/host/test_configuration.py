@@ -32,7 +32,7 @@ def test_each_setting_that_cannot_be_used_stops_with_its_own_line():
         ("BACKEND_MEMORY", "'lots'", "a size such as 6g", STOP),
         ("DEVICE", "is odd", "", STOP),
     ]
-    assert checks[0].cure.startswith("Expected a size such as 6g. Correct it in .env")
+    assert checks[0].fix.startswith("Expected a size such as 6g. Correct it in .env")
 
 
 def test_a_look_at_the_settings_that_fails_is_no_pass():
@@ -66,7 +66,7 @@ def test_the_backend_itself_looks_at_the_settings():
 
 
 @pytest.mark.parametrize(
-    ("name", "found", "cure"),
+    ("name", "found", "fix"),
     [
         ("LABELSTUDIO_PORT", "is no setting", "Did you mean LABEL_STUDIO_PORT?"),
         ("label_studio_port", "is no setting", "Did you mean LABEL_STUDIO_PORT?"),
@@ -74,11 +74,11 @@ def test_the_backend_itself_looks_at_the_settings():
         ("WORKERS", "has no effect", "Compose sets it"),
     ],
 )
-def test_a_name_in_env_that_changes_nothing_is_a_warning(name, found, cure):
+def test_a_name_in_env_that_changes_nothing_is_a_warning(name, found, fix):
     (check,) = configuration.check_names([name], settings.declared())
     assert (check.name, check.state) == (name, WARNING)
     assert check.found.startswith(found)
-    assert cure in check.cure
+    assert fix in check.fix
 
 
 def test_names_in_env_that_mean_something():
@@ -100,8 +100,8 @@ def test_folders_of_a_persons_own_lack_what_makes_them_work(tmp_path):
     models, projects = configuration.check_folders(values)
     assert (models.state, projects.state) == (STOP, STOP)
     assert models.found == f"no models.yaml in {tmp_path}"
-    assert f"Write {tmp_path}/models.yaml" in models.cure
-    assert "my-model:\n        weights: best.pt" in models.cure
+    assert f"Write {tmp_path}/models.yaml" in models.fix
+    assert "my-model:\n        weights: best.pt" in models.fix
     assert projects.found == f"no folder {tmp_path / 'none'}"
     gone = configuration.check_folders({**values, "MODELS_DIR": str(tmp_path / "none")})
     assert gone[0].found == f"no folder {tmp_path / 'none'}"
@@ -123,4 +123,4 @@ def test_a_class_of_ones_own_needs_no_models_yaml(tmp_path):
 def test_a_value_that_compose_would_fill_in_is_refused_with_the_way_out():
     (check,) = configuration.check_references(["DATASETS_DIR"])
     assert (check.name, check.state) == ("DATASETS_DIR", STOP)
-    assert "'...'" in check.cure
+    assert "'...'" in check.fix

@@ -26,19 +26,19 @@ def test_what_is_missing_can_be_installed_on_debian_and_is_a_persons_matter_else
     assert {check.state for check in engine_states(NONE).values()} == {INSTALLABLE}
     by_hand = engine_states(NONE, installable=False)
     assert {check.state for check in by_hand.values()} == {STOP}
-    assert docker_engine.DOCS in by_hand["engine"].cure
+    assert docker_engine.DOCS in by_hand["engine"].fix
 
 
 def test_an_engine_that_may_not_be_used_has_its_own_cure():
     denied = engine_states(Engine("denied", "26.1.5", "/usr/bin/docker", "2.26.1", "0.13.1"))
     assert denied["engine"].state == STOP
-    assert "usermod -aG docker ann" in denied["engine"].cure
+    assert "usermod -aG docker ann" in denied["engine"].fix
 
 
 def test_an_engine_that_does_not_run_is_started():
     stopped = engine_states(Engine("stopped", "", "/usr/bin/docker", "2.26.1", "0.13.1"))
     assert stopped["engine"].state == INSTALLABLE
-    assert "started" in stopped["engine"].cure
+    assert "started" in stopped["engine"].fix
 
 
 def test_an_old_engine_is_left_alone():

@@ -62,7 +62,7 @@ def test_an_address_that_this_host_has_not():
     assert use.state == "bad"
     check = ports.check_port("LABEL_STUDIO_PORT", "192.0.2.1", 8080, use, 8081)
     assert check.state == STOP
-    assert "BIND_ADDRESS" in check.cure
+    assert "BIND_ADDRESS" in check.fix
 
 
 def test_our_own_container_elsewhere_is_no_pass_for_such_an_address():
@@ -82,7 +82,7 @@ def test_a_kind_of_address_that_this_host_lacks(monkeypatch):
 def test_the_cure_names_a_port_that_works():
     check = ports.check_port("BACKEND_PORT", "127.0.0.1", 9090, PortUse("taken", "nginx"), 9091)
     assert check.found == "taken by nginx"
-    assert "make up BACKEND_PORT=9091" in check.cure
+    assert "make up BACKEND_PORT=9091" in check.fix
 
 
 @pytest.mark.parametrize("text", ["0", "65536", "abc", "-1", "8080x", "\uff18"])

@@ -36,7 +36,7 @@ def test_system():
     assert system.check_os(debian, "x86_64").state == OK
     assert system.check_os({"ID": "fedora"}, "x86_64").state == WARNING
     assert system.check_os(debian, "aarch64").state == STOP
-    assert "lock files" in system.check_os(debian, "aarch64").cure
+    assert "lock files" in system.check_os(debian, "aarch64").fix
 
 
 def test_python():
@@ -103,7 +103,7 @@ def test_two_gb_left_are_one_clear_message(free, tmp_path):
     assert check.state == STOP
     assert check.found == f"2.0 GB free at {tmp_path}"
     assert check.needed == "6 GB: 5 a, 1 b"
-    assert "Free 4.0 GB" in check.cure
+    assert "Free 4.0 GB" in check.fix
 
 
 def test_what_is_not_there_yet_counts_where_it_will_be(free, tmp_path):
@@ -115,8 +115,8 @@ def test_what_is_not_there_yet_counts_where_it_will_be(free, tmp_path):
 def test_without_a_gpu_the_smaller_torch_is_proposed(free, tmp_path):
     free(2)
     need = system.Need(tmp_path, 15, "the backend's image")
-    assert net.CPU_TORCH_INDEX in system.check_disk([need], 9)[0].cure
-    assert net.CPU_TORCH_INDEX not in system.check_disk([need])[0].cure
+    assert net.CPU_TORCH_INDEX in system.check_disk([need], 9)[0].fix
+    assert net.CPU_TORCH_INDEX not in system.check_disk([need])[0].fix
 
 
 def test_memory():
