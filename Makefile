@@ -15,6 +15,7 @@ PYTHON_FILES := scripts tests backend label-studio charts
 .DEFAULT_GOAL := help
 .PHONY: help up setup prepare images preflight down destroy logs status password \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
+	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
 	helm-install bench format lock
 
 help: ## This list
@@ -56,7 +57,7 @@ destroy: ## Remove containers and their data; asks first (FORCE=1 does not)
 
 test: test-lint test-unit test-integration test-kubernetes test-host ## Everything below, in order of cost
 
-test-tools: # Makes .venv from requirements-dev.lock, and brings helm and kubectl
+test-tools: # .venv from requirements-dev.lock, helm and kubectl
 	@$(PYTHON) scripts/dev testtools
 
 test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose's own check, tables of settings and values
@@ -76,25 +77,30 @@ test-unit: BUDGET = 5m
 test-unit: test-tools ## Tests that need no Docker
 	$(PYTEST) -m "not docker and not server" backend/tests label-studio/tests tests/unit
 
+# What a suite needs on this machine, without the images: the Docker Engine, .venv, programs.
+test-integration-setup test-kubernetes-setup test-host-setup: test-%-setup:
+	@$(PYTHON) scripts/install_engine.py
+	@$(PYTHON) scripts/dev testtools $*
+
 test-integration: BUDGET = 20m
-test-integration: ## Both services, booted and checked end to end; builds the images first
+test-integration: test-integration-setup ## Both services, booted and checked end to end; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/dev check_compose
-	@$(PYTHON) scripts/dev testtools browser
 	$(PYTEST) backend/tests/server/test_service.py tests/integration
 
 test-kubernetes: BUDGET = 25m
-test-kubernetes: test-tools ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
+test-kubernetes: test-kubernetes-setup ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/build.py postgres
-	@$(PYTHON) scripts/dev testtools kubernetes
 	$(PYTEST) -n 4 --dist loadscope tests/kubernetes
 
 test-host: BUDGET = 30m
-test-host: ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first
+test-host: test-host-setup ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first
 	@$(PYTHON) scripts/up.py prepare
-	@$(PYTHON) scripts/dev testtools ssh
 	$(PYTEST) tests/host
+
+test-bare: ## Linters, unit tests and what the other suites install, on a bare Debian (SUITE=bookworm)
+	@$(PYTHON) scripts/dev bare $(SUITE)
 
 bench: test-tools ## The backend against a bare loop on the demo photographs (ARGS=--help)
 	@$(PYTHON) scripts/up.py prepare

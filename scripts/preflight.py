@@ -33,18 +33,24 @@ def without_cuda(
 
 
 def all_checks(ports: bool = True) -> list[Check]:
-    """Every check; each is made, whatever the others say, so that a person sees all at once."""
+    """Every check; each is made, whatever the others say, so that a person sees all at once.
+    But for another system than Linux, where the others would not know where to look.
+    """
+    release = system.os_release()
+    system_check = system.check_os(release, platform.machine())
+    if platform.system() != "Linux":
+        return [system_check]
     minimums = versions.minimums()
     values = settings.values()
     written = settings.parse_env(settings.env_text())
     given = {n for n in values for layer in (os.environ, written) if settings.is_given(n, layer)}
-    release = system.os_release()
     engine = docker_engine.find_engine()
     # sudo is asked only where something is missing: a refusal is logged and may alarm someone.
     lacking = engine.state in ("missing", "stopped") or bool(engine.lacks())
     installable = lacking and bool(system.family(release)) and commands.may_become_root()
+    answers = engine.state == "answers" and bool(engine.client)  # the client asks it
     tags = versions.images()
-    there = docker_engine.images_built(list(tags.values())) if engine.state == "answers" else set()
+    there = docker_engine.images_built(list(tags.values())) if answers else set()
     found_gpus = gpu.gpus()
     cpu_torch = without_cuda(values, written, found_gpus)
     saves = float(minimums["disk_gb_backend"]) - float(minimums["disk_gb_backend_cpu"])
@@ -58,7 +64,7 @@ def all_checks(ports: bool = True) -> list[Check]:
     if not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:"):
         needs = [need for need in needs if need.path == ROOT]  # its disk is not here
     return [
-        system.check_os(release, platform.machine()),
+        system_check,
         system.check_python(sys.version_info[:3], minimums["python"]),
         *docker_engine.check_engine(
             engine, minimums, installable, os.environ.get("USER") or "$USER"
@@ -68,10 +74,10 @@ def all_checks(ports: bool = True) -> list[Check]:
             system.memory_gb(Path("/proc/meminfo").read_text()), float(minimums["memory_gb"])
         ),
         *(check_ports(values, engine) if ports else []),
-        *(Check(*fault[:3], WARNING, fault[3]) for fault in cuda.faults(cuda.cards(), minimums)),
-        *gpu.checks(values, found_gpus, engine.state == "answers"),
-        *macvlan.checks(values, engine.state == "answers"),
-        *database.checks(values, engine.state == "answers"),
+        *(Check(*fault[:3], WARNING, fault[3]) for fault in cuda.faults(cuda.gpus(), minimums)),
+        *gpu.checks(values, found_gpus, answers),
+        *macvlan.checks(values, answers),
+        *database.checks(values, answers),
         *configuration.check_settings(configuration.to_look_at(values, settings.declared(), given)),
         *configuration.check_names(written, settings.declared()),
         *configuration.check_references(settings.references(settings.env_text())),
@@ -85,27 +91,25 @@ def exit_code(checks: Iterable[Check]) -> int:
 
 
 def verdict(checks: Iterable[Check]) -> str:
-    """The one message at the end: what stops us, and the cure."""
-    stops = [
-        f"{check.name}: {check.found}. {check.cure}" for check in checks if check.state == STOP
-    ]
+    """The one message at the end: what stops us, and the fix."""
+    stops = [f"{check.name}: {check.found}. {check.fix}" for check in checks if check.state == STOP]
     return "nothing was changed, because this must be put right first:\n  " + "\n  ".join(stops)
 
 
 def table(checks: Iterable[Check]) -> str:
     """The table for people; what to know stands under the line that it belongs to."""
     rows = [("check", "found", "needed", "")]
-    cures = [""]
+    fixes = [""]
     for check in checks:
         rows.append((check.name, check.found, check.needed, check.state))
-        cures.append(check.cure)
+        fixes.append(check.fix)
     wide = [max(len(row[column]) for row in rows) for column in range(3)]
     lines = []
-    for row, cure in zip(rows, cures, strict=True):
+    for row, fix in zip(rows, fixes, strict=True):
         cells = "  ".join(cell.ljust(width) for cell, width in zip(row, wide, strict=False))
         lines.append(f"{cells}  {row[3]}".rstrip())
-        if cure and row[3] != STOP:  # those stand in the message at the end
-            lines.append(f"    -> {cure}")
+        if fix and row[3] != STOP:  # those stand in the message at the end
+            lines.append(f"    -> {fix}")
     return "\n".join(lines)
 
 

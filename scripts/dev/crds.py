@@ -77,7 +77,7 @@ def fetch(folder: Path = FOLDER) -> None:
     """Brings the definitions of kinds of other projects: ``folder``/<file>.
 
     Raises:
-        UserError: they cannot be had.
+        UserError: they are unavailable.
     """
     proxy = go_proxy(os.environ.get("GOPROXY", ""))
     bundle = settings.values()["CA_BUNDLE"]

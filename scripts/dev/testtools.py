@@ -1,21 +1,22 @@
 """Makes ``.venv`` for the tests from requirements-dev.lock, and brings the programs they need.
 
-    testtools                 .venv (needs python3-venv), helm and kubectl
-    testtools browser         and Chromium, for the tests that look at the page
-    testtools ssh             and the ssh client, for the tests that run the playbooks
-    testtools kubernetes      and what only the tests of the chart want: scanners, CRDs of others
+    testtools [SUITE...]      .venv (needs python3-venv), helm and kubectl; and for the suites
+      integration             Chromium, and ip, which lays the tests' own networks
+      kubernetes              scanners, and CustomResourceDefinitions of other projects
+      host                    ip, and the ssh client
 
 Debian's packages are installed where they are missing and root or sudo is at hand, and said first.
-Without, the tests that need them skip themselves.
+Without, those that are missing are named; the tests that need them skip themselves.
 """
 
 from __future__ import annotations
 
 import ctypes.util
 import importlib.util
+import os
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from cluster import tools
@@ -31,19 +32,43 @@ SCANNERS_LOCK = ROOT / "tests" / "kubernetes" / "scanners.lock"
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
-def missing_packages(browser: bool, ssh: bool) -> list[str]:
-    """Debian packages that the tests want and this host lacks."""
-    missing = []
-    if ssh and not shutil.which("ssh"):
-        missing.append("openssh-client")
-    if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
-        missing.append("python3-venv")
-    if browser and not any(map(shutil.which, BROWSERS)):
-        missing.append("chromium")
-    # Playwright's own node is linked against it; Debian 12 does not bring it along.
-    if browser and not ctypes.util.find_library("atomic"):
-        missing.append("libatomic1")
-    return missing
+def has_venv() -> bool:
+    return all(importlib.util.find_spec(name) for name in ("ensurepip", "venv"))
+
+
+def has_browser() -> bool:
+    return any(map(shutil.which, BROWSERS))
+
+
+def has_atomic() -> bool:
+    return bool(ctypes.util.find_library("atomic"))
+
+
+def has(program: str) -> Callable[[], bool]:
+    """``program`` is there, be it where only root's PATH leads."""
+    path = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/sbin"
+    return lambda: shutil.which(program, path=path) is not None
+
+
+# Debian's packages, and how each is told to be there. Whatever the suite, .venv is made.
+PACKAGES: dict[str, Callable[[], bool]] = {
+    "python3-venv": has_venv,
+    "chromium": has_browser,
+    "libatomic1": has_atomic,  # Playwright's own node is linked against it
+    "iproute2": has("ip"),
+    "openssh-client": has("ssh"),
+}
+SUITES: dict[str, tuple[str, ...]] = {
+    "integration": ("chromium", "libatomic1", "iproute2"),
+    "kubernetes": (),
+    "host": ("iproute2", "openssh-client"),
+}
+
+
+def missing_packages(suites: Iterable[str]) -> list[str]:
+    """Debian's packages that the tests of ``suites`` want and this host lacks."""
+    wanted = dict.fromkeys(["python3-venv", *(name for suite in suites for name in SUITES[suite])])
+    return [name for name in wanted if not PACKAGES[name]()]
 
 
 def install_packages(missing: Sequence[str]) -> None:
@@ -85,16 +110,16 @@ def scanners() -> None:
     )
 
 
-def main(arguments: Sequence[str] = ()) -> int:
-    if unknown := set(arguments) - {"browser", "ssh", "kubernetes"}:
-        raise UserError(f"found {' '.join(unknown)!r}, expected browser, ssh or kubernetes")
-    if missing := missing_packages("browser" in arguments, "ssh" in arguments):
+def main(suites: Sequence[str] = ()) -> int:
+    if unknown := set(suites) - SUITES.keys():
+        raise UserError(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(SUITES)}")
+    if missing := missing_packages(suites):
         install_packages(missing)
     python = str(VENV / "bin" / "python")
     venvs.make(VENV, LOCK, [str(venvs.uv()), "pip", "install", "--quiet", "--python", python])
     tools.programs()
     link_docker(tools.TOOLS / "bin" / "docker")
-    if "kubernetes" in arguments:
+    if "kubernetes" in suites:
         scanners()
         crds.fetch()
     return 0

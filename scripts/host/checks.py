@@ -15,4 +15,4 @@ class Check:
     found: str
     needed: str
     state: str = OK
-    cure: str = ""
+    fix: str = ""

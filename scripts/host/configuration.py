@@ -62,10 +62,10 @@ def check_settings(
     for fault in faults:
         name, _, rest = fault.partition(": ")
         found, _, expected = rest.removeprefix("found ").partition(", expected ")
-        cure = "Correct it in .env, or where the environment sets it"
+        fix = "Correct it in .env, or where the environment sets it"
         if expected:
-            cure = f"Expected {expected}. {cure}"
-        checks.append(Check(name, found, expected, STOP, cure))
+            fix = f"Expected {expected}. {fix}"
+        checks.append(Check(name, found, expected, STOP, fix))
     return checks
 
 
@@ -80,22 +80,22 @@ def check_names(written: Iterable[str], settings: Iterable[Mapping[str, Any]]) -
     checks = []
     for name in written:
         if fixed.get(name):
-            found, cure = "has no effect", "Compose sets it: remove its line from .env"
+            found, fix = "has no effect", "Compose sets it: remove its line from .env"
         elif name in fixed or OTHERS.fullmatch(name):
             continue
         else:
-            found, cure = "is no setting", "docs/settings.md lists them"
+            found, fix = "is no setting", "docs/settings.md lists them"
             if near := difflib.get_close_matches(name.upper(), free, 1):
-                cure = f"Did you mean {near[0]}?"
-        checks.append(Check(name, f"{found}, but is in .env", "a setting", WARNING, cure))
+                fix = f"Did you mean {near[0]}?"
+        checks.append(Check(name, f"{found}, but is in .env", "a setting", WARNING, fix))
     return checks
 
 
 def check_references(names: Iterable[str]) -> list[Check]:
     """A line for each value of ``.env`` that Compose would read another way than the scripts."""
-    cure = "Write out what $ stands for; or, where it is part of the value, put the value in '...'"
+    fix = "Write out what $ stands for; or, where it is part of the value, put the value in '...'"
     return [
-        Check(name, "has a $ that Compose fills in", "a plain value", STOP, cure) for name in names
+        Check(name, "has a $ that Compose fills in", "a plain value", STOP, fix) for name in names
     ]
 
 

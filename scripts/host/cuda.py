@@ -1,4 +1,4 @@
-"""Whether torch's CUDA runs on the NVIDIA driver and cards of this host."""
+"""Whether torch's CUDA runs on the NVIDIA driver and GPUs of this host."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ from collections.abc import Iterable, Mapping
 
 from lib import commands, versions
 
-Card = tuple[str, str, str]
+Gpu = tuple[str, str, str]
 """Name, driver and compute capability."""
 Fault = tuple[str, str, str, str]
-"""What it is of, what was found, what is needed, and the cure."""
+"""What it is of, what was found, what is needed, and the fix."""
 
 
-def cards() -> list[Card]:
-    """The NVIDIA cards of this host; none where there is no driver that can tell."""
+def gpus() -> list[Gpu]:
+    """The NVIDIA GPUs of this host; none where there is no driver that can tell."""
     fields = "name,driver_version,compute_cap"
     command = ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader"]
     return parse(commands.output(command) or "")
 
 
-def parse(listing: str) -> list[Card]:
-    """The cards in what ``nvidia-smi`` prints, a line each; lines of another form are left out."""
+def parse(listing: str) -> list[Gpu]:
+    """The GPUs in what ``nvidia-smi`` prints, a line each; lines of another form are left out."""
     rows = [[part.strip() for part in line.split(",")] for line in listing.splitlines()]
     return [(row[0], row[1], row[2]) for row in rows if len(row) == 3]
 
 
-def faults(found: Iterable[Card], needed: Mapping[str, str]) -> list[Fault]:
+def faults(found: Iterable[Gpu], needed: Mapping[str, str]) -> list[Fault]:
     """What torch's CUDA cannot use, each once. ``needed``: scripts/minimums.yml."""
     driver, capability = needed["gpu_driver"], needed["gpu_capability"]
     rows: list[Fault] = []
     for name, version, has in found:
         if _below(version, driver):
-            cure = (
+            fix = (
                 f"torch's CUDA {needed['cuda']} does not run on this driver, so the CPU is used. "
                 "Install a newer one, such as nvidia-driver of Debian 12 or later, and reboot"
             )
-            rows.append(("GPU driver", version, driver, cure))
+            rows.append(("GPU driver", version, driver, fix))
         if _below(has, capability):
-            cure = (
+            fix = (
                 f"torch has nothing compiled for {name}: set DEVICE=cpu in .env, "
-                "or use a newer card (Volta, of 2017, or later)"
+                "or use a newer GPU (Volta, of 2017, or later)"
             )
-            rows.append(("GPU capability", has, capability, cure))
+            rows.append(("GPU capability", has, capability, fix))
     return list(dict.fromkeys(rows))
 
 

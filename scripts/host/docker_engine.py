@@ -116,7 +116,7 @@ def find_engine() -> Engine:
         state = "answers"
         root = commands.output([client, "info", "--format", "{{.DockerRootDir}}"]) or root
     elif host := os.environ.get("DOCKER_HOST"):
-        # Someone has pointed the client elsewhere; installing an engine here would be no cure.
+        # Someone has pointed the client elsewhere; installing an engine here would be no fix.
         state, detail = "unreachable", host
     elif SOCKET.exists():
         asked, version = ask_socket(str(SOCKET))
@@ -167,12 +167,12 @@ def check_engine(
     elif engine.state == "missing":
         checks.append(Check("engine", "none", want, absent, will))
     elif engine.state == "stopped":
-        cure = (
+        fix = (
             "It is started by make up"
             if installable
             else "Start it as root: systemctl start docker"
         )
-        checks.append(Check("engine", "installed, does not run", want, absent, cure))
+        checks.append(Check("engine", "installed, does not run", want, absent, fix))
     elif "engine" in old:
         checks.append(Check(
             "engine", engine.version, want, STOP,

@@ -124,8 +124,8 @@ def check(host: Host, device: str, torch_index: str) -> Check:
     if not host.devices:
         if not host.gpus:
             return Check(
-                name, "no NVIDIA driver, or no card", needed, STOP,
-                "Install the driver, until nvidia-smi lists the card (Debian: apt install "
+                name, "no NVIDIA driver, or no GPU", needed, STOP,
+                "Install the driver, until nvidia-smi lists the GPU (Debian: apt install "
                 "nvidia-driver, from non-free; Ubuntu: ubuntu-drivers install; then reboot). "
                 "Or go on without: GPU=0",
             )  # fmt: skip
@@ -136,7 +136,7 @@ def check(host: Host, device: str, torch_index: str) -> Check:
     if device not in host.devices:
         return Check(
             name, f"no {device} among {', '.join(host.devices)}", needed, STOP,
-            "Set GPU_DEVICE in .env to one of these. If the card is new, or a UUID is missing, "
+            "Set GPU_DEVICE in .env to one of these. If the GPU is new, or a UUID is missing, "
             f"run: {GENERATE}",
         )  # fmt: skip
     if host.cdi is False:
@@ -154,5 +154,5 @@ def checks(values: Mapping[str, str], found: Sequence[str], answers: bool) -> li
         return [check(look(found, answers), values["GPU_DEVICE"], values["TORCH_INDEX"])]
     if not found:
         return [Check("GPU", "none: the CPU is used", "none")]
-    cure = "It is not used. To use it: make up GPU=1   (to keep it: GPU=1 in .env)"
-    return [Check("GPU", ", ".join(found), "none", OK, cure)]
+    fix = "It is not used. To use it: make up GPU=1   (to keep it: GPU=1 in .env)"
+    return [Check("GPU", ", ".join(found), "none", OK, fix)]

@@ -139,8 +139,8 @@ def check_parent(parent: str, folder: Path = INTERFACES) -> Check:
         )  # fmt: skip
     state = (folder / parent / "operstate").read_text().strip()
     if state in ("down", "lowerlayerdown", "notpresent"):
-        cure = f"The LAN is not reached: is the cable in? Or run: sudo ip link set {parent} up"
-        return Check("MACVLAN_PARENT", f"{parent} is {state}", needed, WARNING, cure)
+        fix = f"The LAN is not reached: is the cable in? Or run: sudo ip link set {parent} up"
+        return Check("MACVLAN_PARENT", f"{parent} is {state}", needed, WARNING, fix)
     return Check("MACVLAN_PARENT", parent, needed)
 
 
@@ -296,8 +296,8 @@ def check_addresses(values: Mapping[str, str], own: set[str]) -> list[Check]:
         ]  # fmt: skip
     shown = ", ".join(values[name] for name in ADDRESSES)
     if asked is None:
-        cure = f"Nobody asked the LAN whether they are free. As root: {_probe_line(parent, rest)}"
-        return [Check("LAN addresses", shown, "free", WARNING, cure)]
+        fix = f"Nobody asked the LAN whether they are free. As root: {_probe_line(parent, rest)}"
+        return [Check("LAN addresses", shown, "free", WARNING, fix)]
     return [Check("LAN addresses", shown, "free")]
 
 
@@ -324,8 +324,8 @@ def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
             "generates one; or do without MACVLAN",
         ))  # fmt: skip
     if wrong := faults(values):
-        cure = "Correct it in .env"
-        return lines + [Check("LAN", text, "addresses of one LAN", STOP, cure) for text in wrong]
+        fix = "Correct it in .env"
+        return lines + [Check("LAN", text, "addresses of one LAN", STOP, fix) for text in wrong]
     subnet = ipaddress.IPv4Network(values["MACVLAN_SUBNET"])
     parent = values["MACVLAN_PARENT"]
     found = networks() if answers else []

@@ -138,8 +138,8 @@ def check_ports(values: Mapping[str, str], engine: Engine) -> list[Check]:
         if not port:
             continue  # check_settings says so
         if port in seen:
-            cure = f"Give {setting} and {seen[port]} different ports"
-            checks.append(Check(f"port {port}", "asked for twice", "once", STOP, cure))
+            fix = f"Give {setting} and {seen[port]} different ports"
+            checks.append(Check(f"port {port}", "asked for twice", "once", STOP, fix))
             continue
         seen[port] = setting
         use = look_at_port(address, port, ours, everyone)

@@ -36,8 +36,8 @@ def check_os(release: Mapping[str, str], machine: str) -> Check:
     name = release.get("PRETTY_NAME") or platform.system()
     needed = "Linux on x86_64"
     if platform.system() != "Linux" or machine != "x86_64":
-        cure = "The lock files name packages for Linux on x86_64 only: use such a machine"
-        return Check("system", f"{name}, {machine}", needed, STOP, cure)
+        fix = "The lock files name packages for Linux on x86_64 only: use such a machine"
+        return Check("system", f"{name}, {machine}", needed, STOP, fix)
     if not family(release):
         return Check(
             "system", name, needed, WARNING,
@@ -86,7 +86,7 @@ def disk_needs(
     if "label-studio" not in built:
         needs.append(Need(data_root, number["disk_gb_label_studio"], "Label Studio's image"))
     if built < {"backend", "label-studio"}:
-        needs.append(Need(repository, number["disk_gb_repository"], "weights and photographs"))
+        needs.append(Need(repository, number["disk_gb_repository"], "weights and images"))
     if install:
         needs.append(Need(Path("/usr"), number["disk_gb_engine"], "the engine"))
     return needs
@@ -114,17 +114,17 @@ def check_disk(needs: Iterable[Need], cpu_saves_gb: float = 0) -> list[Check]:
         if free >= total:
             checks.append(Check("disk", found, f"{total:g} GB"))
             continue
-        cure = (
+        fix = (
             f"Free {total - free:.1f} GB at {where} (docker system prune removes what no "
             "container uses), or move the engine's data to a larger disk (data-root in "
             "/etc/docker/daemon.json)"
         )
         if cpu_saves_gb and any("backend" in need.purpose for need in group):
-            cure += (
+            fix += (
                 f", or do without CUDA, which saves {cpu_saves_gb:g} GB: "
                 f"make up TORCH_INDEX={net.CPU_TORCH_INDEX}"
             )
-        checks.append(Check("disk", found, needed, STOP, cure))
+        checks.append(Check("disk", found, needed, STOP, fix))
     return checks
 
 
@@ -139,7 +139,7 @@ def memory_gb(meminfo: str) -> float:
 def check_memory(found: float, needed: float) -> Check:
     # A machine sold as 4 GB shows somewhat less: the kernel and the firmware keep a part.
     state = OK if found >= needed * 0.9 else WARNING
-    cure = (
+    fix = (
         "" if state == OK else "Add memory or swap, or close what else runs: services may be killed"
     )
-    return Check("memory", f"{found:.1f} GB", f"{needed:g} GB", state, cure)
+    return Check("memory", f"{found:.1f} GB", f"{needed:g} GB", state, fix)

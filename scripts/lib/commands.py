@@ -6,8 +6,9 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import IO, Any
 
 from lib.cli import UserError
 
@@ -62,3 +63,29 @@ def run(command: Sequence[str], **more: Any) -> None:
         raise UserError(f"cannot run {command[0]}: {error.strerror}") from error
     if done.returncode:
         raise UserError(f"exit code {done.returncode} from: {' '.join(command)}")
+
+
+class Reader(threading.Thread):
+    """Reads what a child says while we write to it or wait for it: it stops at a full pipe.
+
+    ``began`` is set once it has said something, or can say no more.
+    """
+
+    def __init__(self, pipe: IO[bytes] | None) -> None:
+        super().__init__(daemon=True)
+        assert pipe is not None
+        self.pipe = pipe
+        self.began = threading.Event()
+        self.lines: list[bytes] = []
+        self.start()
+
+    def run(self) -> None:
+        for line in self.pipe:
+            self.lines.append(line)
+            self.began.set()
+        self.began.set()
+
+    def text(self) -> str:
+        """All that was said, once the child has closed the pipe."""
+        self.join()
+        return b"".join(self.lines).decode(errors="replace").strip()

@@ -12,8 +12,8 @@ from lib.cli import UserError
 
 
 def clients() -> list[str]:
-    """Every docker client, in the order of the PATH; Debian's own may be hidden by an older one."""
-    folders = [*os.environ.get("PATH", os.defpath).split(os.pathsep), "/usr/bin", "/usr/local/bin"]
+    """Every docker client, in the order of the PATH: an older one may stand first."""
+    folders = os.environ.get("PATH", os.defpath).split(os.pathsep)
     found = (shutil.which("docker", path=folder) for folder in folders if folder)
     unique: dict[Path, str] = {}
     for client in found:

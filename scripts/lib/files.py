@@ -19,6 +19,7 @@ NOT_WRITTEN = (
 
 
 def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -36,3 +37,32 @@ def writing_into(folder: Path, setting: str = "") -> Iterator[None]:
             f"{folder}: cannot be written: {error.strerror}. Make room, or make it yours "
             f'(sudo install -d -o "$USER" {shlex.quote(str(folder))}), or {other}'
         ) from error
+
+
+def place(
+    data: bytes, sha256: str, target: Path, what: str, mode: int = 0o644, setting: str = ""
+) -> None:
+    """Puts ``data`` at ``target``, whole and with the right hash or not at all.
+
+    Args:
+        data: the content of the file.
+        sha256: what its SHA-256 must be, in hexadecimal.
+        target: where it goes; folders above it are made.
+        what: its name in the message about another hash.
+        mode: its permissions.
+        setting: the setting that names the folder, if one does.
+
+    Raises:
+        UserError: its hash is another one, or the folder takes nothing.
+    """
+    part = target.with_name(f".{target.name}.part")
+    with writing_into(target.parent, setting):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            part.write_bytes(data)
+            if (found := sha256_of(part)) != sha256:
+                raise UserError(f"{what}: found sha256 {found}, expected {sha256}")
+            part.chmod(mode)
+            part.replace(target)
+        finally:
+            part.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 from lib import ROOT, commands, net, settings
 from lib.cli import say
+from lib.files import sha256_of
 
 UV_VENV = ROOT / ".tools" / "uv"
 UV_LOCK = ROOT / "scripts" / "image" / "uv.lock"
@@ -28,7 +28,7 @@ def index_environment() -> dict[str, str]:
 
 def stamp_of(lock: Path) -> str:
     """What a virtual environment was made from: its lock and the Python."""
-    return f"{hashlib.sha256(lock.read_bytes()).hexdigest()} {sys.executable} {sys.version}"
+    return f"{sha256_of(lock)} {sys.executable} {sys.version}"
 
 
 def make(folder: Path, lock: Path, install: Sequence[str]) -> None:

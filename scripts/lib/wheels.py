@@ -3,7 +3,6 @@ may not be."""
 
 from __future__ import annotations
 
-import hashlib
 import html.parser
 import json
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 
 from lib import net
 from lib.cli import UserError
-from lib.files import writing_into
+from lib.files import sha256_of, writing_into
 
 PYPI = "https://pypi.org/simple"
 JSON_TYPE = "application/vnd.pypi.simple.v1+json"
@@ -95,7 +94,6 @@ def progress_bar(name: str, total: int) -> Callable[[int], None]:
 def download(url: str, path: Path, sha256: str, ca_bundle: str = "") -> None:
     """Fetches ``url``; ``path`` comes into being only whole and with the right hash."""
     part = path.with_name(f"{path.name}.part")
-    digest = hashlib.sha256()
     with writing_into(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -108,12 +106,11 @@ def download(url: str, path: Path, sha256: str, ca_bundle: str = "") -> None:
             done = 0
             while block := response.read(CHUNK):
                 file.write(block)
-                digest.update(block)
                 done += len(block)
                 show(done)
-        if digest.hexdigest() != sha256:
+        if (found := sha256_of(part)) != sha256:
             raise UserError(
-                f"{path.name}: found sha256 {digest.hexdigest()} ({done} bytes), expected "
+                f"{path.name}: found sha256 {found} ({done} bytes), expected "
                 f"{sha256}. It is not used. The download was cut off or altered on its way: run "
                 "this again, or use another PIP_INDEX_URL"
             )

@@ -372,12 +372,12 @@ class Engine:
         return self.run("docker", *words, check=check)
 
     def gpu_check(self, device: str = "0") -> Any:
-        """The line of the pre-flight about the GPU: found, state, cure."""
+        """The line of the pre-flight about the GPU: found, state, fix."""
         script = (
             "import json, pathlib, sys; from host import gpu; from lib import settings\n"
             "gpu.FOLDERS = (pathlib.Path(sys.argv[1]),)\n"
             "(check,) = gpu.checks(settings.values(), gpu.gpus(), answers=True)\n"
-            "print(json.dumps([check.found, check.state, check.cure]))"
+            "print(json.dumps([check.found, check.state, check.fix]))"
         )
         words = [sys.executable, "-c", script, str(self.folder / "cdi")]
         path = str(ROOT / "scripts")
@@ -406,10 +406,10 @@ def engine() -> Iterator[Engine]:
 def test_an_engine_that_does_not_read_cdi_is_said_to_need_it(engine: Engine) -> None:
     engine.start(cdi=False)
     try:
-        found, state, cure = engine.gpu_check()
+        found, state, fix = engine.gpu_check()
         assert state == "stop"
         assert "the engine does not read CDI specifications" in found
-        assert '"features": {"cdi": true}' in cure
+        assert '"features": {"cdi": true}' in fix
     finally:
         engine.stop()
 
@@ -417,9 +417,9 @@ def test_an_engine_that_does_not_read_cdi_is_said_to_need_it(engine: Engine) -> 
 def test_a_card_that_is_not_there_is_named_with_those_that_are(engine: Engine) -> None:
     engine.start(cdi=True)
     assert engine.gpu_check("1")[:2] == ["nvidia.com/gpu=1 by CDI", "ok"]
-    found, state, cure = engine.gpu_check("7")
+    found, state, fix = engine.gpu_check("7")
     assert (found, state) == ("no 7 among 0, 1", "stop")
-    assert "GPU_DEVICE" in cure
+    assert "GPU_DEVICE" in fix
 
 
 def test_the_chosen_card_is_in_the_backend_alone(engine: Engine) -> None:

@@ -154,6 +154,13 @@ def test_a_registry_that_does_not_exist(registry, capsys):
     assert "no such host" in capsys.readouterr().out
 
 
+def test_a_registry_that_says_more_than_a_pipe_holds(registry, monkeypatch, capsys):
+    monkeypatch.setattr(build, "WHOLE_PULL", 10)
+    registry("echo Pulling; head -c 1000000 /dev/zero | tr '\\0' '\\n' >&2; echo full >&2; exit 1")
+    assert not build.pull("debian:trixie-slim")
+    assert "no registry gives it: full" in capsys.readouterr().out
+
+
 def test_a_registry_that_never_answers(registry, monkeypatch):
     monkeypatch.setattr(build, "FIRST_ANSWER", 0.2)
     registry("exec sleep 60")

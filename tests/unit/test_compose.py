@@ -12,10 +12,9 @@ import yaml
 import compose
 import env
 from host import gpu
-from lib import docker, settings, versions
+from lib import ROOT, docker, settings, versions
 from ls_yolo.settings import BY_NAME, SETTINGS
 
-ROOT = Path(__file__).resolve().parents[2]
 TEXTS = {path.name: path.read_text() for path in (ROOT / "compose").glob("*.yaml")}
 TEXT = "".join(TEXTS.values())
 FILES: dict[str, dict[str, Any]] = {name: yaml.safe_load(text) for name, text in TEXTS.items()}

@@ -236,7 +236,7 @@ def test_services_start_once_the_models_are_fine(client):
 def gpu_values(monkeypatch):
     values = {**settings.values({}, Path(os.devnull)), "GPU": "1"}
     monkeypatch.setattr(settings, "values", lambda *_: values)
-    monkeypatch.setattr(up.cuda, "cards", lambda: [("A card", "470.161.03", "7.5")])
+    monkeypatch.setattr(up.cuda, "gpus", lambda: [("A card", "470.161.03", "7.5")])
     return values
 
 
@@ -400,6 +400,7 @@ def test_a_service_that_stops_again_and_again_is_started_anew(monkeypatch):
     )
     monkeypatch.setattr(compose, "output", lambda *words: listing)
     monkeypatch.setattr(up, "check_models", lambda: None)
+    monkeypatch.setattr(up, "remove_outdated_network", lambda: None)
     ran = []
     monkeypatch.setattr(up, "compose_run", lambda *words: ran.append(words) or 0)
     up.start_services()

@@ -27,16 +27,16 @@ def test_what_torch_can_use_is_no_fault(driver, capability):
 
 @pytest.mark.parametrize("driver", ["390.157", "470.256.02", "525.60.12"])
 def test_a_driver_that_is_too_old_is_named_once_with_the_cure(driver):
-    ((what, found, needed, cure),) = cuda.faults([("card", driver, "8.0")] * 2, NEEDED)
+    ((what, found, needed, fix),) = cuda.faults([("card", driver, "8.0")] * 2, NEEDED)
     assert (what, found, needed) == ("GPU driver", driver, "525.60.13")
-    assert "CUDA 12.8" in cure and "nvidia-driver" in cure
+    assert "CUDA 12.8" in fix and "nvidia-driver" in fix
 
 
 def test_a_card_that_torch_is_not_compiled_for_is_named():
     old = ("GeForce GTX 1080", "535.274.02", "6.1")
-    ((what, found, needed, cure),) = cuda.faults([CARD, old], NEEDED)
+    ((what, found, needed, fix),) = cuda.faults([CARD, old], NEEDED)
     assert (what, found, needed) == ("GPU capability", "6.1", "7.0")
-    assert "GeForce GTX 1080" in cure and "DEVICE=cpu" in cure
+    assert "GeForce GTX 1080" in fix and "DEVICE=cpu" in fix
 
 
 @pytest.mark.parametrize(

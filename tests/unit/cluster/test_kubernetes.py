@@ -1,16 +1,16 @@
-"""What is asked of a cluster, worked out without one."""
+"""Images on the nodes of a cluster, files in its claims."""
 
 from __future__ import annotations
 
 import io
 import subprocess
 import tarfile
+import threading
 
 import pytest
 
-import helm_install
 from cluster import kubernetes
-from lib import commands, docker, versions
+from lib import commands, docker
 from lib.cli import UserError
 
 NAMED = {"ls-yolo/a:1": "ls-yolo/a:1-0123456789ab"}
@@ -117,48 +117,26 @@ def test_claims_are_filled_on_the_node_that_has_them(monkeypatch):
     assert kubernetes.node_of("here", ["datasets"]) == ""
 
 
-# make helm-install
+def test_a_pod_that_says_more_than_a_pipe_holds_is_heard_while_files_are_sent(
+    tmp_path, monkeypatch
+):
+    """Neither waits for the other: the pod speaks first, and there is more to send than fits."""
+    program = tmp_path / "kubectl"
+    talk = "head -c 1000000 /dev/zero | tr '\\0' '\\n' >&2; cat >/dev/null; echo full >&2; exit 1"
+    program.write_text(
+        f"#!/bin/sh\ncase $1 in exec) {talk};; get) echo '{{\"items\": []}}';; *) cat;; esac\n"
+    )
+    program.chmod(0o755)
+    monkeypatch.setattr(kubernetes, "KUBECTL", str(program))
+    failures = []
 
+    def fill():
+        try:
+            kubernetes.fill("here", "image", {"models/a.pt": bytes(10**6)})
+        except UserError as error:
+            failures.append(str(error))
 
-@pytest.fixture
-def folders(tmp_path):
-    found = {name: tmp_path / name for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")}
-    for folder in found.values():
-        folder.mkdir()
-    (found["MODELS_DIR"] / "models.yaml").write_text("a: {weights: a.pt}")
-    (found["PROJECTS_DIR"] / "yard.yaml").write_text("title: Yard")
-    (found["PROJECTS_DIR"] / "notes.txt").write_text("no project")
-    return found
-
-
-IMAGES = {tag: f"{tag}-0123456789ab" for tag in versions.images().values()}
-
-
-def test_the_chart_gets_the_models_and_projects_of_this_host(folders):
-    values = helm_install.values(folders, IMAGES)
-    assert values["models"]["config"] == "a: {weights: a.pt}"
-    assert values["projects"] == {"yard.yaml": "title: Yard"}
-    assert values["backend"]["image"]["repository"] == "ls-yolo/backend"
-    assert values["backend"]["image"]["tag"].endswith("-0123456789ab")
-
-
-def test_without_a_models_yaml_nothing_is_installed(folders):
-    (folders["MODELS_DIR"] / "models.yaml").unlink()
-    with pytest.raises(UserError, match=r"models\.yaml.*docs/models\.md"):
-        helm_install.values(folders, IMAGES)
-
-
-def test_hidden_files_and_readmes_stay_here(folders):
-    (folders["DATASETS_DIR"] / ".cache").mkdir()
-    (folders["DATASETS_DIR"] / "yard").mkdir()
-    for name in ("README.md", ".cache/x", "yard/a.jpg", "yard/.hidden"):
-        (folders["DATASETS_DIR"] / name).write_text("x")
-    assert set(helm_install.files_of(folders["DATASETS_DIR"])) == {"yard/a.jpg"}
-
-
-@pytest.mark.parametrize(("size", "claim"), [(0, "1Gi"), (2**28, "1Gi"), (2**28 + 1, "2Gi"),
-                                             (3 * 2**30, "12Gi")])  # fmt: skip
-def test_claims_have_room_for_more(tmp_path, size, claim):
-    with (tmp_path / "a").open("wb") as file:
-        file.truncate(size)
-    assert helm_install.size_of({"a": tmp_path / "a"}) == claim
+    thread = threading.Thread(target=fill, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert failures == ["files cannot be copied into the claims of here: full"]

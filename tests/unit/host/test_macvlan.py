@@ -118,7 +118,7 @@ def test_routes_overlap_where_one_of_them_holds_the_other(one, wide, other, narr
 def test_the_parent(interfaces, parent, state, words):
     check = macvlan.check_parent(parent, interfaces)
     assert check.state == state
-    assert words in check.cure
+    assert words in check.fix
 
 
 def network(name, subnet, **more):
@@ -134,7 +134,7 @@ def test_a_network_of_the_engine_in_the_way_is_named():
     vlan103 = network("vlan103", "192.168.103.0/24", Options={"parent": "eth0"})
     (told,) = macvlan.in_the_way(DEFAULTS, [vlan103], "ls-yolo_lan")
     assert told.state == STOP
-    assert "docker network rm vlan103" in told.cure
+    assert "docker network rm vlan103" in told.fix
     (told,) = macvlan.in_the_way(
         DEFAULTS, [network("b", "192.168.0.0/16", Options={})], "ls-yolo_lan"
     )
@@ -178,7 +178,7 @@ def test_where_nobody_may_ask_that_is_said(segment):
     segment["has"] = None
     (told,) = macvlan.check_addresses(LOOPBACK, set())
     assert told.state == WARNING
-    assert "scripts/probe.py lo 192.168.103.130 192.168.103.129" in told.cure
+    assert "scripts/probe.py lo 192.168.103.130 192.168.103.129" in told.fix
     (told,) = macvlan.check_addresses(LOOPBACK, {"192.168.103.130", "192.168.103.129"})
     assert told.state == OK
 
