@@ -37,7 +37,8 @@ class Setting:
     must match ``pattern``, a regular expression, which ``expected`` puts into words. With
     ``may_be_empty`` nothing is a value of its own, instead of the default. ``one_value``: its
     readers must have the same, so the chart has it once. ``in_chart`` is the meaning there, where
-    it is another. ``in_compose`` is what a fixed one is in Compose, made of others. ``renamed_from`` is an older name, still read.
+    it is another. ``in_compose`` is what a fixed one is in Compose, made of others.
+    ``renamed_from`` is an older name, still read.
     """
 
     name: str

@@ -297,7 +297,7 @@ class Predictor:
                 for run in wanted:
                     coming.enter_context(run.model.batcher.pending())
                 with self._decoding, metrics.stage("decode"):
-                    image, size = self._decode(data, header, wanted, task)
+                    image, size = self._decode(data, header, wanted, work.task)
                     if self._plotter is not None:
                         started.images[url] = image
                     ready += [
