@@ -73,9 +73,9 @@ test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose
 	@$(PYTHON) scripts/dev check_compose
 	@$(RUN) python scripts/dev settings --check
 
-test-unit: BUDGET = 5m
+test-unit: BUDGET = 15m
 test-unit: test-tools ## Tests that need no Docker
-	$(PYTEST) -m "not docker and not server" backend/tests label-studio/tests tests/unit
+	$(PYTEST) -n 2 -m "not docker and not server" backend/tests label-studio/tests tests/unit
 
 # What a suite needs on this machine, without the images: the Docker Engine, .venv, programs.
 test-integration-setup test-kubernetes-setup test-host-setup: test-%-setup:

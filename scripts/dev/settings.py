@@ -78,8 +78,6 @@ def option(setting: Setting) -> dict[str, Any]:
     # A path is one of the host: Ansible may not look at it.
     kind = {"url": "str", "path": "str"}.get(setting.type, setting.type)
     found: dict[str, Any] = {"type": kind, "description": meaning(setting)}
-    if setting.renamed_from:
-        found["aliases"] = [setting.renamed_from]
     if setting.secret:
         found["no_log"] = True
     elif setting.default:
@@ -89,7 +87,13 @@ def option(setting: Setting) -> dict[str, Any]:
 
 def options() -> str:
     """The options of ``ls_yolo_backend_env``."""
-    found = {setting.name: option(setting) for setting in SETTINGS if not setting.fixed}
+    found = {}
+    for setting in SETTINGS:
+        if not setting.fixed:
+            found[setting.name] = option(setting)
+        if setting.renamed_from:
+            older = f"The older name of {setting.name}."
+            found[setting.renamed_from] = {"type": option(setting)["type"], "description": older}
     return yaml.safe_dump(found, sort_keys=False, width=100).rstrip()
 
 
