@@ -12,6 +12,7 @@
   value: "9090"
 - name: WORKERS
   value: "1"
+- name: LABEL_STUDIO_PUBLIC_URLS
+  value: {{ prepend (include "ls-yolo.routes" . | fromJsonArray) (include "ls-yolo.publicUrl" .) | uniq | join "," | quote }}
 {{ include "ls-yolo.clientEnv" . }}
-{{- include "ls-yolo.env" (dict "LABEL_STUDIO_PUBLIC_URLS" (prepend (include "ls-yolo.routes" . | fromJsonArray) (include "ls-yolo.publicUrl" .) | uniq | join ",")) }}
 {{- end }}
