@@ -92,7 +92,7 @@ test-kubernetes: BUDGET = 25m
 test-kubernetes: test-kubernetes-setup ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/build.py postgres
-	$(PYTEST) -n 4 --dist loadscope tests/kubernetes
+	$(PYTEST) -n 3 --dist loadscope tests/kubernetes
 
 test-host: BUDGET = 30m
 test-host: test-host-setup ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first

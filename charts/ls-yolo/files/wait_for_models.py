@@ -39,12 +39,12 @@ def addresses(host: str) -> set[str]:
 def main() -> int:
     values = {**settings.read("backend"), **settings.read("setup")}
     wanted = files.hash_file(Path(values["MODELS_CONFIG"]))
-    user, password = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
+    login = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
     host, port = os.environ["BACKEND_PODS"].rsplit(":", 1)
     end, answered = time.monotonic() + values["SETUP_TIMEOUT"], False
     # Pods are reached by their addresses, which no proxy knows.
     with httpx.Client(
-        auth=(user, password) if password else None, timeout=TIMEOUT, trust_env=False
+        auth=login if login[1] else None, timeout=TIMEOUT, trust_env=False
     ) as client:
         while True:
             try:
