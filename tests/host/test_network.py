@@ -79,6 +79,16 @@ def test_a_shim_of_another_name_takes_the_place_of_the_old_one(site, host, varia
     assert host.get(URLS[0]) == "200"
 
 
+def test_the_rules_stand_while_the_engine_restarts(site, host):
+    asked = ("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "ls-yolo-firewall")
+    before = host.root(*asked)
+    host.root("systemctl", "restart", "docker")
+    assert host.root(*asked) == before
+    assert "-j LS-YOLO" in host.root("iptables", "--list-rules", "DOCKER-USER")
+    host.root("nft", "list", "table", "netdev", "ls-yolo")
+    host.wait_until_healthy()
+
+
 def test_everything_comes_back_by_itself_after_a_reboot(host, site, friend, stranger):
     before = host.predicted()
     host.reboot()
