@@ -43,9 +43,7 @@ def main() -> int:
     host, port = os.environ["BACKEND_PODS"].rsplit(":", 1)
     end, answered = time.monotonic() + values["SETUP_TIMEOUT"], False
     # Pods are reached by their addresses, which no proxy knows.
-    with httpx.Client(
-        auth=login if login[1] else None, timeout=TIMEOUT, trust_env=False
-    ) as client:
+    with httpx.Client(auth=login if login[1] else None, timeout=TIMEOUT, trust_env=False) as client:
         while True:
             try:
                 there, behind = addresses(host), []
