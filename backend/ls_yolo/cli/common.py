@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
 import typer
 
-EX_FAILED, EX_USAGE, EX_NOPERM, EX_CONFIG, EX_STOPPED = 1, 2, 77, 78, 130
-"""Exit codes: something failed; called wrongly; the token is refused; a file or setting is wrong;
-Ctrl-C."""
+EX_FAILED, EX_USAGE, EX_STOPPED = 1, 2, 130
+EX_NOPERM, EX_CONFIG = os.EX_NOPERM, os.EX_CONFIG
+"""Exit codes: something failed; called wrongly; Ctrl-C; the token is refused; a file or setting is
+wrong."""
 
 app = typer.Typer(
     name="ls-yolo",

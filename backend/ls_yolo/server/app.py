@@ -32,7 +32,7 @@ def create_app() -> Flask:
     values = settings.read("backend")
     logs.configure(values)
     if values["MODEL_CLASS"]:
-        from ls_yolo.server import user_model  # here, because it builds on this module
+        from ls_yolo.server import user_model  # here: nobody else needs it
 
         return user_model.create(values)
     try:

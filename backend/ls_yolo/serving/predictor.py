@@ -64,7 +64,9 @@ class ControlBinding:
 
     def labels_of(self, control: Control) -> Mapping[int, str]:
         """Class index to label, for ``control`` as a task has it: with labels of the task's own."""
-        return _labels(self.model, control) if control.own else self.labels
+        if not control.own:
+            return self.labels
+        return _labels(self.model, label_config.match(control, self.model.names.values()).labels)
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,7 @@ class Predictor:
                 ControlBinding(
                     control,
                     model,
-                    _labels(model, control),
+                    _labels(model, mapped.labels),
                     model.entry.conf
                     if control.score_threshold is None
                     else control.score_threshold,
@@ -399,9 +401,8 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
     return _Work(task, shown, sorted(found.values(), key=lambda run: run.url))
 
 
-def _labels(model: Model, control: Control) -> dict[int, str]:
-    """Class index of ``model`` to label of ``control``."""
-    mapped = label_config.match(control, model.names.values()).labels
+def _labels(model: Model, mapped: Mapping[str, str]) -> dict[int, str]:
+    """Class index of ``model`` to label, of class name to label."""
     return {index: mapped[name] for index, name in model.names.items() if name in mapped}
 
 
