@@ -16,7 +16,7 @@ MAX_PIXELS = 178_956_970
 """The largest image that is decoded, in pixels: what Pillow takes for a decompression bomb."""
 PIXEL_BYTES = 8
 """What decoding takes at its peak for each pixel, in bytes, the decoded image with it; measured."""
-MORE_BYTES = {"WEBP": 17, "AVIF": 12, "JPEG2000": 25, "TIFF": 16}
+MORE_BYTES = {"WEBP": 17, "AVIF": 16, "JPEG2000": 25, "TIFF": 16}
 """The same for formats whose decoders keep copies of their own."""
 MEMORY = MAX_PIXELS * PIXEL_BYTES
 """What is decoded at a time may take this much together, in bytes: an image of the largest size is
