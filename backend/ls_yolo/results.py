@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,24 +31,38 @@ class Boxes:
         return Boxes(self.xyxy[keep], self.scores[keep], self.classes[keep])
 
 
-# The four below are what YOLO's other tasks give. No engine makes them yet; they stand here so that
-# engines and controls will mean the same.
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """The pixels of an object, cut out of the image: a whole one for each object of a large image
+    would be gigabytes.
+
+    left, top: where the cut begins, in pixels of the upright image, from 0.
+    pixels: bool, shape (height, width) of the cut, which lies inside the image; may be empty.
+    """
+
+    left: int
+    top: int
+    pixels: npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True, slots=True)
 class Masks:
-    """The outlined objects of one image (segment), highest score first.
+    """The outlined objects of one image (segment), or the area of each class (semantic), highest
+    score first.
 
     boxes: n of them.
-    masks: bool, shape (n, height, width), in pixels of the upright image.
+    masks: n functions, each of which makes the mask of its box: in the threads that draw it, not in
+        the one that the model waits for. Any thread may call them.
     """
 
     boxes: Boxes
-    masks: npt.NDArray[np.bool_]
+    masks: Sequence[Callable[[], Mask]]
 
     def above(self, score: float) -> Masks:
         """Those whose score exceeds ``score``, 0 to 1."""
-        return Masks(self.boxes.above(score), self.masks[self.boxes.scores > score])
+        keep = (self.boxes.scores > score).tolist()
+        masks = [mask for mask, kept in zip(self.masks, keep, strict=True) if kept]
+        return Masks(self.boxes.above(score), masks)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +121,13 @@ class Classes:
 
 Result = Boxes | Masks | OrientedBoxes | Keypoints | Classes
 """What a model says of one image."""
+
+RESULTS: Mapping[str, type] = {
+    "detect": Boxes,
+    "segment": Masks,
+    "semantic": Masks,
+    "obb": OrientedBoxes,
+    "pose": Keypoints,
+    "classify": Classes,
+}
+"""Task, as ultralytics calls it, to what a model for it says."""

@@ -12,9 +12,10 @@ from importlib import import_module
 from ls_yolo.controls.base import ControlType, Region
 from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError
+from ls_yolo.results import RESULTS
 from ls_yolo.text import some
 
-__all__ = ["CONTROLS", "NothingToDraw", "Region", "drawn", "find", "of"]
+__all__ = ["CONTROLS", "NothingToDraw", "Region", "drawn", "find", "of", "takes"]
 
 
 class NothingToDraw(LabelConfigError):
@@ -36,6 +37,12 @@ def of(control: Control) -> ControlType | None:
     """How ``control`` is drawn; None where it is not."""
     kind = CONTROLS.get(control.tag.lower())
     return kind if kind and kind.object_tag.lower() == control.object_tag.lower() else None
+
+
+def takes(control: Control, task: str) -> bool:
+    """Whether a model for ``task``, as ultralytics calls it, can be drawn by ``control``."""
+    kind = of(control)
+    return kind is not None and RESULTS[task] in kind.draws(control)
 
 
 def drawn(config: str) -> list[Control]:

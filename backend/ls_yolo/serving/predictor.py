@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 
 from ls_yolo import controls, metrics
 from ls_yolo.controls import Region
+from ls_yolo.controls.base import Target
 from ls_yolo.engines.base import Prepared
 from ls_yolo.errors import RequestError
 from ls_yolo.images import decode, limits, source
@@ -23,7 +24,7 @@ from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio import label_config, selection
 from ls_yolo.labelstudio.client import StudioError
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError, Shown
-from ls_yolo.results import Image, Result
+from ls_yolo.results import RESULTS, Image, Result
 from ls_yolo.serving import debug_plot
 from ls_yolo.serving.batcher import QueueFull, Released
 from ls_yolo.serving.registry import Model, Registry, join_versions
@@ -134,9 +135,18 @@ class Predictor:
             for name in selection.choose(url, extra_params, self.registry.default):
                 self.registry.get(name)
             return Plan((), f"waiting for something to draw: {error}", {}, str(error))
-        bindings, unmapped, classes = [], {}, set()
+        bindings, classes, without = [], set(), []
+        unmapped: dict[str, Mapping[str, str]] = {}
         for control in drawn:
-            models = self._models(control, url, extra_params)
+            connected = self._models(control, url, extra_params)
+            models = [model for model in connected if controls.takes(control, model.task)]
+            if not models:
+                why = _no_task(control, connected)
+                if control.model_path:
+                    raise LabelConfigError(why)
+                unmapped[control.from_name] = {label.value: why for label in control.labels}
+                without.append(why)
+                continue
             known = [name for model in models for name in model.names.values()]
             mapped = label_config.match(control, known)
             classes.update(known)
@@ -153,6 +163,8 @@ class Predictor:
                 )
                 for model in models
             ]
+        if not bindings:
+            raise LabelConfigError("; ".join(without))
         if not any(binding.labels or binding.control.own for binding in bindings):
             wanted = sorted({label.value for control in drawn for label in control.labels})
             raise LabelConfigError(
@@ -401,6 +413,12 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
     return _Work(task, shown, sorted(found.values(), key=lambda run: run.url))
 
 
+def _no_task(control: Control, models: Sequence[Model]) -> str:
+    found = some([f"{model.entry.name} ({model.task})" for model in models])
+    expected = " or ".join(task for task in RESULTS if controls.takes(control, task))
+    return f"{control.tag} {control.from_name!r}: found the models {found}, expected one for {expected}"
+
+
 def _labels(model: Model, mapped: Mapping[str, str]) -> dict[int, str]:
     """Class index of ``model`` to label, of class name to label."""
     return {index: mapped[name] for index, name in model.names.items() if name in mapped}
@@ -414,7 +432,8 @@ def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[R
         assert kind is not None  # `Predictor.plan` took no other
         with metrics.stage("encode"):
             labels = binding.labels_of(image.control)
-            drawn = kind.encode(image.control, result, labels, *started.sizes[image.url])
+            target = Target(image.control, labels, binding.model.names, *started.sizes[image.url])
+            drawn = kind.encode(target, result)
             regions += [
                 region if image.index is None else {**region, "item_index": image.index}
                 for region in drawn

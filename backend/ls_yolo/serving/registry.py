@@ -64,6 +64,8 @@ class Model:
     entry: ModelConfig
     names: Mapping[int, str]
     batcher: Batcher
+    task: str
+    """What it does, as ultralytics calls it: a key of `results.RESULTS`."""
     size: int = 0
     """About how many bytes it takes in memory."""
 
@@ -424,7 +426,8 @@ class Registry:
             engine.release()
             raise
         names = {**engine.names, **entry.names}
-        return Model(entry, names, Batcher(engine, self._batch, entry.name), _size(entry))
+        batcher = Batcher(engine, self._batch, entry.name)
+        return Model(entry, names, batcher, engine.task, _size(entry))
 
     def _fail(self, slot: _Slot, error: Exception) -> str:
         """Keeps why a model cannot be used; says it once."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from label_studio_sdk.label_interface import LabelInterface
 
 from ls_yolo.controls import CONTROLS
+from ls_yolo.controls.base import Target
 from ls_yolo.labelstudio import label_config
 from ls_yolo.results import Boxes
 
@@ -27,7 +28,8 @@ def boxes(*rows):
 
 
 def draw(found, width, height, names=None):
-    return CONTROLS["rectanglelabels"].encode(CONTROL, found, names or {0: "person"}, width, height)
+    labels = names or {0: "person"}
+    return CONTROLS["rectanglelabels"].encode(Target(CONTROL, labels, labels, width, height), found)
 
 
 def test_a_box_becomes_a_region_with_names_sizes_score_and_label():
