@@ -416,7 +416,8 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
 def _no_task(control: Control, models: Sequence[Model]) -> str:
     found = some([f"{model.entry.name} ({model.task})" for model in models])
     expected = " or ".join(task for task in RESULTS if controls.takes(control, task))
-    return f"{control.tag} {control.from_name!r}: found the models {found}, expected one for {expected}"
+    name = f"{control.tag} {control.from_name!r}"
+    return f"{name}: found the models {found}, expected one for {expected}"
 
 
 def _labels(model: Model, mapped: Mapping[str, str]) -> dict[int, str]:
