@@ -102,7 +102,7 @@ test-host: test-host-setup ## The playbooks, on fresh hosts with systemd, over S
 test-bare: ## Linters, unit tests and what the other suites install, on a bare Debian (SUITE=bookworm)
 	@$(PYTHON) scripts/dev bare $(SUITE)
 
-bench: test-tools ## The backend against a bare loop on the demo photographs (ARGS=--help)
+bench: test-tools ## The backend against a bare loop on the demo images (ARGS=--help)
 	@$(PYTHON) scripts/up.py prepare
 	$(RUN) $(PYTHON) backend/bench/bench.py $(ARGS)
 

@@ -22,7 +22,7 @@ Reader = Literal["host", "build", "label-studio", "backend", "setup"]
 
 
 class SettingError(ValueError):
-    """A setting has a value that cannot be used; the message names it, the value and the cure."""
+    """A setting has a value that cannot be used; the message names it, the value and the fix."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ KeyKind = Literal["none", "legacy", "personal"]
 
 
 class AccountError(ValueError):
-    """A variable cannot be used; the message names it, what was found and the cure."""
+    """A variable cannot be used; the message names it, what was found and the fix."""
 
 
 @dataclass(frozen=True)

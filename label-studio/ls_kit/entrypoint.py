@@ -39,7 +39,7 @@ MIGRATION_LOCK = 0x6C735F6B6974
 
 
 class StartError(Exception):
-    """Something that a person must put right; the text says what was found and the cure."""
+    """Something that a person must put right; the text says what was found and the fix."""
 
 
 def say(text: str) -> None:
@@ -108,16 +108,16 @@ def check_folder(folder: Path) -> None:
             status = folder.stat()
             state = f", owner {status.st_uid}:{status.st_gid}, mode {status.st_mode & 0o7777:o}"
         user = f"{os.getuid()}:{os.getgid()}"
-        cures = {
+        fixes = {
             errno.EACCES: f"`chown -R {user}` on the folder or volume that is mounted there; in "
             f"Kubernetes, fsGroup: {os.getgid()}",
             errno.EROFS: "Mount a volume there that can be written",
             errno.ENOSPC: "Free some space on the disk that it lies on",
         }
-        cures[errno.EPERM] = cures[errno.EACCES]
-        cure = cures.get(error.errno or 0, "")
+        fixes[errno.EPERM] = fixes[errno.EACCES]
+        fix = fixes.get(error.errno or 0, "")
         raise StartError(
-            f"{folder} cannot be written: {error.strerror} (user {user}{state}). {cure}".rstrip()
+            f"{folder} cannot be written: {error.strerror} (user {user}{state}). {fix}".rstrip()
         ) from None
 
 

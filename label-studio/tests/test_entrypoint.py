@@ -57,7 +57,7 @@ def test_a_folder_that_can_be_written(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("error", "cure"),
+    ("error", "fix"),
     [
         (PermissionError(13, "Permission denied"), "chown -R"),
         (OSError(30, "Read-only file system"), "Mount a volume"),
@@ -66,13 +66,13 @@ def test_a_folder_that_can_be_written(tmp_path):
     ],
 )
 def test_a_folder_that_cannot_be_written_says_why_and_what_to_do(
-    tmp_path, monkeypatch, error, cure
+    tmp_path, monkeypatch, error, fix
 ):
     def fail(**kwargs):
         raise error
 
     monkeypatch.setattr("tempfile.TemporaryFile", fail)
-    with pytest.raises(StartError, match=cure) as found:
+    with pytest.raises(StartError, match=fix) as found:
         entrypoint.check_folder(tmp_path)
     assert str(tmp_path) in str(found.value)
 

@@ -31,7 +31,7 @@ IMAGES = {name: f"ls-yolo/{name}:{VERSION}" for name in ("label-studio", "backen
 ARTIFACTS = ROOT / "artifacts"
 DEMO: dict[str, Any] = yaml.safe_load((ROOT / "projects" / "demo.yaml").read_text())
 
-# The labelling configuration of a deployment that was made by hand, to the letter.
+# The labeling config of a deployment that was made by hand, to the letter.
 SEED_CONFIG = """<View>
   <Image name="image" value="$image"/>
   <RectangleLabels name="label" toName="image" model_score_threshold="0.2" model_path="" opacity="0.1">
@@ -49,7 +49,7 @@ MODELS = {
 
 
 def label_config(*labels: str, attributes: str = "") -> str:
-    """A labelling configuration with one RectangleLabels control of ``labels``."""
+    """A labeling config with one RectangleLabels control of ``labels``."""
     inner = "".join(f'<Label value="{label}"/>' for label in labels)
     return (
         '<View><Image name="image" value="$image"/>'
@@ -237,7 +237,7 @@ def ask_inside(container: Any, path: str, body: Any = None) -> Any:
 
 
 def fetch_demo(folder: Path) -> None:
-    """The demo's weights and photographs: those that `make up` fetched, else fetched now."""
+    """The demo's weights and images: those that `make up` fetched, else fetched now."""
     ours = {
         "MODELS_DIR": ROOT / "models",
         "DATASETS_DIR": ROOT / "datasets",

@@ -92,7 +92,7 @@ class Installation:
 
 @contextlib.contextmanager
 def installation(**settings: str) -> Iterator[Installation]:
-    """One with the demo's photographs and a project of them, not up yet; removed at the end."""
+    """One with the demo's images and a project of them, not up yet; removed at the end."""
     folder = Path(tempfile.mkdtemp(prefix="ls-yolo-test-"))
     folder.chmod(0o755)
     for name in ("datasets", "projects"):

@@ -130,8 +130,8 @@ def test_where_the_cache_has_no_room_torch_answers_on_and_the_log_says_why(alone
 def test_images_of_40_megapixels_take_no_more_memory_than_are_decoded_at_a_time(
     alone: Stack,
 ) -> None:
-    with Image.open(alone.datasets / "demo" / "bus.jpg") as photograph:
-        large = photograph.resize((5480, 7307))  # 120 MB when decoded
+    with Image.open(alone.datasets / "demo" / "bus.jpg") as image:
+        large = image.resize((5480, 7307))  # 120 MB when decoded
     large.save(alone.datasets / "demo" / "large.jpg", quality=80)
     began = int(inside(alone, WORKER + "print(worker.memory_info().rss)"))
     found = results(predict(alone, *[local("large.jpg")] * 24))

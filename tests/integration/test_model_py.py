@@ -1,7 +1,7 @@
 """A model.py in the manner of setups made by hand, in the product's own image, unchanged.
 
 Two names for one file of weights stand for several models; nothing else is made up: torch,
-ultralytics, the photographs and the class's own loop over boxes are real.
+ultralytics, the images and the class's own loop over boxes are real.
 """
 
 from __future__ import annotations

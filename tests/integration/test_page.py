@@ -68,7 +68,7 @@ def test_a_task_shows_the_boxes_of_its_prediction(stack: Stack, demo: Any, page:
     assert canvas is not None
     pixels = np.asarray(Image.open(ARTIFACTS / "demo.png").convert("RGB")).astype(int)
     colour = np.array([int(colour_of("Bus")[i : i + 2], 16) for i in (1, 3, 5)])
-    # The photograph is as high as the canvas and stands at its left.
+    # The image is as high as the canvas and stands at its left.
     region = stored.result[0]
     width = canvas["height"] * region["original_width"] / region["original_height"]
     y = int(canvas["y"] + canvas["height"] * box["y"] / 100)
@@ -76,19 +76,19 @@ def test_a_task_shows_the_boxes_of_its_prediction(stack: Stack, demo: Any, page:
     x1 = x0 + width * box["width"] / 100
     band = pixels[y - 4 : y + 5, int(x0) + 20 : int(x1) - 20]
     distance = np.abs(band - colour).sum(axis=2).mean(axis=1)
-    # A row at the edge is in the label's colour from end to end; the photograph is not.
+    # A row at the edge is in the label's colour from end to end; the image is not.
     assert distance.min() < 110, distance
     assert distance[0] > 2 * distance.min(), distance
     assert not outside
 
 
 def colour_of(label: str) -> str:
-    """The colour that the demo's labelling configuration gives a label."""
+    """The colour that the demo's labeling config gives a label."""
     _, _, rest = DEMO["label_config"].partition(f'value="{label}" background="')
     return str(rest.partition('"')[0])
 
 
-def test_the_list_shows_every_photograph_with_a_prediction(
+def test_the_list_shows_every_image_with_a_prediction(
     stack: Stack, demo: Any, page: Page
 ) -> None:
     page.goto(f"{stack.url}/projects/{demo.id}/data")

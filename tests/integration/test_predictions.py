@@ -39,11 +39,11 @@ def assert_same(stored: Any, direct: list[Any], labels: dict[str, str]) -> None:
         assert box == pytest.approx(wanted_box, abs=0.01)
 
 
-def photograph(stack: Stack, name: str) -> Image.Image:
+def opened(stack: Stack, name: str) -> Image.Image:
     return Image.open(stack.datasets / "demo" / name).convert("RGB")
 
 
-def test_setup_stores_one_prediction_for_each_photograph_of_the_demo(
+def test_setup_stores_one_prediction_for_each_image_of_the_demo(
     stack: Stack, demo: Any
 ) -> None:
     stored = stack.predictions(demo.id)
@@ -64,7 +64,7 @@ def test_stored_boxes_are_those_of_ultralytics(stack: Stack, demo: Any, direct: 
 def test_new_images_of_unusual_shapes_are_predicted_as_ultralytics_does(
     stack: Stack, direct: Any
 ) -> None:
-    bus, zidane = photograph(stack, "bus.jpg"), photograph(stack, "zidane.jpg")
+    bus, zidane = opened(stack, "bus.jpg"), opened(stack, "zidane.jpg")
     stack.images(
         "shapes",
         wide=zidane.resize((1900, 400)),
@@ -88,7 +88,7 @@ def test_new_images_of_unusual_shapes_are_predicted_as_ultralytics_does(
 def test_an_image_turned_by_exif_gets_the_boxes_that_the_browser_shows(
     stack: Stack, direct: Any
 ) -> None:
-    upright = photograph(stack, "bus.jpg")
+    upright = opened(stack, "bus.jpg")
     turned = upright.transpose(Image.Transpose.ROTATE_90)
     turned.getexif()[0x0112] = 6  # "turn me clockwise to see me upright"
     stack.images("exif", turned=turned, upright=upright)
@@ -177,7 +177,7 @@ def test_an_image_that_was_missing_is_predicted_once_it_is_there(stack: Stack) -
     tasks = [{"image": "/data/local-files/?d=late/bus.jpg"}]
     stack.api.projects.import_tasks(id=made.id, request=tasks)
     assert stack.setup(project).returncode == 0
-    stack.images("late", bus=photograph(stack, "bus.jpg"))
+    stack.images("late", bus=opened(stack, "bus.jpg"))
     done = stack.setup(project)
     assert done.returncode == 0, done.stderr
     (stored,) = stack.api.predictions.list(project=made.id)
@@ -325,7 +325,7 @@ def test_a_connection_of_the_seed_chooses_its_models_and_keeps_them_over_a_resta
     stack.run("restart", "backend")
     stack.up()
     (task,) = stack.tasks(made.id)
-    # Straight to /predict, as interactive labelling does: this process never saw /setup.
+    # Straight to /predict, as interactive labeling does: this process never saw /setup.
     answer = requests.post(
         f"{stack.backend_url}/predict", auth=stack.auth, timeout=60,
         json={"tasks": [{"id": task.id, "data": task.data}], "project": f"{made.id}.1",

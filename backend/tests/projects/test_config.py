@@ -87,7 +87,7 @@ def test_all_files_are_read_before_their_faults_are_told(write, tmp_path):
     )
 
 
-def test_a_labelling_configuration_that_is_no_xml_is_refused_with_its_line(write):
+def test_a_labeling_config_that_is_no_xml_is_refused_with_its_line(write):
     with pytest.raises(ConfigError, match=r"demo\.yaml:6: label_config: .*cannot be read"):
         config.read(write(text=DEMO.replace("</View>", "")))
 

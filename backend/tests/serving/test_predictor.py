@@ -564,8 +564,8 @@ def test_images_at_hand_do_not_wait_for_those_of_a_slow_network(make, write_imag
     assert [answer["error"] for answer in slow.result()] == ["http://slow/a.jpg"] * 8
 
 
-class Photographs:
-    """A Label Studio that has a image under every path."""
+class OneUpload:
+    """A Label Studio that has an image under every path."""
 
     def __init__(self, content):
         self.content = content
@@ -577,7 +577,7 @@ class Photographs:
 def test_uploads_do_not_wait_for_a_slow_web_however_many_ask_it(make, datasets, write_image):
     write_image("a.jpg")
     web = Stuck()
-    predictor = make(web=web, studio=Photographs((datasets / "a.jpg").read_bytes()))
+    predictor = make(web=web, studio=OneUpload((datasets / "a.jpg").read_bytes()))
     urls = ["http://slow/data/local-files/a.jpg", "http://slow/tasks/1/resolve/", "http://slow/a"]
     far = [{"data": {"image": urls[n % 3]}} for n in range(16)]
     with ThreadPoolExecutor(8) as pool:

@@ -284,7 +284,7 @@ def test_what_cannot_be_used_leaves_the_old_model_and_is_said_once(
     assert why
     assert [record.getMessage().startswith(why) for record in caplog.records] == [True]
     assert reloads("failed") == failed + 1
-    # And the cure is taken.
+    # And the fix is taken.
     (models_dir / "models.yaml").write_text(text)
     write_weights("a.pt", {0: "two"})
     settle(models)

@@ -1,6 +1,6 @@
 """What `helm test` runs: looks for pods that wait, then has Label Studio store a prediction.
 
-It makes a project of its own, uploads a photograph, has it predicted as setup does, reads what is
+It makes a project of its own, uploads an image, has it predicted as setup does, reads what is
 stored, and deletes the project again. The exit status is 0 only if a prediction is stored and no
 pod of the release waits.
 """
