@@ -206,7 +206,7 @@ def import_folder(folder: Path, image: str, root: Sequence[str]) -> None:
     if tar.stdout is not None:
         tar.stdout.close()
     if tar.wait() or done.returncode:
-        raise UserError(f"{image} could not be imported. Is the engine's disk full?")
+        raise UserError(f"{image} could not be imported. Is the Docker Engine's disk full?")
 
 
 def remove_root(folder: Path, root: Sequence[str]) -> None:
@@ -222,7 +222,7 @@ def ensure_base(image: str = BASE) -> None:
     if commands.output([docker.client(), "image", "inspect", "-f", "{{.Id}}", image]):
         return
     if not commands.output([docker.client(), "version", "--format", "{{.Server.Version}}"]):
-        raise UserError("the engine does not answer. Run: python3 scripts/install_engine.py")
+        raise UserError("the Docker Engine does not answer. Run: python3 scripts/install_engine.py")
     if not pull(image):
         bootstrap(image)
 
@@ -263,7 +263,7 @@ def build_command(
         arguments["TORCH_SOURCE"] = torch_source(values["TORCH_INDEX"])
     command = [
         docker.client(), "buildx", "build", "--load", "--progress=auto", "--tag", tag,
-        # The engine's own builder: another one would not see the base image that lies here.
+        # The Docker Engine's own builder: another one would not see the base image that lies here.
         "--builder", builder,
         # A statement of how it was built holds the time, and so makes each image another one.
         "--provenance=false",

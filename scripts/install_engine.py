@@ -7,7 +7,7 @@ What is there is left alone. Sources, the first that serves:
   3. trixie: on Debian 12 alone, Debian 13's packages by name, its suite pinned so low that nothing
      else ever comes from it.
 Needs root or sudo. Says what it does before it does it. Safe to run again, also after being killed.
-`make up` and the Ansible role docker both run this: there is no other way that an engine comes.
+`make up` and the Ansible role docker both run this: there is no other way that one comes.
 """
 
 from __future__ import annotations
@@ -129,7 +129,7 @@ def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
     bookworm = facts.family == "debian" and facts.codename == "bookworm"
     if bookworm and "trixie" in facts.sources:
         names = packages_for("debian", facts.lacks)
-        # Debian 12's own is too old for that engine. A newer one that is there already stays.
+        # Debian 12's own is too old for that one. A newer one that is there already stays.
         if "engine" in facts.lacks and not versions.at_least(
             facts.candidates.get("containerd", ""), "1.7"
         ):
@@ -211,7 +211,7 @@ def install(engine: Engine, sources: tuple[str, ...], repository: str) -> None:
     if not name:
         raise UserError(
             f"found {release.get('PRETTY_NAME', 'an unknown system')}; only on Debian and Ubuntu "
-            f"is the engine installed for you. Install it by hand, then run make up again: "
+            f"is the Docker Engine installed for you. Install it by hand, then run make up again: "
             f"{docker_engine.DOCS}"
         )
     host = apt.Host()
@@ -289,13 +289,13 @@ def wait_for(
 
 
 def running() -> bool:
-    """Whether the engine answers, also to a user who may not speak to it."""
+    """Whether the Docker Engine answers, also to a user who may not speak to it."""
     docker.forget()
     return docker_engine.find_engine().state in ("answers", "denied")
 
 
 def start(log: Path = LOG) -> None:
-    """Starts the engine and waits until it answers."""
+    """Starts the Docker Engine and waits until it answers."""
     root = commands.as_root()
     process = 0
     comm = Path("/proc/1/comm")
@@ -328,9 +328,9 @@ def start(log: Path = LOG) -> None:
         return
     lines = tail_of(way, root, log)
     raise UserError(
-        f"the engine did not start. The end of its log ({where}):\n{lines}\n"
-        "Put right what the log names, then run this again. Inside a container the engine needs "
-        "one that is privileged and has a volume at /var/lib/docker"
+        f"the Docker Engine did not start. The end of its log ({where}):\n{lines}\n"
+        "Put right what the log names, then run this again. Inside a container it needs one "
+        "that is privileged and has a volume at /var/lib/docker"
     )
 
 
@@ -373,7 +373,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     options = parse(arguments)
     engine = docker_engine.find_engine()
     if docker_engine.engine_is_fine(engine):
-        say(f"Engine {engine.version} answers; nothing to install")
+        say(f"Docker Engine {engine.version} answers; nothing to install")
         return 0
     if old := engine.too_old(versions.minimums()):
         raise UserError(
@@ -381,7 +381,9 @@ def main(arguments: Sequence[str] = ()) -> int:
             f"Run make preflight to see the versions; install newer ones: {docker_engine.DOCS}"
         )
     if options.dry_run:
-        what = f"install {', '.join(engine.lacks())}" if engine.lacks() else "start the engine"
+        what = (
+            f"install {', '.join(engine.lacks())}" if engine.lacks() else "start the Docker Engine"
+        )
         say(f"To do: {what}")
         return TO_DO
     if engine.lacks():
@@ -391,7 +393,7 @@ def main(arguments: Sequence[str] = ()) -> int:
     engine = docker_engine.find_engine()
     if engine.state == "denied":
         raise UserError(
-            "the engine runs, but this user may not use it. Run: "
+            "the Docker Engine runs, but this user may not use it. Run: "
             f"sudo usermod -aG docker {os.environ.get('USER', '$USER')}   then log in again "
             "(or run: newgrp docker), and run make up again"
         )
@@ -400,7 +402,7 @@ def main(arguments: Sequence[str] = ()) -> int:
             f"after the installation there is still something wrong: {engine}. "
             f"Run make preflight, or install by hand: {docker_engine.DOCS}"
         )
-    say(f"Engine {engine.version}, compose {engine.compose}, buildx {engine.buildx}")
+    say(f"Docker Engine {engine.version}, compose {engine.compose}, buildx {engine.buildx}")
     return 0
 
 

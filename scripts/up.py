@@ -42,7 +42,7 @@ def step(text: str) -> None:
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
     """One run at a time. The lock goes with this process, however it ends: nothing is left to
-    clear away, and what we start (an engine, say) does not inherit it.
+    clear away, and what we start (a Docker Engine, say) does not inherit it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("a") as file:
@@ -69,7 +69,7 @@ def make_host_ready(ports: bool) -> None:
     if code:
         step("Engine")
         if install_engine.main():
-            raise UserError("the engine is not ready; the lines above say why")
+            raise UserError("the Docker Engine is not ready; the lines above say why")
         checks = preflight.all_checks(ports)
         if preflight.exit_code(checks):
             say(preflight.table(checks))

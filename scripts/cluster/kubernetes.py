@@ -30,9 +30,9 @@ NO_CLUSTER = (
     "kind create cluster (https://kind.sigs.k8s.io)"
 )
 NO_LOADER = (
-    "Set KUBE_LOAD to the command that brings an image of the local engine to the nodes and takes "
-    'image names as arguments, such as KUBE_LOAD="minikube image load", or push both images to a '
-    "registry of yours and name it in the values"
+    "Set KUBE_LOAD to the command that brings an image of the local Docker Engine to the nodes and "
+    'takes image names as arguments, such as KUBE_LOAD="minikube image load", or push both images '
+    "to a registry of yours and name it in the values"
 )
 
 
@@ -97,11 +97,11 @@ def content_tag(image: str) -> str:
     """``image`` under a tag that says what is in it, so that a node never runs an older one.
 
     Raises:
-        UserError: the local engine does not have it.
+        UserError: the local Docker Engine does not have it.
     """
     identity = commands.output([docker.client(), "image", "inspect", "-f", "{{.Id}}", image])
     if identity is None:
-        raise UserError(f"found no image {image} in the local engine. Run: make images")
+        raise UserError(f"found no image {image} in the local Docker Engine. Run: make images")
     return f"{image}-{identity.rpartition(':')[2][:12]}"
 
 

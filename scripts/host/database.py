@@ -14,7 +14,7 @@ EXPORT = (
 
 
 def check(wanted: bool, project: str, volumes: set[str]) -> Check:
-    """``wanted``: PostgreSQL. ``volumes``: names of those that the engine has."""
+    """``wanted``: PostgreSQL. ``volumes``: names of those that the Docker Engine has."""
     sqlite, postgres = f"{project}_label-studio-data", f"{project}_postgres-data"
     if wanted and sqlite in volumes and postgres not in volumes:
         return Check(
@@ -30,7 +30,7 @@ def check(wanted: bool, project: str, volumes: set[str]) -> Check:
 
 
 def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
-    """The one line about the database. ``answers``: there is an engine to ask."""
+    """The one line about the database. ``answers``: there is a Docker Engine to ask."""
     listed = commands.output([docker.client(), "volume", "ls", "--quiet"]) if answers else ""
     wanted = settings.enabled(values, "POSTGRES")
     return [check(wanted, values["COMPOSE_PROJECT_NAME"], set((listed or "").split()))]

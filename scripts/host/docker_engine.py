@@ -1,4 +1,4 @@
-"""What is known about the container engine on this host, without changing anything."""
+"""What is known about the Docker Engine on this host, without changing anything."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOCKET = Path("/var/run/docker.sock")
 
 @dataclass(frozen=True)
 class Engine:
-    """The engine and its command-line parts as found; an empty version means "not there".
+    """The Docker Engine and its command-line parts as found; an empty version means "not there".
 
     ``state``: ``answers``, ``denied`` (it runs, this user may not speak to it), ``stopped`` (it is
     installed and does not answer) or ``missing``.
@@ -68,7 +68,7 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask_socket(path: str) -> tuple[str, str]:
-    """State and version of the engine behind a socket; needs no client."""
+    """State and version of the Docker Engine behind a socket; needs no client."""
     connection = _UnixConnection(path)
     try:
         connection.request("GET", "/version")
@@ -88,14 +88,14 @@ def plain_version(text: str | None) -> str:
 
 
 def daemon() -> str | None:
-    """The engine's program; it may lie where only root looks."""
+    """The Docker Engine's program; it may lie where only root looks."""
     return shutil.which("dockerd") or shutil.which(
         "dockerd", path="/usr/sbin:/usr/bin:/usr/local/bin"
     )
 
 
 def data_root_of(config: Path = Path("/etc/docker/daemon.json")) -> str:
-    """Where an engine that does not run would keep its data."""
+    """Where a Docker Engine that does not run would keep its data."""
     try:
         return str(json.loads(config.read_text()).get("data-root") or "/var/lib/docker")
     except (OSError, ValueError, AttributeError):
@@ -103,7 +103,7 @@ def data_root_of(config: Path = Path("/etc/docker/daemon.json")) -> str:
 
 
 def find_engine() -> Engine:
-    """Looks for the engine, its client and the two plugins."""
+    """Looks for the Docker Engine, its client and the two plugins."""
     client = compose = buildx = version = detail = ""
     state = "stopped" if daemon() else "missing"
     root = data_root_of()
@@ -116,7 +116,7 @@ def find_engine() -> Engine:
         state = "answers"
         root = commands.output([client, "info", "--format", "{{.DockerRootDir}}"]) or root
     elif host := os.environ.get("DOCKER_HOST"):
-        # Someone has pointed the client elsewhere; installing an engine here would be no fix.
+        # Someone has pointed the client elsewhere; installing a Docker Engine here would be no fix.
         state, detail = "unreachable", host
     elif SOCKET.exists():
         asked, version = ask_socket(str(SOCKET))
@@ -141,7 +141,7 @@ def engine_is_fine(engine: Engine) -> bool:
     )
 
 
-# The engine
+# The Docker Engine
 
 
 def check_engine(
@@ -156,31 +156,31 @@ def check_engine(
 
     if engine.state == "denied":
         checks.append(Check(
-            "engine", "runs, but this user may not use it", want, STOP,
+            "Docker Engine", "runs, but this user may not use it", want, STOP,
             f"Run: sudo usermod -aG docker {user}   then log in again (or run: newgrp docker)",
         ))  # fmt: skip
     elif engine.state == "unreachable":
         checks.append(Check(
-            "engine", f"none answers at DOCKER_HOST={engine.detail}", want, STOP,
-            "Start that engine, or unset DOCKER_HOST",
+            "Docker Engine", f"none answers at DOCKER_HOST={engine.detail}", want, STOP,
+            "Start that Docker Engine, or unset DOCKER_HOST",
         ))  # fmt: skip
     elif engine.state == "missing":
-        checks.append(Check("engine", "none", want, absent, will))
+        checks.append(Check("Docker Engine", "none", want, absent, will))
     elif engine.state == "stopped":
         fix = (
             "It is started by make up"
             if installable
             else "Start it as root: systemctl start docker"
         )
-        checks.append(Check("engine", "installed, does not run", want, absent, fix))
+        checks.append(Check("Docker Engine", "installed, does not run", want, absent, fix))
     elif "engine" in old:
         checks.append(Check(
-            "engine", engine.version, want, STOP,
+            "Docker Engine", engine.version, want, STOP,
             "It is left alone, because other containers may need it. Replace it by a newer one: "
             f"{DOCS}",
         ))  # fmt: skip
     else:
-        checks.append(Check("engine", engine.version, want))
+        checks.append(Check("Docker Engine", engine.version, want))
 
     for name, found in (("compose", engine.compose), ("buildx", engine.buildx)):
         if not found:

@@ -1,7 +1,7 @@
 """How the backend gets an NVIDIA GPU on this host: by CDI, or by NVIDIA's runtime for Docker.
 
 CDI (Container Device Interface) is a file that names each GPU with all that a container needs for
-it; the engine reads it itself. ``nvidia-ctk cdi generate`` writes it.
+it; the Docker Engine reads it itself. ``nvidia-ctk cdi generate`` writes it.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ GENERATE = "sudo nvidia-ctk cdi generate --output=/etc/cdi/nvidia.yaml"
 class Host:
     """What there is for a GPU. ``devices``: names in CDI specifications, without the kind.
 
-    ``cdi``: whether the engine reads such specifications. ``runtime``: whether it knows NVIDIA's.
-    Both are None where no engine answers yet.
+    ``cdi``: whether the Docker Engine reads such specifications. ``runtime``: whether it knows
+    NVIDIA's. Both are None where no engine answers yet.
     """
 
     gpus: tuple[str, ...] = ()
@@ -90,7 +90,7 @@ def devices(folders: Iterable[Path] = FOLDERS) -> list[str]:
 
 
 def look(found: Sequence[str], answers: bool) -> Host:
-    """``found``: names of the GPUs. ``answers``: whether there is an engine to ask."""
+    """``found``: names of the GPUs. ``answers``: whether there is a Docker Engine to ask."""
     if not answers:
         return Host(tuple(found), tuple(devices()))
     info = commands.output([docker.client(), "info", "--format", "{{json .}}"])
@@ -141,7 +141,7 @@ def check(host: Host, device: str, torch_index: str) -> Check:
         )  # fmt: skip
     if host.cdi is False:
         return Check(
-            name, f"{shown}, but the engine does not read CDI specifications", needed, STOP,
+            name, f"{shown}, but the Docker Engine does not read CDI specifications", needed, STOP,
             'Put "features": {"cdi": true} into /etc/docker/daemon.json (engine 28.3 and later do '
             "without), then run: sudo systemctl restart docker",
         )  # fmt: skip

@@ -97,7 +97,7 @@ def overlapping(
 
 
 def wired(folder: Path = INTERFACES) -> list[str]:
-    """Interfaces that a LAN could be at: hardware, bridges and bonds, not what the engine made."""
+    """Interfaces that a LAN could be at: hardware, bridges and bonds, nothing of Docker's."""
     names = (path.name for path in folder.iterdir()) if folder.is_dir() else ()
     ours = ("lo", "docker", "br-", "veth", "ifb")
     return sorted(n for n in names if not n.startswith(ours) and not wireless(n, folder))
@@ -120,7 +120,9 @@ def check_parent(parent: str, folder: Path = INTERFACES) -> Check:
     if not (folder / parent).exists():
         if dot and number.isdecimal() and 0 < int(number) < 4095 and (folder / base).exists():
             return Check(
-                "MACVLAN_PARENT", f"{parent}: the engine makes VLAN {number} on {base}", needed
+                "MACVLAN_PARENT",
+                f"{parent}: the Docker Engine makes VLAN {number} on {base}",
+                needed,
             )
         here = ", ".join(wired(folder)) or "none"
         return Check(
@@ -144,11 +146,11 @@ def check_parent(parent: str, folder: Path = INTERFACES) -> Check:
     return Check("MACVLAN_PARENT", parent, needed)
 
 
-# What the engine has
+# What the Docker Engine has
 
 
 def networks() -> list[dict[str, Any]]:
-    """The engine's networks, as ``docker network inspect`` says."""
+    """The Docker Engine's networks, as ``docker network inspect`` says."""
     ids = commands.output([docker.client(), "network", "ls", "--quiet", "--no-trunc"])
     if not ids:
         return []
@@ -164,7 +166,7 @@ def subnets(network: Mapping[str, Any]) -> list[ipaddress.IPv4Network]:
 def in_the_way(
     values: Mapping[str, str], found: Iterable[Mapping[str, Any]], ours: str
 ) -> list[Check]:
-    """Networks of the engine that it would not let ours stand beside."""
+    """Networks of the Docker Engine that it would not let ours stand beside."""
     subnet = ipaddress.IPv4Network(values["MACVLAN_SUBNET"])
     checks = []
     for network in found:
@@ -174,12 +176,12 @@ def in_the_way(
         if (network.get("Options") or {}).get("parent") == values["MACVLAN_PARENT"]:
             checks.append(Check(
                 "MACVLAN_PARENT",
-                f"network {network['Name']} of the engine has {values['MACVLAN_PARENT']} already",
+                f"the Docker network {network['Name']} has {values['MACVLAN_PARENT']} already",
                 "no other", STOP, f"Remove that ({remove}), or take another interface",
             ))  # fmt: skip
         elif any(subnet.overlaps(other) for other in subnets(network)):
             checks.append(Check(
-                "LAN", f"network {network['Name']} of the engine overlaps {subnet}", "no other",
+                "LAN", f"the Docker network {network['Name']} overlaps {subnet}", "no other",
                 STOP, f"Remove that ({remove}), or correct MACVLAN_SUBNET",
             ))  # fmt: skip
     return checks
@@ -309,7 +311,7 @@ def _probe_line(parent: str, addresses: Sequence[str]) -> str:
 
 
 def checks(values: Mapping[str, str], answers: bool) -> list[Check]:
-    """Every line about the LAN; none without MACVLAN. ``answers``: there is an engine to ask."""
+    """Every line about the LAN; none without MACVLAN. ``answers``: Docker does."""
     if not settings.enabled(values, "MACVLAN"):
         return []
     lines = [check_parent(values["MACVLAN_PARENT"])]

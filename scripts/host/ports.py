@@ -43,7 +43,7 @@ def published(listing: str, port: int) -> str:
 
 
 def try_bind(address: str, port: int) -> OSError | None:
-    """The error that the engine would meet on publishing the port; None if there is none."""
+    """The error that the Docker Engine would meet on publishing the port; None if there is none."""
     kind = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
         with socket.socket(kind, socket.SOCK_STREAM) as probe:
@@ -98,7 +98,9 @@ def look_at_port(address: str, port: int, ours: str, all_containers: str) -> Por
     if name := published(all_containers, port):
         return PortUse("taken", f"container {name}")
     error = try_bind(address, port)
-    if error is None or error.errno == errno.EACCES:  # a low port: the engine is root and may
+    if (
+        error is None or error.errno == errno.EACCES
+    ):  # a low port: the Docker Engine is root and may
         return PortUse("free")
     if error.errno == errno.EADDRINUSE:
         return PortUse("taken", listener(port))

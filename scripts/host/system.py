@@ -88,7 +88,7 @@ def disk_needs(
     if built < {"backend", "label-studio"}:
         needs.append(Need(repository, number["disk_gb_repository"], "weights and images"))
     if install:
-        needs.append(Need(Path("/usr"), number["disk_gb_engine"], "the engine"))
+        needs.append(Need(Path("/usr"), number["disk_gb_engine"], "the Docker Engine"))
     return needs
 
 
@@ -116,7 +116,7 @@ def check_disk(needs: Iterable[Need], cpu_saves_gb: float = 0) -> list[Check]:
             continue
         fix = (
             f"Free {total - free:.1f} GB at {where} (docker system prune removes what no "
-            "container uses), or move the engine's data to a larger disk (data-root in "
+            "container uses), or move the Docker Engine's data to a larger disk (data-root in "
             "/etc/docker/daemon.json)"
         )
         if cpu_saves_gb and any("backend" in need.purpose for need in group):

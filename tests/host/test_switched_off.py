@@ -61,4 +61,4 @@ def test_a_network_made_by_hand_is_refused_before_anything_is_changed(off, varia
             assert outcome.code == 2
     finally:
         off.root("docker", "network", "rm", "vlan103")
-    assert "the engine's network vlan103 has eth1 already" in outcome.message()
+    assert "the Docker Engine's network vlan103 has eth1 already" in outcome.message()

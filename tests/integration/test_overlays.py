@@ -408,7 +408,7 @@ def test_an_engine_that_does_not_read_cdi_is_said_to_need_it(engine: Engine) -> 
     try:
         found, state, fix = engine.gpu_check()
         assert state == "stop"
-        assert "the engine does not read CDI specifications" in found
+        assert "the Docker Engine does not read CDI specifications" in found
         assert '"features": {"cdi": true}' in fix
     finally:
         engine.stop()

@@ -105,7 +105,7 @@ def test_a_network_that_another_interface_leads_to_is_refused():
 @pytest.mark.parametrize(
     ("network", "said"),
     [
-        ({"Options": {"parent": "eth0"}}, "the engine's network vlan103 has eth0 already"),
+        ({"Options": {"parent": "eth0"}}, "the Docker Engine's network vlan103 has eth0 already"),
         ({"Options": {"parent": "eth1"}, "subnet": "192.168.0.0/16"}, "vlan103 overlaps 192.168"),
         ({"Options": None, "subnet": "192.168.103.128/25"}, "vlan103 overlaps 192.168.103.0/24"),
         ({"Options": {"parent": "eth1"}}, ""),

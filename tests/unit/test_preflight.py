@@ -61,7 +61,7 @@ def test_an_engine_whose_client_is_missing_is_a_matter_of_the_installation(monke
     monkeypatch.setattr(docker_engine, "find_engine", lambda: engine)
     found = {check.name: check for check in preflight.all_checks(ports=False)}
     assert found["docker client"].found == "none"
-    assert found["engine"].state == OK
+    assert found["Docker Engine"].state == OK
 
 
 def test_another_system_than_linux_is_told_so_and_no_more(monkeypatch, capsys):

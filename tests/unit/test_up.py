@@ -73,7 +73,7 @@ def test_all_is_well(steps):
 
 def test_a_person_comes_first_and_nothing_is_done(steps):
     steps.looks = [
-        [Check("engine", "", "", INSTALLABLE), Check("port 8080", "taken", "", STOP, "Do")]
+        [Check("Docker Engine", "", "", INSTALLABLE), Check("port 8080", "taken", "", STOP, "Do")]
     ]
     with pytest.raises(UserError, match=r"nothing was changed.*\n.*port 8080: taken\. Do"):
         up.main()
@@ -81,13 +81,13 @@ def test_a_person_comes_first_and_nothing_is_done(steps):
 
 
 def test_what_is_missing_is_installed_and_looked_at_again(steps):
-    steps.looks = [[Check("engine", "", "", INSTALLABLE)], [Check("engine", "26", "", OK)]]
+    steps.looks = [[Check("Docker Engine", "", "", INSTALLABLE)], [Check("Docker Engine", "26", "", OK)]]
     up.main()
     assert steps == ["look", "install_engine.main", "look", *REST]
 
 
 def test_an_installation_that_did_not_help_stops(steps):
-    steps.looks = [[Check("engine", "", "", INSTALLABLE)]]
+    steps.looks = [[Check("Docker Engine", "", "", INSTALLABLE)]]
     with pytest.raises(UserError):
         up.main()
     assert steps == ["look", "install_engine.main", "look"]

@@ -26,37 +26,37 @@ def test_what_is_missing_can_be_installed_on_debian_and_is_a_persons_matter_else
     assert {check.state for check in engine_states(NONE).values()} == {INSTALLABLE}
     by_hand = engine_states(NONE, installable=False)
     assert {check.state for check in by_hand.values()} == {STOP}
-    assert docker_engine.DOCS in by_hand["engine"].fix
+    assert docker_engine.DOCS in by_hand["Docker Engine"].fix
 
 
 def test_an_engine_that_may_not_be_used_has_its_own_cure():
     denied = engine_states(Engine("denied", "26.1.5", "/usr/bin/docker", "2.26.1", "0.13.1"))
-    assert denied["engine"].state == STOP
-    assert "usermod -aG docker ann" in denied["engine"].fix
+    assert denied["Docker Engine"].state == STOP
+    assert "usermod -aG docker ann" in denied["Docker Engine"].fix
 
 
 def test_an_engine_that_does_not_run_is_started():
     stopped = engine_states(Engine("stopped", "", "/usr/bin/docker", "2.26.1", "0.13.1"))
-    assert stopped["engine"].state == INSTALLABLE
-    assert "started" in stopped["engine"].fix
+    assert stopped["Docker Engine"].state == INSTALLABLE
+    assert "started" in stopped["Docker Engine"].fix
 
 
 def test_an_old_engine_is_left_alone():
     old = Engine("answers", "20.10.24+dfsg1", "/usr/bin/docker", "2.26.1", "0.13.1")
-    check = engine_states(old)["engine"]
+    check = engine_states(old)["Docker Engine"]
     assert (check.state, check.found, check.needed) == (STOP, "20.10.24+dfsg1", "26.1")
     assert old.too_old(versions.minimums()) == ("engine",)
 
 
 def test_an_engine_elsewhere_is_not_replaced_by_one_here():
     there = Engine("unreachable", detail="tcp://gpu:2375", client="/usr/bin/docker")
-    assert "DOCKER_HOST=tcp://gpu:2375" in engine_states(there)["engine"].found
-    assert engine_states(there)["engine"].state == STOP
+    assert "DOCKER_HOST=tcp://gpu:2375" in engine_states(there)["Docker Engine"].found
+    assert engine_states(there)["Docker Engine"].state == STOP
 
 
 def test_only_the_plugins_are_missing():
     states = engine_states(Engine("answers", "26.1.5", "/usr/bin/docker"))
-    assert states["engine"].state == OK
+    assert states["Docker Engine"].state == OK
     assert states["compose"].state == states["buildx"].state == INSTALLABLE
 
 

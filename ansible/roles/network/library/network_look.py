@@ -28,7 +28,7 @@ options:
   gateway: {type: str, default: "", description: "The router's address."}
   addresses: {type: dict, required: true, description: "Addresses by their variable."}
   dhcp_range: {type: str, default: "", description: "What DHCP gives out, first-last."}
-  network: {type: str, required: true, description: "Our own network of the engine."}
+  network: {type: str, required: true, description: "Our own network of the Docker Engine."}
   wait: {type: float, default: 2.0, description: "Seconds to listen for answers."}
 author: [ls-yolo]
 """
@@ -170,7 +170,7 @@ def route_faults(network, routes, ours):
 
 
 def engine_faults(wanted, parent, networks, ours):
-    """Networks of the engine that it would not let ``ours`` stand beside.
+    """Networks of the Docker Engine that it would not let ``ours`` stand beside.
 
     ``networks``: docker network inspect.
     """
@@ -186,7 +186,7 @@ def engine_faults(wanted, parent, networks, ours):
         )
         if (network.get("Options") or {}).get("parent") == parent:
             faults.append(
-                f"network_parent: the engine's network {name} has {parent} already, and it lets no "
+                f"network_parent: the Docker Engine's network {name} has {parent} already, and it lets no "
                 f"other stand on it. {fix}"
             )
         elif any(
@@ -194,7 +194,7 @@ def engine_faults(wanted, parent, networks, ours):
             for text in subnets
             if text and ":" not in text
         ):
-            faults.append(f"network_subnet: the engine's network {name} overlaps {wanted}. {fix}")
+            faults.append(f"network_subnet: the Docker Engine's network {name} overlaps {wanted}. {fix}")
     return faults
 
 
