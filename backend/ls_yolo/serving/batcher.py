@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import itertools
 import logging
+import math
 import threading
 import time
 import weakref
@@ -21,6 +22,12 @@ from ls_yolo.errors import RequestError
 from ls_yolo.results import Image, Result
 
 log = logging.getLogger(__name__)
+
+URGENT_FOR = 30.0
+"""So many seconds after an urgent image the batches stay small, since the next may come at any
+time, and none is interrupted."""
+URGENT_BATCH = 2
+"""The most images of a batch then: with more, a click would wait longer than people notice."""
 
 _running: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
@@ -68,8 +75,8 @@ class _Item:
 class Batcher:
     """Runs an engine for many threads: one queue, and one thread that empties it in batches.
 
-    A batch is what waits. If less waits than ``options.batch_size`` and more is being prepared (see
-    `pending`), it is waited for a little; a lone image never waits.
+    A batch is what waits, what is urgent first. If less waits than ``options.batch_size`` and more
+    is being prepared (see `pending`), it is waited for a little; a lone image never waits.
 
     name: what the metrics call it.
     """
@@ -86,6 +93,8 @@ class Batcher:
         self.queue_size = options.queue_size
         self._window = options.window
         self._items: deque[_Item] = deque()
+        self._urgent: deque[_Item] = deque()
+        self._urgent_at = -math.inf
         self._changed = threading.Condition()
         self._coming = 0
         self._promised = 0
@@ -99,7 +108,7 @@ class Batcher:
     @property
     def depth(self) -> int:
         """How many images wait."""
-        return len(self._items)
+        return len(self._items) + len(self._urgent)
 
     @property
     def description(self) -> str:
@@ -152,8 +161,12 @@ class Batcher:
                 self._coming -= 1
                 self._changed.notify_all()
 
-    def submit(self, prepared: Prepared, conf: float, iou: float) -> Future[Result]:
+    def submit(
+        self, prepared: Prepared, conf: float, iou: float, urgent: bool = False
+    ) -> Future[Result]:
         """The result of an image, once its batch has run. A future that is cancelled is not run.
+
+        urgent: a person waits for it, so it goes before all others.
 
         Raises:
             QueueFull: the queue is full.
@@ -163,12 +176,17 @@ class Batcher:
         with self._changed:
             if self._closed:
                 raise Released("the model was replaced")
-            if len(self._items) >= self.queue_size:
+            lane = self._urgent if urgent else self._items
+            if len(lane) >= self.queue_size:
                 # Those that nobody waits for any longer take no place.
-                self._items = deque(i for i in self._items if not i.answer.cancelled())
-                if len(self._items) >= self.queue_size:
+                kept = [i for i in lane if not i.answer.cancelled()]
+                lane.clear()
+                lane.extend(kept)
+                if len(lane) >= self.queue_size:
                     raise QueueFull(self._full())
-            self._items.append(item)
+            lane.append(item)
+            if urgent:
+                self._urgent_at = item.since
             self._changed.notify_all()
         metrics.QUEUE_DEPTH.labels(self.name).set(self.depth)
         return item.answer
@@ -209,18 +227,29 @@ class Batcher:
         batch: list[_Item] = []
         with self._changed:
             while not batch:
-                self._changed.wait_for(lambda: self._items or self._closed)
-                if not self._items:
+                self._changed.wait_for(lambda: self.depth or self._closed)
+                if not self.depth:
                     return []
                 self._changed.wait_for(
-                    lambda: len(self._items) >= self.batch_size or not self._coming or self._closed,
+                    lambda: (
+                        self.depth >= self._size()
+                        or self._urgent
+                        or not self._coming
+                        or self._closed
+                    ),
                     self._window,
                 )
-                while self._items and len(batch) < self.batch_size:
-                    item = self._items.popleft()
+                size = self._size()
+                while self.depth and len(batch) < size:
+                    item = (self._urgent or self._items).popleft()
                     if item.answer.set_running_or_notify_cancel():
                         batch.append(item)
         return batch
+
+    def _size(self) -> int:
+        """The most images of the next batch."""
+        clicked = time.monotonic() - self._urgent_at < URGENT_FOR
+        return min(self.batch_size, URGENT_BATCH) if clicked else self.batch_size
 
     def _answer(self, items: Sequence[_Item]) -> None:
         try:

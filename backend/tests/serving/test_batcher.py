@@ -211,6 +211,33 @@ def test_a_batch_runs_at_its_lowest_threshold_and_is_parted_by_iou():
 # Faults
 
 
+def test_what_is_urgent_goes_before_all_that_waits_even_where_the_queue_is_full():
+    with owned(batch_size=4, queue_size=6) as (batcher, engine):
+        with standing(batcher, engine):
+            waiting = [batcher.submit(image(i), 0.5, 0.7) for i in range(6)]
+            with pytest.raises(QueueFull):
+                batcher.submit(image(7), 0.5, 0.7)
+            clicked = batcher.submit(image(9), 0.5, 0.7, urgent=True)
+        assert classes(clicked) == [9]
+        assert [classes(future) for future in waiting] == [[i] for i in range(6)]
+        assert engine.batches[1][0] == [9, 0]
+
+
+def test_while_people_click_batches_are_small_and_large_again_after_a_while(monkeypatch):
+    with owned(batch_size=4) as (batcher, engine):
+        assert classes(batcher.submit(image(9), 0.5, 0.7, urgent=True)) == [9]
+        with standing(batcher, engine):
+            waiting = [batcher.submit(image(i), 0.5, 0.7) for i in range(4)]
+        assert [classes(future) for future in waiting] == [[i] for i in range(4)]
+        assert [numbers for numbers, _, _ in engine.batches[2:]] == [[0, 1], [2, 3]]
+        monkeypatch.setattr("ls_yolo.serving.batcher.URGENT_FOR", 0)
+        engine.batches.clear()
+        with standing(batcher, engine):
+            waiting = [batcher.submit(image(i), 0.5, 0.7) for i in range(4)]
+        assert [classes(future) for future in waiting] == [[i] for i in range(4)]
+        assert engine.batches[1][0] == [0, 1, 2, 3]
+
+
 def test_an_image_that_breaks_the_engine_spoils_no_other():
     with owned() as (batcher, engine):
         with standing(batcher, engine):
