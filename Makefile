@@ -82,7 +82,7 @@ test-integration-setup test-kubernetes-setup test-host-setup: test-%-setup:
 	@$(PYTHON) scripts/install_engine.py
 	@$(PYTHON) scripts/dev testtools $*
 
-test-integration: BUDGET = 20m
+test-integration: BUDGET = 30m
 test-integration: test-integration-setup ## Both services, booted and checked end to end; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/dev check_compose

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Image = npt.NDArray[np.uint8]
 """An upright image, shape (height, width, 3), channels blue, green, red, values 0 to 255."""
+Indices = npt.NDArray[np.int64]
+"""Shape (k,): which objects of a result."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,10 +28,32 @@ class Boxes:
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
 
+    @property
+    def boxes(self) -> Boxes:
+        """The upright bounds of each object."""
+        return self
+
+    def take(self, indices: Indices) -> Boxes:
+        """Those objects, in that order."""
+        return Boxes(self.xyxy[indices], self.scores[indices], self.classes[indices])
+
+    def moved(self, left: int, top: int) -> Boxes:
+        """The same in an image that this one was cut out of at ``left``, ``top``, in pixels."""
+        offset = np.array([left, top, left, top], np.float32)
+        return replace(self, xyxy=self.xyxy + offset)
+
+    def with_classes(self, classes: npt.NDArray[np.int64]) -> Boxes:
+        """The same objects under other class indices, shape (n,)."""
+        return replace(self, classes=classes)
+
+    @classmethod
+    def joined(cls, parts: Sequence[Boxes]) -> Boxes:
+        """The objects of all parts, one part after the other."""
+        return _joined(cls, parts)
+
     def above(self, score: float) -> Boxes:
         """Those whose score exceeds ``score``, 0 to 1: the rule of `Engine.predict`."""
-        keep = self.scores > score
-        return Boxes(self.xyxy[keep], self.scores[keep], self.classes[keep])
+        return self.take(np.flatnonzero(self.scores > score))
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +69,22 @@ class Mask:
     top: int
     pixels: npt.NDArray[np.bool_]
 
+    @classmethod
+    def united(cls, parts: Sequence[Mask]) -> Mask:
+        """What is in any of the parts, of which there is at least one."""
+        left, top = (min(getattr(part, edge) for part in parts) for edge in ("left", "top"))
+        right = max(part.left + part.pixels.shape[1] for part in parts)
+        bottom = max(part.top + part.pixels.shape[0] for part in parts)
+        pixels = np.zeros((bottom - top, right - left), np.bool_)
+        for part in parts:
+            height, width = part.pixels.shape
+            y, x = part.top - top, part.left - left
+            pixels[y : y + height, x : x + width] |= part.pixels
+        return cls(left, top, pixels)
+
+
+MakeMask = Callable[[], Mask]
+
 
 @dataclass(frozen=True, slots=True)
 class Masks:
@@ -56,13 +97,37 @@ class Masks:
     """
 
     boxes: Boxes
-    masks: Sequence[Callable[[], Mask]]
+    masks: Sequence[MakeMask]
+
+    def take(self, indices: Indices) -> Masks:
+        """Those objects, in that order."""
+        return Masks(self.boxes.take(indices), [self.masks[index] for index in indices.tolist()])
+
+    def moved(self, left: int, top: int) -> Masks:
+        """The same in an image that this one was cut out of at ``left``, ``top``, in pixels."""
+
+        def move(make: MakeMask) -> MakeMask:
+            def moved() -> Mask:
+                mask = make()
+                return replace(mask, left=mask.left + left, top=mask.top + top)
+
+            return moved
+
+        return Masks(self.boxes.moved(left, top), [move(make) for make in self.masks])
+
+    def with_classes(self, classes: npt.NDArray[np.int64]) -> Masks:
+        """The same objects under other class indices, shape (n,)."""
+        return replace(self, boxes=self.boxes.with_classes(classes))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Masks]) -> Masks:
+        """The objects of all parts, one part after the other."""
+        masks = [make for part in parts for make in part.masks]
+        return cls(Boxes.joined([part.boxes for part in parts]), masks)
 
     def above(self, score: float) -> Masks:
         """Those whose score exceeds ``score``, 0 to 1."""
-        keep = (self.boxes.scores > score).tolist()
-        masks = [mask for mask, kept in zip(self.masks, keep, strict=True) if kept]
-        return Masks(self.boxes.above(score), masks)
+        return self.take(np.flatnonzero(self.boxes.scores > score))
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,10 +144,35 @@ class OrientedBoxes:
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
 
+    @property
+    def boxes(self) -> Boxes:
+        """The upright bounds of each object."""
+        x, y, width, height, turn = self.xywhr.T
+        cos, sin = np.abs(np.cos(turn)), np.abs(np.sin(turn))
+        across, down = (width * cos + height * sin) / 2, (width * sin + height * cos) / 2
+        xyxy = np.stack([x - across, y - down, x + across, y + down], axis=1)
+        return Boxes(xyxy.astype(np.float32), self.scores, self.classes)
+
+    def take(self, indices: Indices) -> OrientedBoxes:
+        """Those objects, in that order."""
+        return OrientedBoxes(self.xywhr[indices], self.scores[indices], self.classes[indices])
+
+    def moved(self, left: int, top: int) -> OrientedBoxes:
+        """The same in an image that this one was cut out of at ``left``, ``top``, in pixels."""
+        return replace(self, xywhr=self.xywhr + np.array([left, top, 0, 0, 0], np.float32))
+
+    def with_classes(self, classes: npt.NDArray[np.int64]) -> OrientedBoxes:
+        """The same objects under other class indices, shape (n,)."""
+        return replace(self, classes=classes)
+
+    @classmethod
+    def joined(cls, parts: Sequence[OrientedBoxes]) -> OrientedBoxes:
+        """The objects of all parts, one part after the other."""
+        return _joined(cls, parts)
+
     def above(self, score: float) -> OrientedBoxes:
         """Those whose score exceeds ``score``, 0 to 1."""
-        keep = self.scores > score
-        return OrientedBoxes(self.xywhr[keep], self.scores[keep], self.classes[keep])
+        return self.take(np.flatnonzero(self.scores > score))
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +189,31 @@ class Keypoints:
     xy: npt.NDArray[np.float32]
     scores: npt.NDArray[np.float32]
 
+    def take(self, indices: Indices) -> Keypoints:
+        """Those objects, in that order."""
+        return Keypoints(self.boxes.take(indices), self.xy[indices], self.scores[indices])
+
+    def moved(self, left: int, top: int) -> Keypoints:
+        """The same in an image that this one was cut out of at ``left``, ``top``, in pixels."""
+        offset = np.array([left, top], np.float32)
+        return replace(self, boxes=self.boxes.moved(left, top), xy=self.xy + offset)
+
+    def with_classes(self, classes: npt.NDArray[np.int64]) -> Keypoints:
+        """The same objects under other class indices, shape (n,)."""
+        return replace(self, boxes=self.boxes.with_classes(classes))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Keypoints]) -> Keypoints:
+        """The objects of all parts, of the same number of points each, one part after the other."""
+        return cls(
+            Boxes.joined([part.boxes for part in parts]),
+            np.concatenate([part.xy for part in parts]),
+            np.concatenate([part.scores for part in parts]),
+        )
+
     def above(self, score: float) -> Keypoints:
         """Those whose box has a score that exceeds ``score``, 0 to 1."""
-        keep = self.boxes.scores > score
-        return Keypoints(self.boxes.above(score), self.xy[keep], self.scores[keep])
+        return self.take(np.flatnonzero(self.boxes.scores > score))
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +230,9 @@ class Classes:
         return self
 
 
-Result = Boxes | Masks | OrientedBoxes | Keypoints | Classes
+Objects = Boxes | Masks | OrientedBoxes | Keypoints
+"""Objects on an image."""
+Result = Objects | Classes
 """What a model says of one image."""
 
 RESULTS: Mapping[str, type] = {
@@ -131,3 +244,12 @@ RESULTS: Mapping[str, type] = {
     "classify": Classes,
 }
 """Task, as ultralytics calls it, to what a model for it says."""
+
+_T = TypeVar("_T", Boxes, OrientedBoxes)
+
+
+def _joined(cls: type[_T], parts: Sequence[Any]) -> _T:
+    """The fields of ``parts``, arrays all, one after the other."""
+    return cls(
+        *(np.concatenate([getattr(part, field) for part in parts]) for field in cls.__slots__)
+    )
