@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -91,14 +91,16 @@ def _prompt(region: Any) -> Prompts | None:
     ):
         return None
     x, y = place
-    who: tuple[Any, ...] = labels[0], *names, index if isinstance(index, int) else None
+    from_name, to_name = map(str, names)
+    which = index if isinstance(index, int) else None
+    drawn = Prompts(labels[0], from_name, to_name, which)
     width, height = value.get("width"), value.get("height")
     if str(region.get("type")).startswith("rectangle") and _number(width) and _number(height):
         # A turned box is taken as if it were upright: what is inside is looked for with a margin.
-        return Prompts(*who, box=(x, y, x + width, y + height))
+        return replace(drawn, box=(x, y, x + width, y + height))
     if str(region.get("type")).startswith("keypoint"):
         positive = region.get("is_positive", value.get("is_positive"))
-        return Prompts(*who, points=(Point(x, y, positive is not False),))
+        return replace(drawn, points=(Point(x, y, positive is not False),))
     return None
 
 
@@ -124,13 +126,10 @@ def in_pixels(drawn: Prompts, width: int, height: int) -> Prompts:
     """``drawn`` in pixels of an image of ``width`` x ``height``, instead of per cent."""
     x, y = width / 100, height / 100
     box = drawn.box
-    return Prompts(
-        drawn.label,
-        drawn.from_name,
-        drawn.to_name,
-        drawn.item_index,
-        box and (box[0] * x, box[1] * y, box[2] * x, box[3] * y),
-        tuple(Point(p.x * x, p.y * y, p.positive) for p in drawn.points),
+    return replace(
+        drawn,
+        box=box and (box[0] * x, box[1] * y, box[2] * x, box[3] * y),
+        points=tuple(Point(p.x * x, p.y * y, p.positive) for p in drawn.points),
     )
 
 
