@@ -71,7 +71,10 @@ def test_a_valid_file_is_read_and_knows_where_its_parts_stand():
             "a:\n  weights: a.pt\n  sha256: abc\n",
             "f.yaml:3: a.sha256: found 'abc', expected the SHA",
         ),
-        ("a:\n  weights: a.pt\n  task: pose\n", "f.yaml:3: a.task: found 'pose', expected detect"),
+        (
+            "a:\n  weights: a.pt\n  task: depth\n",
+            "f.yaml:3: a.task: found 'depth', expected what the",
+        ),
         (
             "a: {weights: a.pt}\nb c: {weights: a.pt}\n",
             "f.yaml:2: b c: found 'b c', expected a model",

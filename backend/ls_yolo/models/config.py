@@ -25,7 +25,8 @@ event tells of it."""
 @dataclass(frozen=True)
 class ModelConfig:
     """An entry of models.yaml. ``weights`` is absolute, ``conf`` and ``iou`` are 0 to 1, ``imgsz``
-    is in pixels."""
+    and ``slice``, the side of the slices that an image is cut into, are in pixels; None: no slices.
+    ``task`` is what the weights are for, as ultralytics calls it; None: whatever they are."""
 
     name: str
     weights: Path
@@ -34,6 +35,8 @@ class ModelConfig:
     conf: float
     iou: float
     imgsz: int | None
+    slice: int | None = None
+    task: str | None = None
 
     @property
     def version(self) -> str:
@@ -43,6 +46,8 @@ class ModelConfig:
             "conf": self.conf,
             "iou": self.iou,
             "imgsz": self.imgsz,
+            # Left out where it is not set: a version stays what it was before there were slices.
+            **({"slice": self.slice} if self.slice else {}),
         }
         text = self.sha256 + json.dumps(settings, sort_keys=True)
         return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
@@ -130,6 +135,8 @@ class Spec:
             conf=float(self.item.get("conf", self.threshold)),
             iou=float(self.item.get("iou", DEFAULT_IOU)),
             imgsz=self.item.get("imgsz"),
+            slice=self.item.get("slice"),
+            task=self.item.get("task"),
         )
 
 

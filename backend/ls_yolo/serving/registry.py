@@ -421,6 +421,11 @@ class Registry:
                     f"names of {entry.name}: found class {wrong[0]}, but {entry.weights.name} "
                     f"has classes 0 to {len(engine.names) - 1}"
                 )
+            if entry.task not in (None, engine.task):
+                raise base.EngineError(
+                    f"task of {entry.name}: found {entry.task!r}, but {entry.weights.name} is a "
+                    f"model for {engine.task!r}"
+                )
             engine.warm_up()
         except BaseException:
             engine.release()

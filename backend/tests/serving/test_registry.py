@@ -100,7 +100,9 @@ def test_a_version_is_name_and_twelve_digits(read, write_weights):
     assert int(digits, 16) >= 0
 
 
-@pytest.mark.parametrize("change", ["conf: 0.4", "iou: 0.4", "imgsz: 320", "names: {0: crew}"])
+@pytest.mark.parametrize(
+    "change", ["conf: 0.4", "iou: 0.4", "imgsz: 320", "names: {0: crew}", "slice: 640"]
+)
 def test_the_version_changes_with_each_setting_that_changes_answers(read, write_weights, change):
     write_weights("a.pt", {0: "person"})
     assert version(read, f"a: {{weights: a.pt, {change}}}") != version(read, "a: {weights: a.pt}")
@@ -133,6 +135,14 @@ def test_the_version_changes_with_nothing_else(read, write_weights):
     assert version(read, "a: {weights: a.pt, conf: 1}") == version(
         read, "a: {weights: a.pt, conf: 1.0}"
     )
+
+
+def test_weights_for_another_task_than_the_entry_says_are_refused(make_registry, write_weights):
+    write_weights("a.pt", {0: "person"})
+    with pytest.raises(
+        ConfigError, match=r"task of a: found 'pose', but a\.pt is a model for 'detect'"
+    ):
+        make_registry("a: {weights: a.pt, task: pose}")
 
 
 @given(st.permutations(["b@2", "a@1", "c@3", "a@1"]))
