@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -27,12 +28,28 @@ class LabelConfigError(RequestError):
     status = 400
 
 
+SHAPES = frozenset("rectangle polygon brush bitmask ellipse keypoint".split())  # noqa: SIM905
+"""Tags, in small letters, that draw without labels of their own: a Labels tag beside has them."""
+
+
 @dataclass(frozen=True)
 class Label:
-    """A label of a control, as Label Studio stores it. ``predicted_values``: other class names."""
+    """A label of a control, as Label Studio stores it.
+
+    ``predicted_values``: other class names. ``path``: where labels are nested, what is stored: the
+    label after those that it lies in; ``value`` is then the path as one text. ``point``: which of a
+    body's points it names (``model_index``).
+    """
 
     value: str
     predicted_values: tuple[str, ...] = ()
+    path: tuple[str, ...] = ()
+    point: int | None = None
+
+    @property
+    def name(self) -> str:
+        """What a class may be called to be this label's."""
+        return self.path[-1] if self.path else self.value
 
 
 @dataclass(frozen=True)
@@ -52,7 +69,8 @@ class Control:
     data, in Label Studio's language (see `values`); ``many``: it is a list (``valueList``).
     ``attributes`` are those of the control, as written, their names in small letters. ``own`` is
     the value of labels that each task brings, empty where there are none. ``repeats`` are the
-    Repeaters around the control, the outermost first.
+    Repeaters around the control, the outermost first. ``labels_from`` is the name of the Labels
+    tag that ``labels`` are of, empty where they are the control's own.
     """
 
     tag: str
@@ -65,6 +83,7 @@ class Control:
     many: bool = False
     own: str = ""
     repeats: tuple[Repeat, ...] = ()
+    labels_from: str = ""
 
     @property
     def model_path(self) -> str:
@@ -78,24 +97,39 @@ class Control:
         Raises:
             LabelConfigError: the attribute is not a number from 0 to 1.
         """
-        text = self.attributes.get("model_score_threshold", "").strip()
-        if not text:
-            return None
-        try:
-            score = float(text)
-        except ValueError:
-            score = float("nan")
-        if not 0 <= score <= 1:
-            raise LabelConfigError(
-                f"model_score_threshold of {self.from_name!r}: found {text!r}, "
-                "expected a number from 0 to 1"
-            )
-        return score
+        return self.number("model_score_threshold", 0, 1)
 
     @property
     def skipped(self) -> bool:
-        """Whether the control asks to be left alone (``model_skip``)."""
-        return self.attributes.get("model_skip", "").strip().lower() in ("1", "true", "yes")
+        """Whether the control asks to be left alone (``model_skip``), or is filled in for each
+        region that people choose (``perRegion``)."""
+        return self.flag("model_skip") or self.flag("perregion")
+
+    def flag(self, name: str, default: bool = False) -> bool:
+        """Whether the attribute ``name`` says yes; ``default`` where it says nothing."""
+        text = self.attributes.get(name, "").strip().lower()
+        return text in ("1", "true", "yes") if text else default
+
+    def number(self, name: str, low: float = -math.inf, high: float = math.inf) -> float | None:
+        """The number from ``low`` to ``high`` in the attribute ``name``; None where there is none.
+
+        Raises:
+            LabelConfigError: the attribute is something else.
+        """
+        text = self.attributes.get(name, "").strip()
+        if not text:
+            return None
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (low <= number <= high and math.isfinite(number)):
+            least = f" of {low:g} or more" if low > -math.inf else ""
+            expected = f" from {low:g} to {high:g}" if high < math.inf else least
+            raise LabelConfigError(
+                f"{name} of {self.from_name!r}: found {text!r}, expected a number{expected}"
+            )
+        return number
 
 
 @dataclass(frozen=True)
@@ -103,10 +137,12 @@ class Mapped:
     """What became of a control's labels.
 
     ``labels``: class name to label. ``unmapped``: label that no class stands for, to a hint.
+    ``classes``: label to what of the model stands for it.
     """
 
     labels: Mapping[str, str]
     unmapped: Mapping[str, str]
+    classes: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True)
@@ -149,6 +185,7 @@ def _repeated(control: Control, data: Any) -> Iterator[Control | Shown]:
             to_name=numbered(control.to_name),
             value=numbered(control.value),
             own=numbered(control.own),
+            labels_from=numbered(control.labels_from),
             repeats=tuple(replace(repeat, on=numbered(repeat.on)) for repeat in rest),
         )
         yield from _repeated(one, data)
@@ -161,7 +198,7 @@ def _images(control: Control | Shown, data: Any) -> list[Shown]:
         rows = resolve(control.own, data)
         if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
             return [Shown(control, None, "", _fault(control.own, rows, "a list of labels"))]
-        own = tuple(label for row in rows if (label := _label(row)))
+        own = _labels(control.tag, control.attributes, map(_row, rows))
         control = replace(control, labels=control.labels + own)
     found = resolve(control.value, data)
     # Of a list under `value` the page shows the first; one text under `valueList` is a list of it.
@@ -202,13 +239,27 @@ def parse(config: str) -> tuple[Control, ...]:
     named = [tag for tag in tags if tag.attributes.get("name")]
     objects = {tag.attributes["name"]: tag for tag in named if tag.name in OBJECTS and tag.value}
     only = next(iter(objects)) if len(objects) == 1 else ""
-    return tuple(
+    found = [
         _control(tag, to_name, objects[to_name])
         for tag in named
-        if tag.name not in OBJECTS and tag.name != "label"
+        if tag.name not in OBJECTS and tag.name not in ("label", "choice")
         for to_name in (tag.attributes.get("toname") or only).split(",")
         if to_name in objects
-    )
+    ]
+    beside = {(one.to_name, one.repeats): one for one in reversed(found) if _is(one, "labels")}
+    return tuple(_with_labels(one, beside.get((one.to_name, one.repeats))) for one in found)
+
+
+def _is(control: Control, tag: str) -> bool:
+    return control.tag.lower() == tag
+
+
+def _with_labels(control: Control, beside: Control | None) -> Control:
+    """``control`` with the labels of the Labels tag ``beside`` where it has none of its own."""
+    if beside is None or control.tag.lower() not in SHAPES:
+        return control
+    own, labels = beside.own, beside.labels
+    return replace(control, labels=labels, own=own, labels_from=beside.from_name)
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,6 +284,16 @@ class _Tag:
         return self.attributes.get("valuelist") or self.attributes.get("value", "")
 
     @property
+    def nodes(self) -> list[_Node]:
+        """The labels in it, whatever else is around them."""
+        found: list[_Node] = []
+        for element in self.element.iterchildren(etree.Element):
+            tag = _Tag.read(element)
+            inside = tag.nodes
+            found += [(tag.attributes, inside)] if tag.name in ("label", "choice") else inside
+        return found
+
+    @property
     def repeats(self) -> tuple[Repeat, ...]:
         around = [_Tag.read(element) for element in self.element.iterancestors()]
         return tuple(
@@ -240,6 +301,10 @@ class _Tag:
             for tag in reversed(around)
             if tag.name == "repeater"
         )
+
+
+_Node = tuple[Mapping[str, Any], Sequence["_Node"]]
+"""What a label is made of: its attributes, in small letters, and the labels in it."""
 
 
 def _control(tag: _Tag, to_name: str, shows: _Tag) -> Control:
@@ -260,8 +325,6 @@ def _control(tag: _Tag, to_name: str, shows: _Tag) -> Control:
             f"toName of {name!r}: {to_name!r} is numbered by a Repeater, expected the control "
             "inside the same Repeater"
         )
-    inside = [_Tag.read(element) for element in tag.element.iter(etree.Element)]
-    found = [_label(one.attributes) for one in inside if one.name == "label"]
     return Control(
         tag=tag.tag,
         from_name=name,
@@ -269,11 +332,45 @@ def _control(tag: _Tag, to_name: str, shows: _Tag) -> Control:
         object_tag=shows.tag,
         value=shows.value,
         many=bool(shows.attributes.get("valuelist")),
-        labels=tuple({label.value: label for label in found if label}.values()),
+        labels=_labels(tag.tag, tag.attributes, tag.nodes),
         attributes=tag.attributes,
         own=tag.attributes.get("value", ""),
         repeats=repeats,
     )
+
+
+def _row(row: Mapping[str, Any]) -> _Node:
+    """A label that a task brings."""
+    inside = row.get("children")
+    rows = [one for one in inside if isinstance(one, Mapping)] if isinstance(inside, list) else []
+    return row, [_row(one) for one in rows]
+
+
+def _labels(tag: str, attributes: Mapping[str, str], nodes: Iterable[_Node]) -> tuple[Label, ...]:
+    """The labels of a control: what is in it, or what it is to count (``model_count``)."""
+    kind = tag.lower()
+    if kind in ("number", "rating"):
+        counted = attributes.get("model_count", "").split(",")
+        return tuple(Label(name) for part in dict.fromkeys(counted) if (name := part.strip()))
+    if kind == "taxonomy":
+        found = list(_nested(nodes, attributes.get("leafsonly", "").lower() != "true"))
+    elif kind == "choices" and attributes.get("allownested", "").lower() == "true":
+        found = list(_nested(nodes, False))
+    else:
+        found = [label for own, _ in nodes if (label := _label(own))]
+    return tuple({label.value: label for label in found}.values())
+
+
+def _nested(nodes: Iterable[_Node], parents: bool, above: tuple[str, ...] = ()) -> Iterator[Label]:
+    """Labels with their paths. ``parents``: also those that others lie in."""
+    for attributes, inside in nodes:
+        label = _label(attributes)
+        if label is None:
+            continue
+        path = (*above, label.value)
+        if parents or not inside:
+            yield replace(label, value=" / ".join(path), path=path)
+        yield from _nested(inside, parents, path)
 
 
 def _label(attributes: Mapping[str, Any]) -> Label | None:
@@ -283,7 +380,9 @@ def _label(attributes: Mapping[str, Any]) -> Label | None:
     stored = str(attributes.get("alias") or value)
     listed = [*str(attributes.get("predicted_values") or "").split(","), value]
     names = dict.fromkeys(name for part in listed if (name := part.strip()) and name != stored)
-    return Label(stored, tuple(names)) if stored else None
+    index = str(attributes.get("model_index", "")).strip()
+    point = int(index) if re.fullmatch("[0-9]{1,4}", index) else None
+    return Label(stored, tuple(names), point=point) if stored else None
 
 
 def plain(name: str) -> str:
@@ -303,8 +402,8 @@ def match(control: Control, names: Iterable[str]) -> Mapped:
     A class maps to the label of the same name; else to one that is the same without case and
     separators; else to one that lists it in ``predicted_values``, compared in the same two ways.
     """
-    exact = {_same(label.value): label.value for label in reversed(control.labels)}
-    loose = {plain(label.value): label.value for label in reversed(control.labels)}
+    exact = {_same(label.name): label.value for label in reversed(control.labels)}
+    loose = {plain(label.name): label.value for label in reversed(control.labels)}
     listed = {
         _same(name): label.value for label in control.labels for name in label.predicted_values
     }
@@ -316,10 +415,12 @@ def match(control: Control, names: Iterable[str]) -> Mapped:
         label = exact.get(text) or loose.get(same) or listed.get(text) or listed_loose.get(same)
         if label is not None:
             found[name] = label
-    used = set(found.values())
+    classes: dict[str, list[str]] = {}
+    for name, value in found.items():
+        classes.setdefault(value, []).append(name)
     unmapped = {
-        label.value: f"no class is called {label.value!r}{nearest(label.value, names)}"
+        label.value: f"no class is called {label.name!r}{nearest(label.name, names)}"
         for label in control.labels
-        if label.value not in used
+        if label.value not in classes
     }
-    return Mapped(found, unmapped)
+    return Mapped(found, unmapped, classes)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import contextvars
+import functools
 import itertools
 import logging
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -24,7 +25,7 @@ from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio import label_config, selection
 from ls_yolo.labelstudio.client import StudioError
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError, Shown
-from ls_yolo.results import RESULTS, Image, Result
+from ls_yolo.results import RESULTS, Image, Masks, Result
 from ls_yolo.serving import debug_plot
 from ls_yolo.serving.batcher import QueueFull, Released
 from ls_yolo.serving.registry import Model, Registry, join_versions
@@ -56,18 +57,22 @@ class ClientGone(RequestError):
 
 @dataclass(frozen=True)
 class ControlBinding:
-    """A control and a model that draws for it: class index to label, and the lowest score."""
+    """A control and a model that draws for it: class index to label, and the lowest score.
+
+    ``boxes``: class index to label of the control that takes the boxes of bodies, if any.
+    """
 
     control: Control
     model: Model
     labels: Mapping[int, str]
     conf: float
+    boxes: Mapping[int, str] | None = None
 
     def labels_of(self, control: Control) -> Mapping[int, str]:
         """Class index to label, for ``control`` as a task has it: with labels of the task's own."""
         if not control.own:
             return self.labels
-        return _labels(self.model, label_config.match(control, self.model.names.values()).labels)
+        return _labels(self.model, controls.match(control, self.model.names.values()).labels)
 
 
 @dataclass(frozen=True)
@@ -148,18 +153,19 @@ class Predictor:
                 without.append(why)
                 continue
             known = [name for model in models for name in model.names.values()]
-            mapped = label_config.match(control, known)
+            mapped = controls.match(control, known)
             classes.update(known)
-            if mapped.unmapped:
-                unmapped[control.from_name] = mapped.unmapped
+            boxes, missing = controls.boxes(control, config, mapped.labels)
+            if mapped.unmapped or missing:
+                unmapped[control.from_name] = {**mapped.unmapped, **missing}
+            lowest = control.score_threshold
             bindings += [
                 ControlBinding(
                     control,
                     model,
                     _labels(model, mapped.labels),
-                    model.entry.conf
-                    if control.score_threshold is None
-                    else control.score_threshold,
+                    model.entry.conf if lowest is None else lowest,
+                    None if boxes is None else _labels(model, boxes),
                 )
                 for model in models
             ]
@@ -426,20 +432,44 @@ def _labels(model: Model, mapped: Mapping[str, str]) -> dict[int, str]:
 
 
 def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[Region]:
-    regions: list[Region] = []
+    """What is drawn of a task; of what is said of an image as a whole, one answer a control."""
+    drawn: dict[tuple[str, str, int | None], tuple[Control, list[Region]]] = {}
+    shared = Counter((image.url, binding.model.version) for binding, image in work.shown)
+    results: dict[tuple[str, str], Result] = {}
     for binding, image in work.shown:
-        result = _wait(started.boxes[image.url, binding.model.version], gone).above(binding.conf)
-        kind = controls.of(image.control)
+        control, at = image.control, (image.url, binding.model.version)
+        if at not in results:
+            result = _wait(started.boxes[at], gone)
+            results[at] = _made_once(result) if shared[at] > 1 else result
+        kind = controls.of(control)
         assert kind is not None  # `Predictor.plan` took no other
+        index = image.index if kind.join is None or control.flag("peritem") else None
         with metrics.stage("encode"):
-            labels = binding.labels_of(image.control)
-            target = Target(image.control, labels, binding.model.names, *started.sizes[image.url])
-            drawn = kind.encode(target, result)
-            regions += [
-                region if image.index is None else {**region, "item_index": image.index}
-                for region in drawn
-            ]
-    return regions
+            target = Target(
+                control,
+                binding.labels_of(control),
+                binding.model.names,
+                *started.sizes[image.url],
+                binding.conf,
+                binding.boxes,
+            )
+            _, regions = drawn.setdefault(
+                (control.from_name, control.to_name, index), (control, [])
+            )
+            for region in kind.encode(target, results[at].above(binding.conf)):
+                regions.append(region if index is None else {**region, "item_index": index})
+    found: list[Region] = []
+    for control, regions in drawn.values():
+        kind = controls.of(control)
+        found += kind.join(control, regions) if kind and kind.join else regions
+    return found
+
+
+def _made_once(result: Result) -> Result:
+    """``result`` with masks that are kept once they are made: several controls draw them."""
+    if not isinstance(result, Masks):
+        return result
+    return replace(result, masks=[functools.cache(make) for make in result.masks])
 
 
 def _wait(future: Future[_T], gone: Callable[[], bool]) -> _T:
@@ -464,6 +494,6 @@ def _cancel_started(job: Future[_Started]) -> None:
 
 
 def _prediction(regions: list[Region], version: str) -> dict[str, Any]:
-    scores = [region["score"] for region in regions]
+    scores = [region["score"] for region in regions if "score" in region]
     mean = sum(scores) / len(scores) if scores else 0.0
     return {"result": regions, "score": mean, "model_version": version}

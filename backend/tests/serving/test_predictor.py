@@ -142,11 +142,13 @@ def test_a_weights_file_may_be_named_by_a_control_only(make, write_weights):
     [
         ("<View></View>", "none"),
         (config(), "none"),
-        (config(control("A", tag="PolygonLabels")), "PolygonLabels on Image"),
+        (config(control(tag="TextArea")), "TextArea on Image"),
         (
-            config(control("A", tag="Choices"), control("B", tag="BrushLabels", name="b")),
-            "BrushLabels on Image, Choices on Image",
+            config(control(tag="TextArea"), control(tag="Number", name="b")),
+            "Number on Image, TextArea on Image",
         ),
+        (config(control("A", tag="Choices", attributes='perRegion="true"')), "Choices on Image"),
+        (config(control(tag="Rectangle")), "Rectangle on Image"),
         (config(control("person", attributes='model_skip="true"')), "RectangleLabels on Image"),
         (
             config(control("person"), image='<Text name="image" value="$image"/>'),
