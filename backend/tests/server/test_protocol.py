@@ -152,7 +152,7 @@ def test_a_project_with_nothing_to_draw_yet_connects_and_the_log_says_once_what_
     for _ in range(2):
         answer = setup(client, schema="<View></View>")
         assert answer.status_code == 200
-            assert answer.json["waiting"].startswith("controls: found none, expected one of Bitmask")
+        assert answer.json["waiting"].startswith("controls: found none, expected one of Bit")
         assert answer.json["model_version"] == (
             f"waiting for something to draw: {answer.json['waiting']}"
         )
