@@ -15,7 +15,8 @@ from ls_yolo.server import routes
 from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.routes import Call
 from ls_yolo.serving.batcher import Released
-from ls_yolo.serving.predictor import Plan, Predictor
+from ls_yolo.serving.planning import Plan
+from ls_yolo.serving.predictor import Predictor
 from ls_yolo.serving.registry import join_versions
 
 log = logging.getLogger(__name__)

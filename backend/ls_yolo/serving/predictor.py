@@ -1,35 +1,33 @@
-"""Tasks in, predictions out: which models answer a labeling config, and with what."""
+"""Tasks in, predictions out."""
 
 from __future__ import annotations
 
 import contextlib
 import contextvars
-import functools
 import itertools
 import logging
 import threading
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ls_yolo import controls, metrics
+from ls_yolo import metrics
 from ls_yolo.controls import Region
-from ls_yolo.controls.base import Target
 from ls_yolo.engines.base import Prepared
 from ls_yolo.errors import RequestError
 from ls_yolo.images import decode, limits, source
 from ls_yolo.images.limits import MediaError
-from ls_yolo.labelstudio import label_config, selection
+from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import StudioError
-from ls_yolo.labelstudio.label_config import Control, LabelConfigError, Shown
-from ls_yolo.results import RESULTS, Image, Masks, Result
-from ls_yolo.serving import debug_plot
+from ls_yolo.labelstudio.label_config import LabelConfigError, Shown
+from ls_yolo.results import Classes, Image, Objects, Result
+from ls_yolo.serving import debug_plot, drawing, planning, slicing
 from ls_yolo.serving.batcher import QueueFull, Released
-from ls_yolo.serving.registry import Model, Registry, join_versions
-from ls_yolo.text import some
+from ls_yolo.serving.planning import ControlBinding, Plan
+from ls_yolo.serving.registry import Model, Registry
 
 log = logging.getLogger(__name__)
 
@@ -41,6 +39,8 @@ FROM_WEB = 32
 """Images that are fetched from the web at a time, whose servers may be slower than all others."""
 FROM_WEB_EACH = 8
 """How many of them are of one request: who names slow servers leaves some to others."""
+SLICES = 4
+"""Slices of an image that wait for a model at a time."""
 LOOK_UP = 0.2
 """How often, in seconds, a request that waits looks whether its client is still there."""
 
@@ -53,40 +53,6 @@ class ClientGone(RequestError):
     """Nobody waits for the answer any longer."""
 
     status = 499
-
-
-@dataclass(frozen=True)
-class ControlBinding:
-    """A control and a model that draws for it: class index to label, and the lowest score.
-
-    ``boxes``: class index to label of the control that takes the boxes of bodies, if any.
-    """
-
-    control: Control
-    model: Model
-    labels: Mapping[int, str]
-    conf: float
-    boxes: Mapping[int, str] | None = None
-
-    def labels_of(self, control: Control) -> Mapping[int, str]:
-        """Class index to label, for ``control`` as a task has it: with labels of the task's own."""
-        if not control.own:
-            return self.labels
-        return _labels(self.model, controls.match(control, self.model.names.values()).labels)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What answers a labeling config. ``unmapped``: control, then label, to the reason.
-
-    ``waiting``: why there is nothing to draw yet, else empty; then ``version`` says it too, which
-    Label Studio shows beside the connection.
-    """
-
-    bindings: tuple[ControlBinding, ...]
-    version: str
-    unmapped: Mapping[str, Mapping[str, str]]
-    waiting: str = ""
 
 
 class Predictor:
@@ -128,66 +94,8 @@ class Predictor:
         self._own = (studio_url, *public_urls)
 
     def plan(self, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
-        """Which models draw for which controls of the labeling config ``config``.
-
-        Raises:
-            LabelConfigError: the configuration cannot be used, or no label maps to any class.
-            UnknownModel: a model that was asked for is not there.
-        """
-        try:
-            drawn = controls.drawn(config)
-        except controls.NothingToDraw as error:
-            for name in selection.choose(url, extra_params, self.registry.default):
-                self.registry.get(name)
-            return Plan((), f"waiting for something to draw: {error}", {}, str(error))
-        bindings, classes, without = [], set(), []
-        unmapped: dict[str, Mapping[str, str]] = {}
-        for control in drawn:
-            connected = self._models(control, url, extra_params)
-            models = [model for model in connected if controls.takes(control, model.task)]
-            if not models:
-                why = _no_task(control, connected)
-                if control.model_path:
-                    raise LabelConfigError(why)
-                unmapped[control.from_name] = {label.value: why for label in control.labels}
-                without.append(why)
-                continue
-            known = [name for model in models for name in model.names.values()]
-            mapped = controls.match(control, known)
-            classes.update(known)
-            boxes, missing = controls.boxes(control, config, mapped.labels)
-            if mapped.unmapped or missing:
-                unmapped[control.from_name] = {**mapped.unmapped, **missing}
-            lowest = control.score_threshold
-            bindings += [
-                ControlBinding(
-                    control,
-                    model,
-                    _labels(model, mapped.labels),
-                    model.entry.conf if lowest is None else lowest,
-                    None if boxes is None else _labels(model, boxes),
-                )
-                for model in models
-            ]
-        if not bindings:
-            raise LabelConfigError("; ".join(without))
-        if not any(binding.labels or binding.control.own for binding in bindings):
-            wanted = sorted({label.value for control in drawn for label in control.labels})
-            raise LabelConfigError(
-                f"no label maps to a class: the labels are {some(wanted)}; "
-                f"the classes are {some(sorted(classes))}. "
-                "Rename one or the other, or give the label predicted_values"
-            )
-        version = join_versions(binding.model.version for binding in bindings)
-        return Plan(tuple(bindings), version, unmapped)
-
-    def _models(
-        self, control: Control, url: Sequence[str], extra_params: Sequence[str]
-    ) -> list[Model]:
-        if control.model_path:
-            return [self.registry.by_path(control.model_path)]
-        names = selection.choose(url, extra_params, self.registry.default)
-        return [self.registry.get(name) for name in names]
+        """See `planning.plan`."""
+        return planning.plan(self.registry, config, url, extra_params)
 
     def predict(
         self,
@@ -320,15 +228,24 @@ class Predictor:
                     image, size = self._decode(data, header, wanted, work.task)
                     if self._plotter is not None:
                         started.images[url] = image
+                    started.sizes[url] = size
+                    sliced = {
+                        run.key: parts
+                        for run in wanted
+                        if run.slice and (parts := slicing.slices(*size, run.slice))
+                    }
                     ready += [
                         (run, run.model.batcher.prepare(image, run.model.entry.imgsz, size))
                         for run in wanted
+                        if run.key not in sliced
                     ]
+                for run in wanted:
+                    if run.key in sliced:
+                        started.results[run.key] = _in_slices(image, run, sliced[run.key])
                 del data, image
         try:
             for run, prepared in ready:
-                started.sizes[run.url] = (prepared.width, prepared.height)
-                started.boxes[run.url, run.model.version] = run.model.batcher.submit(
+                started.results[run.key] = run.model.batcher.submit(
                     prepared, run.conf, run.model.entry.iou
                 )
         except BaseException:
@@ -364,17 +281,31 @@ class Predictor:
         if not self._reduced:
             image = decode.decode(data, header, name)
             return image, (image.shape[1], image.shape[0])
-        longest = max(run.model.entry.imgsz or run.model.batcher.imgsz for run in runs)
+        if any(run.slice for run in runs):
+            longest = max(header.size)
+        else:
+            longest = max(run.model.entry.imgsz or run.model.batcher.imgsz for run in runs)
         return decode.decode_near(data, longest, header, name)
 
 
 @dataclass(frozen=True)
 class _Run:
-    """A model on the image at an address, at the lowest threshold asked for."""
+    """A model on the image at an address, at the lowest threshold asked for; on slices of ``slice``
+    pixels beside the whole, if that is asked for."""
 
     url: str
     model: Model
     conf: float
+    slice: int | None = None
+
+    @property
+    def key(self) -> drawing.Key:
+        return self.url, self.model.version, self.slice
+
+    @property
+    def places(self) -> int:
+        """How many images wait for the model at a time."""
+        return SLICES if self.slice else 1
 
 
 @dataclass(frozen=True)
@@ -386,21 +317,21 @@ class _Work:
     runs: Sequence[_Run]
 
     def places(self, batcher: object) -> int:
-        """How many images are for ``batcher``."""
-        return sum(run.model.batcher is batcher for run in self.runs)
+        """How many images wait for ``batcher`` at a time."""
+        return sum(run.places for run in self.runs if run.model.batcher is batcher)
 
 
 @dataclass
 class _Started:
-    """A task whose images are queued: width and height by address, boxes by address and model
-    version, and the images by address where they are kept for pictures."""
+    """A task whose images are queued: width and height by address, results by what was run, and
+    the images by address where they are kept for pictures."""
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
-    boxes: dict[tuple[str, str], Future[Result]] = field(default_factory=dict)
+    results: dict[drawing.Key, Future[Result]] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
 
     def cancel(self) -> None:
-        for future in self.boxes.values():
+        for future in self.results.values():
             future.cancel()
 
 
@@ -411,65 +342,42 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
         for binding in plan.bindings
         for image in label_config.shown(binding.control, task.get("data"))
     ]
-    found: dict[tuple[str, str], _Run] = {}
+    found: dict[drawing.Key, _Run] = {}
     for binding, image in shown:
-        at = image.url, binding.model.version
+        at = drawing.key(binding, image)
         conf = min(found[at].conf, binding.conf) if at in found else binding.conf
-        found[at] = _Run(image.url, binding.model, conf)
+        found[at] = _Run(image.url, binding.model, conf, binding.slice)
     return _Work(task, shown, sorted(found.values(), key=lambda run: run.url))
 
 
-def _no_task(control: Control, models: Sequence[Model]) -> str:
-    found = some([f"{model.entry.name} ({model.task})" for model in models])
-    expected = " or ".join(task for task in RESULTS if controls.takes(control, task))
-    name = f"{control.tag} {control.from_name!r}"
-    return f"{name}: found the models {found}, expected one for {expected}"
-
-
-def _labels(model: Model, mapped: Mapping[str, str]) -> dict[int, str]:
-    """Class index of ``model`` to label, of class name to label."""
-    return {index: mapped[name] for index, name in model.names.items() if name in mapped}
-
-
 def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[Region]:
-    """What is drawn of a task; of what is said of an image as a whole, one answer a control."""
-    drawn: dict[tuple[str, str, int | None], tuple[Control, list[Region]]] = {}
-    shared = Counter((image.url, binding.model.version) for binding, image in work.shown)
-    results: dict[tuple[str, str], Result] = {}
-    for binding, image in work.shown:
-        control, at = image.control, (image.url, binding.model.version)
-        if at not in results:
-            result = _wait(started.boxes[at], gone)
-            results[at] = _made_once(result) if shared[at] > 1 else result
-        kind = controls.of(control)
-        assert kind is not None  # `Predictor.plan` took no other
-        index = image.index if kind.join is None or control.flag("peritem") else None
-        with metrics.stage("encode"):
-            target = Target(
-                control,
-                binding.labels_of(control),
-                binding.model.names,
-                *started.sizes[image.url],
-                binding.conf,
-                binding.boxes,
-            )
-            _, regions = drawn.setdefault(
-                (control.from_name, control.to_name, index), (control, [])
-            )
-            for region in kind.encode(target, results[at].above(binding.conf)):
-                regions.append(region if index is None else {**region, "item_index": index})
-    found: list[Region] = []
-    for control, regions in drawn.values():
-        kind = controls.of(control)
-        found += kind.join(control, regions) if kind and kind.join else regions
-    return found
+    return drawing.regions(work.shown, lambda at: _wait(started.results[at], gone), started.sizes)
 
 
-def _made_once(result: Result) -> Result:
-    """``result`` with masks that are kept once they are made: several controls draw them."""
-    if not isinstance(result, Masks):
-        return result
-    return replace(result, masks=[functools.cache(make) for make in result.masks])
+def _in_slices(image: Image, run: _Run, parts: Sequence[slicing.Slice]) -> Future[Result]:
+    """What ``run`` says of ``image`` as a whole and of its ``parts``: a few wait at a time."""
+    batcher, entry = run.model.batcher, run.model.entry
+    height, width = image.shape[:2]
+    waiting: deque[tuple[slicing.Slice, Future[Result]]] = deque()
+    found: list[Objects] = []
+
+    def take() -> None:
+        (left, top, _, _), future = waiting.popleft()
+        result = future.result()
+        if not isinstance(result, Classes):
+            found.append(result.moved(left, top))
+
+    for part in [(0, 0, width, height), *parts]:
+        if len(waiting) == SLICES:
+            take()
+        left, top, right, bottom = part
+        prepared = batcher.prepare(image[top:bottom, left:right], entry.imgsz)
+        waiting.append((part, batcher.submit(prepared, run.conf, entry.iou)))
+    while waiting:
+        take()
+    done: Future[Result] = Future()
+    done.set_result(slicing.merged(found))
+    return done
 
 
 def _wait(future: Future[_T], gone: Callable[[], bool]) -> _T:

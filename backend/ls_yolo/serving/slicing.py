@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ls_yolo.results import Boxes, MakeMask, Mask, Masks, Objects
+from ls_yolo.serving import merging
 
 OVERLAP = 0.2
 """How much of its side a slice shares with the next, 0 to 1."""
@@ -55,9 +56,7 @@ def merged(parts: Sequence[Objects]) -> Objects:
     kind: Any = type(parts[0])  # of all of them: a model says one kind of thing
     found = kind.joined(parts)
     boxes = found.boxes
-    order = np.argsort(-boxes.scores, kind="stable")
-    found, boxes = found.take(order), boxes.take(order)
-    groups = _groups(boxes)
+    groups = merging.groups(boxes, COVERED, smaller=True)
     kept: Objects = found.take(np.array([group[0] for group in groups], np.int64))
     if isinstance(kept, Boxes):
         return Boxes(_bounds(boxes, groups), kept.scores, kept.classes)
@@ -65,26 +64,6 @@ def merged(parts: Sequence[Objects]) -> Objects:
         grown = Boxes(_bounds(boxes, groups), kept.boxes.scores, kept.boxes.classes)
         return Masks(grown, [_united([found.masks[i] for i in group]) for group in groups])
     return kept
-
-
-def _groups(boxes: Boxes) -> list[list[int]]:
-    """Which boxes are one, the best first in each group and the best group first."""
-    left, top, right, bottom = boxes.xyxy.T
-    area = np.maximum(right - left, 0) * np.maximum(bottom - top, 0)
-    free = np.ones(len(area), np.bool_)
-    groups = []
-    for best in range(len(area)):
-        if not free[best]:
-            continue
-        free[best] = False
-        rest = np.flatnonzero(free & (boxes.classes == boxes.classes[best]))
-        width = np.minimum(right[rest], right[best]) - np.maximum(left[rest], left[best])
-        height = np.minimum(bottom[rest], bottom[best]) - np.maximum(top[rest], top[best])
-        shared = np.maximum(width, 0) * np.maximum(height, 0)
-        same = rest[shared > COVERED * np.minimum(area[rest], area[best])]
-        free[same] = False
-        groups.append([best, *same.tolist()])
-    return groups
 
 
 def _bounds(boxes: Boxes, groups: Sequence[Sequence[int]]) -> npt.NDArray[np.float32]:

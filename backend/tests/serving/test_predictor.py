@@ -637,3 +637,70 @@ def test_each_prediction_is_handed_on_as_a_picture_with_its_own_boxes(make, writ
     predict(make(plotter=pictures), tasks)
     assert [(task, size) for task, size, _ in pictures.saved] == [(7, (200, 100)), (9, (50, 60))]
     assert "person" in pictures.saved[0][2]
+
+
+# Slices, and several models that are one
+
+
+SLICED = config(control("person", attributes='model_slice="400"'))
+
+
+def test_a_large_image_is_predicted_as_a_whole_and_in_slices(make, write_image, engine_calls):
+    predictor = make(reduced=True)
+    url = write_image("large.jpg", 700, 500)
+    engine_calls.clear()
+    (answer,) = predict(predictor, [{"data": {"image": url}}], SLICED)
+    seen = sorted(size for call in inferences(engine_calls) for size in call["decoded"])
+    assert seen == [(400, 400)] * 4 + [(700, 500)]
+    # The same box in each of them, where the slice begins; those that overlap are one.
+    places = [(r["value"]["x"] * 7, r["value"]["y"] * 5) for r in answer["result"]]
+    assert (20.0, 10.0) in [pytest.approx(place) for place in places]
+    assert {region["score"] for region in answer["result"]} == {pytest.approx(0.9)}
+    assert len(places) == 4
+
+
+def test_an_image_that_is_no_larger_than_a_slice_is_not_cut(make, write_image, engine_calls):
+    predictor = make()
+    engine_calls.clear()
+    predict(predictor, [{"data": {"image": write_image("small.jpg", 400, 300)}}], SLICED)
+    assert [call["decoded"] for call in inferences(engine_calls)] == [[(400, 300)]]
+
+
+def test_slices_are_a_setting_of_the_model_that_a_control_may_turn_off(
+    make, write_image, engine_calls
+):
+    predictor = make("a: {weights: a.pt, slice: 400}\nb: {weights: b.pt}")
+    task = {"data": {"image": write_image("large.jpg", 500, 300)}}
+
+    def images(text):
+        engine_calls.clear()
+        predict(predictor, [task], text)
+        return sum(call["count"] for call in inferences(engine_calls))
+
+    assert images(config(control("person"))) == 3
+    assert images(config(control("person", attributes='model_slice="0"'))) == 1
+    both = control("person"), control("car", name="whole", attributes='model_slice="0"')
+    assert images(config(*both)) == 4
+
+
+@pytest.mark.parametrize("side", ["x", "-1", "5000"])
+def test_a_slice_that_is_no_side_of_one_is_refused(predictor, side):
+    with pytest.raises(LabelConfigError, match="model_slice of 'label': found"):
+        predictor.plan(config(control("person", attributes=f'model_slice="{side}"')), [], [])
+
+
+@pytest.mark.parametrize(("attributes", "count"), [("", 2), ('model_merge_iou="0.5"', 1),
+                                                   ('model_merge_iou="0.95"', 2)])  # fmt: skip
+def test_what_two_models_say_of_the_same_object_is_one_region_where_that_is_asked_for(
+    make, write_weights, write_image, attributes, count
+):
+    predictor = make("a: {weights: a.pt}\nc: {weights: c.pt}", weights={})
+    write_weights("c.pt", {7: "crew"}, boxes=[[22, 12, 122, 60, 0.8, 7]])
+    predictor.registry.refresh(10)
+    text = config(
+        '<RectangleLabels name="label" toName="image" ' + attributes
+        + '><Label value="person" predicted_values="crew"/></RectangleLabels>'
+    )  # fmt: skip
+    (answer,) = predict(predictor, [{"data": {"image": write_image()}}], text, url=["a", "c"])
+    assert len(answer["result"]) == count
+    assert answer["result"][0]["score"] == pytest.approx(0.9)

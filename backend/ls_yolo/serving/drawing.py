@@ -1,0 +1,129 @@
+"""What models say of a task's images, as regions of its controls."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ls_yolo import controls, metrics
+from ls_yolo.controls import Region
+from ls_yolo.controls.base import Target
+from ls_yolo.labelstudio.label_config import Control, Shown
+from ls_yolo.results import Classes, Masks, Objects, Result
+from ls_yolo.serving import merging
+from ls_yolo.serving.planning import ControlBinding
+
+Key = tuple[str, str, int | None]
+"""What is run once: the address of an image, the version of a model, the side of its slices."""
+Drawn = tuple[ControlBinding, Shown]
+"""What draws on which image."""
+
+
+def key(binding: ControlBinding, image: Shown) -> Key:
+    """What is run for ``binding`` on ``image``."""
+    return image.url, binding.model.version, binding.slice
+
+
+def regions(
+    shown: Sequence[Drawn],
+    result_of: Callable[[Key], Result],
+    sizes: Mapping[str, tuple[int, int]],
+) -> list[Region]:
+    """The regions of a task; of what is said of an image as a whole, one answer a control.
+
+    result_of: waits for a result. sizes: width and height in pixels of the image at an address,
+    known once a result of it is there.
+    """
+    used = Counter(key(binding, image) for binding, image in shown)
+    results: dict[Key, Result] = {}
+    drawn: dict[tuple[str, str, int | None], tuple[Control, list[Region]]] = {}
+    # One after the other on an image, so that what models say together of it is at hand together.
+    for _, group in itertools.groupby(shown, key=lambda one: (one[1].control, one[1].index)):
+        together = list(group)
+        for binding, image in together:
+            at = key(binding, image)
+            if at not in results:
+                result = result_of(at)
+                results[at] = _made_once(result) if used[at] > 1 else result
+        control, index = together[0][1].control, together[0][1].index
+        kind = controls.of(control)
+        assert kind is not None  # `planning.plan` took no other
+        index = index if kind.join is None or control.flag("peritem") else None
+        with metrics.stage("encode"):
+            found = [
+                region
+                for target, result in _targets(together, results, sizes)
+                for region in kind.encode(target, result)
+            ]
+            _, before = drawn.setdefault((control.from_name, control.to_name, index), (control, []))
+            before += found if index is None else [{**one, "item_index": index} for one in found]
+    ready: list[Region] = []
+    for control, found in drawn.values():
+        kind = controls.of(control)
+        ready += kind.join(control, found) if kind and kind.join else found
+    return ready
+
+
+def _targets(
+    together: Sequence[Drawn],
+    results: Mapping[Key, Result],
+    sizes: Mapping[str, tuple[int, int]],
+) -> list[tuple[Target, Result]]:
+    """What the models of one control draw on one image; as one result where they are merged."""
+    found = []
+    for binding, image in together:
+        labels, size = binding.labels_of(image.control), sizes[image.url]
+        result = results[key(binding, image)].above(binding.conf)
+        target = Target(
+            image.control, labels, binding.model.names, *size, binding.conf, binding.boxes
+        )
+        found.append((target, result))
+    least = together[0][1].control.number("model_merge_iou", 0, 1)
+    return found if least is None or len(found) == 1 else _merged(found, least)
+
+
+def _merged(found: list[tuple[Target, Result]], least: float) -> list[tuple[Target, Result]]:
+    parts: list[Any] = [part for _, part in found if not isinstance(part, Classes)]
+    targets = [target for target, part in found if not isinstance(part, Classes)]
+    if not parts:
+        return found
+    merged = merging.joined(parts, [target.labels for target in targets], least)
+    if merged is None and controls.takes(targets[0].control, "detect"):
+        # A detector and a model for outlines: boxes are what both have.
+        boxes: list[Objects] = [part.boxes for part in parts]
+        merged = merging.joined(boxes, [target.labels for target in targets], least)
+    if merged is None:
+        return found
+    result, labels = merged
+    rest = [(target, part) for target, part in found if isinstance(part, Classes)]
+    one = replace(
+        targets[0],
+        labels=labels,
+        names=labels,
+        boxes=_boxes(targets, labels),
+    )
+    return [(one, result), *rest]
+
+
+def _boxes(targets: Sequence[Target], labels: Mapping[int, str]) -> Mapping[int, str] | None:
+    """`Target.boxes` of all ``targets``, by the class indices of ``labels``."""
+    known = {
+        target.labels[index]: name
+        for target in targets
+        for index, name in (target.boxes or {}).items()
+        if index in target.labels
+    }
+    if all(target.boxes is None for target in targets):
+        return None
+    return {index: known[label] for index, label in labels.items() if label in known}
+
+
+def _made_once(result: Result) -> Result:
+    """``result`` with masks that are kept once they are made: several controls draw them."""
+    if not isinstance(result, Masks):
+        return result
+    return replace(result, masks=[functools.cache(make) for make in result.masks])

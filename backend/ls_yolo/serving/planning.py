@@ -1,0 +1,132 @@
+"""Which models answer a labeling config, and how their classes become its labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from ls_yolo import controls
+from ls_yolo.labelstudio import selection
+from ls_yolo.labelstudio.label_config import Control, LabelConfigError
+from ls_yolo.results import RESULTS
+from ls_yolo.serving.registry import Model, Registry, join_versions
+from ls_yolo.text import some
+
+
+@dataclass(frozen=True)
+class ControlBinding:
+    """A control and a model that draws for it: class index to label, and the lowest score.
+
+    ``boxes``: class index to label of the control that takes the boxes of bodies, if any.
+    ``slice``: the side of the slices that larger images are cut into, in pixels; None: none are.
+    """
+
+    control: Control
+    model: Model
+    labels: Mapping[int, str]
+    conf: float
+    boxes: Mapping[int, str] | None = None
+    slice: int | None = None
+
+    def labels_of(self, control: Control) -> Mapping[int, str]:
+        """Class index to label, for ``control`` as a task has it: with labels of the task's own."""
+        if not control.own:
+            return self.labels
+        return _labels(self.model, controls.match(control, self.model.names.values()).labels)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What answers a labeling config. ``unmapped``: control, then label, to the reason.
+
+    ``waiting``: why there is nothing to draw yet, else empty; then ``version`` says it too, which
+    Label Studio shows beside the connection.
+    """
+
+    bindings: tuple[ControlBinding, ...]
+    version: str
+    unmapped: Mapping[str, Mapping[str, str]]
+    waiting: str = ""
+
+
+def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
+    """Which models draw for which controls of the labeling config ``config``.
+
+    Raises:
+        LabelConfigError: the configuration cannot be used, or no label maps to any class.
+        UnknownModel: a model that was asked for is not there.
+    """
+    try:
+        drawn = controls.drawn(config)
+    except controls.NothingToDraw as error:
+        for name in selection.choose(url, extra_params, registry.default):
+            registry.get(name)
+        return Plan((), f"waiting for something to draw: {error}", {}, str(error))
+    bindings, classes, without = [], set(), []
+    unmapped: dict[str, Mapping[str, str]] = {}
+    for control in drawn:
+        connected = _models(registry, control, url, extra_params)
+        models = [model for model in connected if controls.takes(control, model.task)]
+        if not models:
+            why = _no_task(control, connected)
+            if control.model_path:
+                raise LabelConfigError(why)
+            unmapped[control.from_name] = {label.value: why for label in control.labels}
+            without.append(why)
+            continue
+        known = [name for model in models for name in model.names.values()]
+        mapped = controls.match(control, known)
+        classes.update(known)
+        boxes, missing = controls.boxes(control, config, mapped.labels)
+        if mapped.unmapped or missing:
+            unmapped[control.from_name] = {**mapped.unmapped, **missing}
+        lowest, side = control.score_threshold, control.number("model_slice", 0, 4096)
+        bindings += [
+            ControlBinding(
+                control,
+                model,
+                _labels(model, mapped.labels),
+                model.entry.conf if lowest is None else lowest,
+                None if boxes is None else _labels(model, boxes),
+                _slice(model, side),
+            )
+            for model in models
+        ]
+    if not bindings:
+        raise LabelConfigError("; ".join(without))
+    if not any(binding.labels or binding.control.own for binding in bindings):
+        wanted = sorted({label.value for control in drawn for label in control.labels})
+        raise LabelConfigError(
+            f"no label maps to a class: the labels are {some(wanted)}; "
+            f"the classes are {some(sorted(classes))}. "
+            "Rename one or the other, or give the label predicted_values"
+        )
+    version = join_versions(binding.model.version for binding in bindings)
+    return Plan(tuple(bindings), version, unmapped)
+
+
+def _models(
+    registry: Registry, control: Control, url: Sequence[str], extra_params: Sequence[str]
+) -> list[Model]:
+    if control.model_path:
+        return [registry.by_path(control.model_path)]
+    names = selection.choose(url, extra_params, registry.default)
+    return [registry.get(name) for name in names]
+
+
+def _slice(model: Model, asked: float | None) -> int | None:
+    if model.task in ("classify", "semantic"):  # of the image as a whole
+        return None
+    return model.entry.slice if asked is None else int(asked) or None
+
+
+def _no_task(control: Control, models: Sequence[Model]) -> str:
+    found = some([f"{model.entry.name} ({model.task})" for model in models])
+    expected = " or ".join(task for task in RESULTS if controls.takes(control, task))
+    name = f"{control.tag} {control.from_name!r}"
+    return f"{name}: found the models {found}, expected one for {expected}"
+
+
+def _labels(model: Model, mapped: Mapping[str, str]) -> dict[int, str]:
+    """Class index of ``model`` to label, of class name to label."""
+    return {index: mapped[name] for index, name in model.names.items() if name in mapped}
