@@ -19,6 +19,7 @@ from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.models import build
 from ls_yolo.serving.debug_plot import Plotter
 from ls_yolo.serving.predictor import Predictor
+from ls_yolo.serving.reading import ImageReader
 from ls_yolo.serving.registry import Registry, UnknownModel
 
 log = logging.getLogger(__name__)
@@ -45,17 +46,18 @@ def create_app() -> Flask:
     if not values["BASIC_AUTH_PASS"]:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
     studio = Studio.read(values)
-    predictor = Predictor(
-        models,
+    public_urls = values["LABEL_STUDIO_PUBLIC_URLS"].split(",")
+    reader = ImageReader(
         Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
         studio,
         values["LABEL_STUDIO_URL"],
-        values["DECODE_THREADS"],
-        Web.read(values),
-        values["DECODE_REDUCED"],
-        Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None,
-        [url.strip() for url in values["LABEL_STUDIO_PUBLIC_URLS"].split(",") if url.strip()],
+        public_urls=[url.strip() for url in public_urls if url.strip()],
+        web=Web.read(values),
+        reduced=values["DECODE_REDUCED"],
+        threads=values["DECODE_THREADS"],
     )
+    plotter = Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None
+    predictor = Predictor(models, reader, plotter)
     return build(
         predictor,
         ModelChoices(studio),

@@ -6,19 +6,17 @@ import contextlib
 import contextvars
 import itertools
 import logging
-import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, TypeVar
 
 from ls_yolo import metrics
 from ls_yolo.controls import Region
 from ls_yolo.engines.base import Prepared
 from ls_yolo.errors import RequestError
-from ls_yolo.images import decode, limits, source
+from ls_yolo.images import source
 from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import StudioError
@@ -27,6 +25,7 @@ from ls_yolo.results import Classes, Image, Objects, Result
 from ls_yolo.serving import debug_plot, drawing, planning, slicing
 from ls_yolo.serving.batcher import QueueFull, Released
 from ls_yolo.serving.planning import ControlBinding, Plan
+from ls_yolo.serving.reading import ImageReader
 from ls_yolo.serving.registry import Model, Registry
 
 log = logging.getLogger(__name__)
@@ -58,40 +57,21 @@ class ClientGone(RequestError):
 class Predictor:
     """Predicts tasks with the models of a registry.
 
-    ``threads``: images decoded at a time. ``web`` fetches http(s) addresses; None: they are
-    refused. ``reduced``: large JPEGs are decoded near the size that the models need. ``plotter``
-    saves what was predicted as pictures. ``studio_url``: where ``studio`` finds Label Studio;
-    ``public_urls``: where people do.
+    ``reader`` has their images. ``plotter`` saves what was predicted as pictures.
     """
 
     def __init__(
-        self,
-        registry: Registry,
-        root: Path,
-        studio: source.Fetcher | None,
-        studio_url: str,
-        threads: int = 4,
-        web: source.WebFetcher | None = None,
-        reduced: bool = False,
-        plotter: debug_plot.Plotter | None = None,
-        public_urls: Sequence[str] = (),
+        self, registry: Registry, reader: ImageReader, plotter: debug_plot.Plotter | None = None
     ) -> None:
+        self.registry = registry
+        self.reader = reader
         self._plotter = plotter
-        self._web = web
-        self._reduced = reduced
-        self._threads = threads
         # A slow network must not keep images on the disk waiting, nor let more be decoded at once.
         self._pools: dict[source.Origin, ThreadPoolExecutor] = {
-            "local": ThreadPoolExecutor(threads, "decode"),
+            "local": ThreadPoolExecutor(reader.threads, "decode"),
             "studio": ThreadPoolExecutor(FETCHED, "fetch"),
             "web": ThreadPoolExecutor(FROM_WEB, "web"),
         }
-        self._decoding = threading.BoundedSemaphore(threads)
-        self._memory = limits.Memory()
-        self.registry = registry
-        self._root = root
-        self._studio = studio
-        self._own = (studio_url, *public_urls)
 
     def plan(self, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
         """See `planning.plan`."""
@@ -125,7 +105,7 @@ class Predictor:
         batchers = {binding.model.batcher for binding in plan.bindings}
         most = {batcher: max((w.places(batcher) for w in work), default=0) for batcher in batchers}
         # As many as keep threads and models busy; each is at most one image for each run.
-        ahead = max(self._threads, *(batcher.batch_size for batcher in batchers), 1) * 2
+        ahead = max(self.reader.threads, *(batcher.batch_size for batcher in batchers), 1) * 2
         ahead = min(ahead, *(batcher.queue_size // (most[batcher] or 1) for batcher in batchers))
         with contextlib.ExitStack() as held:
             for batcher in batchers:
@@ -217,15 +197,10 @@ class Predictor:
         for url, of_url in itertools.groupby(work.runs, key=lambda run: run.url):
             wanted = list(of_url)
             with contextlib.ExitStack() as coming:
-                coming.enter_context(limits.holding())
-                with metrics.stage("fetch"):
-                    data = self._read(work.task, url)
-                header = decode.read_header(data)
-                coming.enter_context(self._memory.taken(header.memory))
+                file = coming.enter_context(self.reader.fetched(work.task, url))
                 for run in wanted:
                     coming.enter_context(run.model.batcher.pending())
-                with self._decoding, metrics.stage("decode"):
-                    image, size = self._decode(data, header, wanted, work.task)
+                with self.reader.decoded(file, _longest(wanted)) as (image, size):
                     if self._plotter is not None:
                         started.images[url] = image
                     started.sizes[url] = size
@@ -242,7 +217,7 @@ class Predictor:
                 for run in wanted:
                     if run.key in sliced:
                         started.results[run.key] = _in_slices(image, run, sliced[run.key])
-                del data, image
+                del file, image
         try:
             for run, prepared in ready:
                 started.results[run.key] = run.model.batcher.submit(
@@ -255,37 +230,8 @@ class Predictor:
 
     def _place(self, work: _Work) -> source.Origin:
         """Where the images of a task come from: the slowest place of them."""
-        places = {source.origin(run.url, self._own) for run in work.runs}
+        places = {self.reader.origin(run.url) for run in work.runs}
         return "web" if "web" in places else "studio" if "studio" in places else "local"
-
-    def _read(self, task: Mapping[str, Any], url: str) -> bytes:
-        return source.read(
-            url,
-            self._root,
-            self._studio,
-            self._own,
-            task.get("id"),
-            self._web,
-            task.get("project"),
-        )
-
-    def _decode(
-        self,
-        data: bytes,
-        header: decode.Header,
-        runs: Sequence[_Run],
-        task: Mapping[str, Any],
-    ) -> tuple[Image, tuple[int, int]]:
-        """The image for ``runs``, and the image's width and height in pixels."""
-        name = f"task {task.get('id', '?')}"
-        if not self._reduced:
-            image = decode.decode(data, header, name)
-            return image, (image.shape[1], image.shape[0])
-        if any(run.slice for run in runs):
-            longest = max(header.size)
-        else:
-            longest = max(run.model.entry.imgsz or run.model.batcher.imgsz for run in runs)
-        return decode.decode_near(data, longest, header, name)
 
 
 @dataclass(frozen=True)
@@ -352,6 +298,13 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
 
 def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[Region]:
     return drawing.regions(work.shown, lambda at: _wait(started.results[at], gone), started.sizes)
+
+
+def _longest(runs: Sequence[_Run]) -> int | None:
+    """The longer side that is enough for ``runs``, in pixels; None: slices need all of them."""
+    if any(run.slice for run in runs):
+        return None
+    return max(run.model.entry.imgsz or run.model.batcher.imgsz for run in runs)
 
 
 def _in_slices(image: Image, run: _Run, parts: Sequence[slicing.Slice]) -> Future[Result]:

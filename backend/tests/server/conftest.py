@@ -9,6 +9,7 @@ from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.server import base
 from ls_yolo.server import models as served_models
 from ls_yolo.serving.predictor import Predictor
+from ls_yolo.serving.reading import ImageReader
 
 
 @pytest.fixture
@@ -28,7 +29,7 @@ def make(models, datasets, label_studio):
     """A client of a fresh process; every process has the same Label Studio."""
 
     def make(user="", password="", lifetime=30.0):
-        predictor = Predictor(models, datasets, None, "http://label-studio:8080")
+        predictor = Predictor(models, ImageReader(datasets, None, "http://label-studio:8080"))
         return served_models.build(
             predictor, ModelChoices(label_studio, lifetime), user, password, base.RequestLimiter(16)
         ).test_client()

@@ -13,6 +13,7 @@ from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.server import base, models, openapi
 from ls_yolo.serving.batcher import QueueFull
 from ls_yolo.serving.predictor import Predictor
+from ls_yolo.serving.reading import ImageReader
 
 AT_ONCE = {"health", "livez", "readyz", "versions", "metrics", "description", "webhook"}
 
@@ -55,7 +56,8 @@ def places():
 @pytest.fixture
 def application(make_registry, write_weights, datasets, places):
     write_weights("p.pt", {0: "person"})
-    predictor = Predictor(make_registry("person: {weights: p.pt}"), datasets, None, "http://ls")
+    reader = ImageReader(datasets, None, "http://ls")
+    predictor = Predictor(make_registry("person: {weights: p.pt}"), reader)
     return models.build(predictor, ModelChoices(None), "", "", places)
 
 

@@ -18,6 +18,7 @@ from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.connections import ConnectionCache, ModelChoices
 from ls_yolo.server import base, models, user_model
 from ls_yolo.serving.predictor import Predictor
+from ls_yolo.serving.reading import ImageReader
 from ls_yolo.user_model import runner
 
 
@@ -64,7 +65,8 @@ def own(tmp_path, monkeypatch):
 def usual(make_registry, write_weights, datasets):
     """The application that serves models.yaml."""
     write_weights("p.pt", {0: "person"}, boxes=[[20, 10, 120, 60, 0.9, 0]])
-    predictor = Predictor(make_registry("person: {weights: p.pt}"), datasets, None, "http://ls")
+    reader = ImageReader(datasets, None, "http://ls")
+    predictor = Predictor(make_registry("person: {weights: p.pt}"), reader)
     return models.build(predictor, ModelChoices(None), "", "", base.RequestLimiter(16))
 
 

@@ -9,6 +9,7 @@ from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.server import base
 from ls_yolo.server import models as routes
 from ls_yolo.serving.predictor import Predictor
+from ls_yolo.serving.reading import ImageReader
 
 POLL = 0.02
 
@@ -18,7 +19,7 @@ def client(models_dir, make_registry, write_weights, datasets):
     write_weights("a.pt", {0: "person"})
     (models_dir / "b.pt").write_text("{")
     found = make_registry("a: {weights: a.pt}\nb: {weights: b.pt}", poll=POLL)
-    predictor = Predictor(found, datasets, None, "http://ls:8080")
+    predictor = Predictor(found, ImageReader(datasets, None, "http://ls:8080"))
     return routes.build(
         predictor, ModelChoices(None), "user", "password", base.RequestLimiter(16)
     ).test_client()

@@ -22,6 +22,7 @@ from ls_yolo.serving.predictor import (
     PredictionError,
     Predictor,
 )
+from ls_yolo.serving.reading import ImageReader
 from ls_yolo.serving.registry import UnknownModel
 
 PERSON = [20, 10, 120, 60, 0.9, 0]
@@ -66,9 +67,8 @@ def make(make_registry, write_weights, datasets):
         write_weights("a.pt", {0: "person", 1: "car"}, **BOXES, **options.pop("weights", {}))
         write_weights("b.pt", {0: "head"}, boxes=[[0, 0, 50, 50, 0.8, 0]])
         models = make_registry(text, **options)
-        return Predictor(
-            models, datasets, studio, "http://ls:8080", web=web, reduced=reduced, plotter=plotter
-        )
+        reader = ImageReader(datasets, studio, "http://ls:8080", web=web, reduced=reduced)
+        return Predictor(models, reader, plotter)
 
     return make
 

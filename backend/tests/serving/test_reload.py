@@ -29,6 +29,7 @@ from ls_yolo.models.config import Source
 from ls_yolo.server import base
 from ls_yolo.server import models as routes
 from ls_yolo.serving.predictor import Predictor
+from ls_yolo.serving.reading import ImageReader
 from ls_yolo.serving.registry import Options, Registry, UnknownModel
 
 
@@ -205,7 +206,7 @@ def test_swaps_under_load_fail_no_request_and_every_answer_is_of_its_version(
         sha256 = hashlib.sha256(text.encode()).hexdigest()
         lefts[dataclasses.replace(entry, sha256=sha256).version] = left
     app = routes.build(
-        Predictor(models, datasets, None, "http://ls:8080"),
+        Predictor(models, ImageReader(datasets, None, "http://ls:8080")),
         ModelChoices(None),
         "",
         "",

@@ -1,0 +1,102 @@
+"""A task's images as pixels: fetched, and decoded a few at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ls_yolo import metrics
+from ls_yolo.images import decode, limits, source
+from ls_yolo.images.decode import Header
+from ls_yolo.results import Image
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """An image's file. task: the id of the task that it is of, for the log."""
+
+    data: bytes
+    header: Header
+    task: object
+
+
+class ImageReader:
+    """Reads the images that tasks name.
+
+    root: the folder whose files Label Studio serves.
+    studio: fetches what only Label Studio has; None: that is refused.
+    studio_url, public_urls: where the backend finds Label Studio, and where people do.
+    web: fetches http(s) addresses; None: they are refused.
+    reduced: large JPEGs are decoded near the size that is needed.
+    threads: images decoded at a time, from 1.
+    """
+
+    def __init__(
+        self,
+        root: Path,
+        studio: source.Fetcher | None,
+        studio_url: str,
+        public_urls: Sequence[str] = (),
+        web: source.WebFetcher | None = None,
+        reduced: bool = False,
+        threads: int = 4,
+    ) -> None:
+        self.threads = threads
+        self._root = root
+        self._studio = studio
+        self._own = (studio_url, *public_urls)
+        self._web = web
+        self._reduced = reduced
+        self._decoding = threading.BoundedSemaphore(threads)
+        self._memory = limits.Memory()
+
+    def origin(self, url: str) -> source.Origin:
+        """Where the image at ``url`` comes from."""
+        return source.origin(url, self._own)
+
+    @contextlib.contextmanager
+    def fetched(self, task: Mapping[str, Any], url: str) -> Iterator[Fetched]:
+        """The file of an image of ``task``; meanwhile its pixels have their place in memory.
+
+        Raises:
+            MediaError: it cannot be had, or is no image.
+            StudioError: Label Studio cannot be asked.
+        """
+        with limits.holding():
+            with metrics.stage("fetch"):
+                data = source.read(
+                    url,
+                    self._root,
+                    self._studio,
+                    self._own,
+                    task.get("id"),
+                    self._web,
+                    task.get("project"),
+                )
+            header = decode.read_header(data)
+            with self._memory.taken(header.memory):
+                yield Fetched(data, header, task.get("id", "?"))
+
+    @contextlib.contextmanager
+    def decoded(
+        self, file: Fetched, longest: int | None
+    ) -> Iterator[tuple[Image, tuple[int, int]]]:
+        """The image in ``file``, and its full width and height in pixels; meanwhile it counts as
+        one of those that are decoded.
+
+        longest: the longer side, in pixels, that is enough; None: all of them are needed.
+
+        Raises:
+            MediaError: it cannot be decoded.
+        """
+        name = f"task {file.task}"
+        with self._decoding, metrics.stage("decode"):
+            if self._reduced and longest is not None:
+                yield decode.decode_near(file.data, longest, file.header, name)
+            else:
+                image = decode.decode(file.data, file.header, name)
+                yield image, (image.shape[1], image.shape[0])
