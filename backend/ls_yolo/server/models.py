@@ -14,7 +14,9 @@ from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.server import routes
 from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.routes import Call
+from ls_yolo.serving import interactive
 from ls_yolo.serving.batcher import Released
+from ls_yolo.serving.clicks import Clicks
 from ls_yolo.serving.planning import Plan
 from ls_yolo.serving.predictor import Predictor
 from ls_yolo.serving.registry import join_versions
@@ -35,6 +37,7 @@ class ModelService:
         self._predictor = predictor
         self._registry = predictor.registry
         self._choices = choices
+        self._clicks = Clicks(predictor.reader)
         self._told = _Told()
 
     def check(self, models: Sequence[str]) -> None:
@@ -74,9 +77,14 @@ class ModelService:
         self, call: Call, tasks: Sequence[dict[str, Any]], gone: Callable[[], bool]
     ) -> list[Any]:
         extra = () if call.models else self._choices.recall(call.project, call.host)
+        params = call.body.get("params")
+        drawn = interactive.prompts(params.get("context")) if isinstance(params, dict) else None
         for _ in range(3):  # a model may be replaced between plan and prediction
             with contextlib.suppress(Released):
-                return self._predictor.predict(tasks, self._plan(call, extra), gone)
+                plan = self._plan(call, extra)
+                if drawn is not None and len(tasks) == 1 and not plan.waiting:
+                    return [self._clicks.answer(tasks[0], plan, drawn, gone)]
+                return self._predictor.predict(tasks, plan, gone)
         raise Released("the models change faster than they can answer; try again shortly")
 
     def webhook(self, call: Call) -> tuple[dict[str, Any], int]:

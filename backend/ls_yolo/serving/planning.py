@@ -67,6 +67,8 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
     for control in drawn:
         connected = _models(registry, control, url, extra_params)
         models = [model for model in connected if controls.takes(control, model.task)]
+        if not models and control.flag("smart") and not control.model_path:
+            continue  # a tool for people, whose answers other controls draw
         if not models:
             why = _no_task(control, connected)
             if control.model_path:

@@ -139,7 +139,7 @@ class Predictor:
                     if place == "web":
                         of_web.append(job)
                 try:
-                    started = _wait(under_way[0], gone)
+                    started = wait(under_way[0], gone)
                     regions = _regions(task, started, gone)
                     self._plot(task, started, regions)
                     del started  # with its images, where they are kept
@@ -286,6 +286,7 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
     shown = [
         (binding, image)
         for binding in plan.bindings
+        if not binding.control.flag("smartonly")  # a tool for people
         for image in label_config.shown(binding.control, task.get("data"))
     ]
     found: dict[drawing.Key, _Run] = {}
@@ -297,7 +298,7 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
 
 
 def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[Region]:
-    return drawing.regions(work.shown, lambda at: _wait(started.results[at], gone), started.sizes)
+    return drawing.regions(work.shown, lambda at: wait(started.results[at], gone), started.sizes)
 
 
 def _longest(runs: Sequence[_Run]) -> int | None:
@@ -333,7 +334,13 @@ def _in_slices(image: Image, run: _Run, parts: Sequence[slicing.Slice]) -> Futur
     return done
 
 
-def _wait(future: Future[_T], gone: Callable[[], bool]) -> _T:
+def wait(future: Future[_T], gone: Callable[[], bool]) -> _T:
+    """The result of ``future``.
+
+    Raises:
+        ClientGone: ``gone`` said so before it was there.
+        whatever the future has instead.
+    """
     while not gone():
         try:
             return future.result(LOOK_UP)

@@ -198,6 +198,15 @@ def test_interactive_requests_with_context_are_answered(client, ask):
     assert labels(client.post("/predict", json=body)) == [["person"]]
 
 
+def test_what_is_drawn_with_a_smart_tool_is_answered_with_the_object_that_is_meant(client, ask):
+    box = {"x": 5, "y": 5, "width": 60, "height": 60, "rectanglelabels": ["person"]}
+    drawn = {"type": "rectanglelabels", "from_name": "label", "to_name": "image", "value": box}
+    body = ask(params={"login": None, "password": None, "context": {"result": [drawn]}})
+    assert labels(client.post("/predict", json=body)) == [["person"]]
+    drawn["value"] = box | {"rectanglelabels": ["head"]}  # which the model does not know
+    assert labels(client.post("/predict", json=body)) == [[]]
+
+
 def test_an_engine_that_fails_for_every_task_is_500_with_a_reason(client, ask, write_image):
     bad = write_image("bad.jpg", width=33)
     answer = client.post("/predict", json=ask(bad, bad))

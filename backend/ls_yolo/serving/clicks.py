@@ -1,0 +1,220 @@
+"""Answers to what a person draws with a smart tool: the object that is meant, as a region."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+
+from ls_yolo import controls, metrics
+from ls_yolo.controls.base import Target
+from ls_yolo.images.limits import MediaError
+from ls_yolo.labelstudio import label_config
+from ls_yolo.labelstudio.label_config import Shown
+from ls_yolo.results import Classes, Image, Objects
+from ls_yolo.serving import interactive
+from ls_yolo.serving.interactive import Prompts
+from ls_yolo.serving.planning import ControlBinding, Plan
+from ls_yolo.serving.predictor import ClientGone, wait
+from ls_yolo.serving.reading import ImageReader
+
+LOWEST = 0.05
+"""The lowest score of what may be meant, 0 to 1: that something is there, the person says."""
+KEPT_FOR = 120.0
+"""So many seconds what is known of an image is kept for the next click on it."""
+KEPT_RESULTS, KEPT_IMAGES = 16, 2
+"""Of how many images the results and the pixels are kept."""
+LARGEST_KEPT = 64 * 1024 * 1024
+"""Pixels of more bytes are not kept."""
+TURNS = 1000
+"""Of how many images it is known which request is the last."""
+
+_T = TypeVar("_T")
+
+
+class Recent(Generic[_T]):
+    """The last ``most`` values, each for ``KEPT_FOR`` seconds. For any thread."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = threading.Lock()
+        self._values: OrderedDict[Hashable, tuple[float, _T]] = OrderedDict()
+
+    def get(self, key: Hashable) -> _T | None:
+        now = time.monotonic()
+        with self._lock:
+            while self._values and next(iter(self._values.values()))[0] < now - KEPT_FOR:
+                self._values.popitem(last=False)
+            found = self._values.get(key)
+        return found and found[1]
+
+    def put(self, key: Hashable, value: _T) -> None:
+        with self._lock:
+            self._values.pop(key, None)
+            self._values[key] = time.monotonic(), value
+            while len(self._values) > self._most:
+                self._values.popitem(last=False)
+
+
+class Clicks:
+    """Answers requests of smart tools with the project's own models; before all that waits for
+    them. A request that is overtaken by the next one on the same image is dropped."""
+
+    def __init__(self, reader: ImageReader) -> None:
+        self._reader = reader
+        self._images: Recent[tuple[Image, tuple[int, int]]] = Recent(KEPT_IMAGES)
+        self._results: Recent[tuple[Objects, tuple[int, int]]] = Recent(KEPT_RESULTS)
+        self._turns: OrderedDict[Hashable, int] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def answer(
+        self,
+        task: Mapping[str, Any],
+        plan: Plan,
+        drawn: Prompts,
+        gone: Callable[[], bool] = lambda: False,
+    ) -> dict[str, Any]:
+        """The prediction for ``drawn`` on ``task``: one object, or none.
+
+        The first control that draws the chosen label answers, other than a smart tool where there
+        is one; for clicks one with outlines before others.
+
+        Raises:
+            MediaError, StudioError: the image cannot be had.
+            Released: a model was replaced since ``plan`` was made; make it anew.
+            ClientGone: ``gone`` said so.
+        """
+        overtaken = self._turn((task.get("id"), drawn.to_name, drawn.item_index))
+        try:
+            for binding, image in _asked(task, plan, drawn):
+                if image.fault:
+                    raise MediaError(image.fault)
+                found = self._find(task, binding, image, drawn, lambda: gone() or overtaken())
+                if found:
+                    scores = [one["score"] for one in found if "score" in one]
+                    score = max(scores, default=0.0)
+                    return {"result": found, "score": score, "model_version": plan.version}
+        except ClientGone:
+            if not overtaken():
+                raise
+        return {"result": [], "score": 0.0, "model_version": plan.version}
+
+    def _turn(self, key: Hashable) -> Callable[[], bool]:
+        """Whether another request for ``key`` came after this one."""
+        with self._lock:
+            turn = self._turns.pop(key, 0) + 1
+            self._turns[key] = turn
+            while len(self._turns) > TURNS:
+                self._turns.popitem(last=False)
+        return lambda: self._turns.get(key, turn) != turn
+
+    def _find(
+        self,
+        task: Mapping[str, Any],
+        binding: ControlBinding,
+        image: Shown,
+        drawn: Prompts,
+        gone: Callable[[], bool],
+    ) -> list[controls.Region]:
+        with binding.model.batcher.reserve():
+            look = self._whole if drawn.box is None else self._inside
+            result, size = look(task, binding, image, drawn, gone)
+        labels = binding.labels_of(image.control)
+        classes = [index for index, label in labels.items() if label == drawn.label]
+        index = interactive.meant(result, interactive.in_pixels(drawn, *size), classes)
+        kind = controls.of(image.control)
+        if index is None or kind is None:
+            return []
+        with metrics.stage("encode"):
+            target = Target(image.control, labels, binding.model.names, *size, boxes=binding.boxes)
+            found = kind.encode(target, result.take(np.array([index], np.int64)))
+        return found if image.index is None else [{**o, "item_index": image.index} for o in found]
+
+    def _whole(
+        self,
+        task: Mapping[str, Any],
+        binding: ControlBinding,
+        image: Shown,
+        drawn: Prompts,
+        gone: Callable[[], bool],
+    ) -> tuple[Objects, tuple[int, int]]:
+        """What the model says of the whole image; kept for the next click on it."""
+        key = task.get("id"), image.url, binding.model.version
+        if known := self._results.get(key):
+            return known
+        pixels, size = self._pixels(task, image)
+        found = self._ask(binding, pixels, gone), size
+        self._results.put(key, found)
+        return found
+
+    def _inside(
+        self,
+        task: Mapping[str, Any],
+        binding: ControlBinding,
+        image: Shown,
+        drawn: Prompts,
+        gone: Callable[[], bool],
+    ) -> tuple[Objects, tuple[int, int]]:
+        """What the model says of the drawn box and a margin around it, at full resolution."""
+        pixels, size = self._pixels(task, image)
+        box = interactive.in_pixels(drawn, *size).box
+        assert box is not None
+        left, top, right, bottom = interactive.crop(box, *size)
+        found = self._ask(binding, pixels[top:bottom, left:right], gone)
+        return found.moved(left, top), size
+
+    def _pixels(self, task: Mapping[str, Any], image: Shown) -> tuple[Image, tuple[int, int]]:
+        key = task.get("id"), image.url
+        if known := self._images.get(key):
+            return known
+        with (
+            self._reader.fetched(task, image.url) as file,
+            self._reader.decoded(file, None) as found,
+        ):
+            if found[0].nbytes <= LARGEST_KEPT:
+                self._images.put(key, found)
+            return found
+
+    @staticmethod
+    def _ask(binding: ControlBinding, pixels: Image, gone: Callable[[], bool]) -> Objects:
+        batcher, entry = binding.model.batcher, binding.model.entry
+        prepared = batcher.prepare(pixels, entry.imgsz)
+        future = batcher.submit(prepared, LOWEST, entry.iou, urgent=True)
+        try:
+            found = wait(future, gone)
+        except ClientGone:
+            future.cancel()
+            raise
+        assert not isinstance(found, Classes)  # `_asked` took no such model
+        return found
+
+
+def _asked(
+    task: Mapping[str, Any], plan: Plan, drawn: Prompts
+) -> Iterator[tuple[ControlBinding, Shown]]:
+    """What may answer, the best first."""
+    found = [
+        (binding, image)
+        for binding in plan.bindings
+        if binding.model.task != "classify"
+        for image in label_config.shown(binding.control, task.get("data"))
+        if (image.control.to_name, image.index) == (drawn.to_name, drawn.item_index)
+        and drawn.label in binding.labels_of(image.control).values()
+        and not _of_the_whole(image)
+    ]
+
+    def order(one: tuple[ControlBinding, Shown]) -> tuple[bool, bool]:
+        binding, image = one
+        outlines = binding.model.task in ("segment", "semantic")
+        return image.control.flag("smart"), drawn.box is None and not outlines
+
+    yield from sorted(found, key=order)
+
+
+def _of_the_whole(image: Shown) -> bool:
+    kind = controls.of(image.control)
+    return kind is None or kind.join is not None
