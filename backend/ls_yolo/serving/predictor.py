@@ -25,7 +25,7 @@ from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio import label_config, selection
 from ls_yolo.labelstudio.client import StudioError
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError, Shown
-from ls_yolo.results import RESULTS, Image, Masks, Result
+from ls_yolo.results import Image, Masks, Result
 from ls_yolo.serving import debug_plot
 from ls_yolo.serving.batcher import QueueFull, Released
 from ls_yolo.serving.registry import Model, Registry, join_versions
@@ -146,7 +146,9 @@ class Predictor:
             connected = self._models(control, url, extra_params)
             models = [model for model in connected if controls.takes(control, model.task)]
             if not models:
-                why = _no_task(control, connected)
+                why = controls.no_task(
+                    control, [(model.entry.name, model.task) for model in connected]
+                )
                 if control.model_path:
                     raise LabelConfigError(why)
                 unmapped[control.from_name] = {label.value: why for label in control.labels}
@@ -417,13 +419,6 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
         conf = min(found[at].conf, binding.conf) if at in found else binding.conf
         found[at] = _Run(image.url, binding.model, conf)
     return _Work(task, shown, sorted(found.values(), key=lambda run: run.url))
-
-
-def _no_task(control: Control, models: Sequence[Model]) -> str:
-    found = some([f"{model.entry.name} ({model.task})" for model in models])
-    expected = " or ".join(task for task in RESULTS if controls.takes(control, task))
-    name = f"{control.tag} {control.from_name!r}"
-    return f"{name}: found the models {found}, expected one for {expected}"
 
 
 def _labels(model: Model, mapped: Mapping[str, str]) -> dict[int, str]:
