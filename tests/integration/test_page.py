@@ -88,9 +88,7 @@ def colour_of(label: str) -> str:
     return str(rest.partition('"')[0])
 
 
-def test_the_list_shows_every_image_with_a_prediction(
-    stack: Stack, demo: Any, page: Page
-) -> None:
+def test_the_list_shows_every_image_with_a_prediction(stack: Stack, demo: Any, page: Page) -> None:
     page.goto(f"{stack.url}/projects/{demo.id}/data")
     page.get_by_text("Tasks: 5 / 5").wait_for(timeout=60_000)
     page.get_by_text("Predictions: 5").wait_for(timeout=60_000)

@@ -43,9 +43,7 @@ def opened(stack: Stack, name: str) -> Image.Image:
     return Image.open(stack.datasets / "demo" / name).convert("RGB")
 
 
-def test_setup_stores_one_prediction_for_each_image_of_the_demo(
-    stack: Stack, demo: Any
-) -> None:
+def test_setup_stores_one_prediction_for_each_image_of_the_demo(stack: Stack, demo: Any) -> None:
     stored = stack.predictions(demo.id)
     assert len(stored) == 5
     assert {len(predictions) for predictions in stored.values()} == {1}

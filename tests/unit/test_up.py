@@ -81,7 +81,11 @@ def test_a_person_comes_first_and_nothing_is_done(steps):
 
 
 def test_what_is_missing_is_installed_and_looked_at_again(steps):
-    steps.looks = [[Check("Docker Engine", "", "", INSTALLABLE)], [Check("Docker Engine", "26", "", OK)]]
+    missing, there = (
+        Check("Docker Engine", "", "", INSTALLABLE),
+        Check("Docker Engine", "26", "", OK),
+    )
+    steps.looks = [[missing], [there]]
     up.main()
     assert steps == ["look", "install_engine.main", "look", *REST]
 
