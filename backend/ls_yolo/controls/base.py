@@ -161,6 +161,11 @@ def upright(target: Target, edges: Sequence[float]) -> dict[str, float] | None:
     return None
 
 
+def fits(form: Sequence[float], limits: Sequence[float]) -> bool:
+    """Whether all numbers of ``form`` are from 0 to their limits; see `taken`."""
+    return all(0 <= value <= most for value, most in zip(form, limits, strict=False))
+
+
 def taken(forms: Iterable[Sequence[float]], limits: Sequence[float]) -> tuple[float, ...]:
     """Of equal forms of one shape, each of as many numbers as there are ``limits`` and an angle in
     degrees, the one that Label Studio takes: all from 0 to the limit; the least turned of several;

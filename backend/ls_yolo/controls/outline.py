@@ -67,12 +67,15 @@ def _corners(points: npt.NDArray[Any]) -> Points:
 
 def _without_steps(points: Points) -> Points:
     """``points`` with the middle of each step of one pixel for its two ends: what is slanted or
-    round is all such steps."""
-    after = np.roll(points, -1, axis=0)
-    step = np.abs(after - points).sum(axis=1) == 1
-    corner = ~(step | np.roll(step, 1))
-    middles = np.where(step[:, None], (points + after) / 2, points)
-    found: Points = middles[step | corner]
+    round is all such steps. Corners stay, and the ends of what stands out or in."""
+    edges = np.roll(points, -1, axis=0) - points
+    before = np.roll(edges, 1, axis=0)
+    length = np.abs(edges).sum(axis=1)
+    turn = np.sign(before[:, 0] * edges[:, 1] - before[:, 1] * edges[:, 0])
+    flat = (length > 1) & (turn == np.roll(turn, -1))
+    corner = (length > 1) & (np.roll(length, 1) > 1)
+    kept = np.stack([corner | flat | np.roll(flat, 1), length == 1], axis=1)
+    found: Points = np.stack([points, points + edges / 2], axis=1)[kept]
     return found
 
 

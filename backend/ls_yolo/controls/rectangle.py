@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from ls_yolo.controls.base import ControlType, Region, Target, region, taken, upright
+from ls_yolo.controls.base import ControlType, Region, Target, fits, region, taken, upright
 from ls_yolo.labelstudio.label_config import Control
 from ls_yolo.results import Boxes, Keypoints, Masks, OrientedBoxes
+
+LIMITS = 100.0, 100.0, 100.0, 100.0
+"""Of x, y, width and height, in per cent."""
 
 
 def regions(target: Target, result: Boxes | Masks | Keypoints | OrientedBoxes) -> list[Region]:
@@ -34,7 +39,7 @@ def regions(target: Target, result: Boxes | Masks | Keypoints | OrientedBoxes) -
     ):
         place = upright(target, sides)
         if place is not None and turned is not None:
-            place = rotated(target, *turned[row])
+            place = rotated(target, turned[row])
         if place is not None:
             found += region(target, place, index, score)
     return found
@@ -42,22 +47,33 @@ def regions(target: Target, result: Boxes | Masks | Keypoints | OrientedBoxes) -
 
 def bounds(xywhr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """The upright boxes, shape (n, 4), around the turned ones, shape (n, 5), in pixels."""
+    # What is no number is left out later.
+    xywhr = np.where(np.isfinite(xywhr).all(axis=1, keepdims=True), xywhr, np.nan)
     centre, half, angle = xywhr[:, :2], xywhr[:, 2:4] / 2, xywhr[:, 4:]
     cos, sin = np.abs(np.cos(angle)), np.abs(np.sin(angle))
     reach = half * cos + half[:, ::-1] * sin
     return np.concatenate([centre - reach, centre + reach], axis=1)
 
 
-def rotated(
-    target: Target, x: float, y: float, width: float, height: float, angle: float
-) -> dict[str, float] | None:
+def rotated(target: Target, xywhr: Sequence[float]) -> dict[str, float] | None:
     """A turned box, in pixels and radians, as Label Studio has it; None where it has no area.
 
     Turned on by a right angle, with its sides exchanged, it is the same box from another corner:
-    one of the four lies in the image more often than a given one.
+    one of the four lies in the image more often than a given one. Where none does, the box is cut
+    to what is seen of it first.
     """
-    if not (width > 0 and height > 0 and math.isfinite(angle)):
+    if not (xywhr[2] > 0 and xywhr[3] > 0 and math.isfinite(xywhr[4])):
         return None
+    forms = _forms(target, *xywhr)
+    if not any(fits(form, LIMITS) for form in forms):
+        forms = _forms(target, *_seen(target, *xywhr))
+    names = "x", "y", "width", "height", "rotation"
+    return dict(zip(names, taken(forms, LIMITS), strict=True))
+
+
+def _forms(
+    target: Target, x: float, y: float, width: float, height: float, angle: float
+) -> list[tuple[float, ...]]:
     forms = []
     for quarter in range(4):
         wide, high = (height, width) if quarter % 2 else (width, height)
@@ -68,8 +84,24 @@ def rotated(
         sizes = (target.width, target.height) * 2
         place = [v / size * 100 for v, size in zip((left, top, wide, high), sizes, strict=True)]
         forms.append((*place, math.degrees(turn)))
-    names = "x", "y", "width", "height", "rotation"
-    return dict(zip(names, taken(forms, (100.0,) * 4), strict=True))
+    return forms
+
+
+def _seen(
+    target: Target, x: float, y: float, width: float, height: float, angle: float
+) -> tuple[float, float, float, float, float]:
+    """The box, turned the same, around what of it lies in the image; itself where nothing does."""
+    axes = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
+    ends = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+    corners = ends * (width / 2, height / 2) @ axes + (x, y)
+    image = (ends + 1) / 2 * (target.width, target.height)
+    area, seen = cv2.intersectConvexConvex(corners.astype(np.float32), image.astype(np.float32))
+    if not area:
+        return x, y, width, height, angle
+    along = seen[:, 0] @ axes.T
+    low, high = along.min(axis=0), along.max(axis=0)
+    (x, y), (width, height) = (low + high) / 2 @ axes, high - low
+    return float(x), float(y), float(width), float(height), angle
 
 
 def _draws(control: Control) -> tuple[type, ...]:
