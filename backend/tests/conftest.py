@@ -2,6 +2,7 @@
 
 A weights file of these tests is JSON: ``names`` (class index to class name), ``boxes`` (left, top,
 right, bottom in pixels, score, class index) and ``fails`` (widths of images that break the engine).
+``task`` is detect unless it says segment, with a mask of each box, or classify, with ``scores``.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -24,7 +26,7 @@ from ls_yolo.engines import base
 from ls_yolo.engines import load as loader
 from ls_yolo.engines.base import Prepared
 from ls_yolo.models.config import ModelConfig, Source
-from ls_yolo.results import Boxes, Image
+from ls_yolo.results import Boxes, Classes, Image, Mask, Masks, Result
 from ls_yolo.serving.registry import Options, Registry
 
 # Machines are shared and slow; what hypothesis finds is kept in a test, not in a database. The same
@@ -51,7 +53,6 @@ class FakeEngine:
 
     description = "fake, cpu"
     calls: list[dict[str, Any]]
-    task = "detect"
     imgsz = 640
 
     def __init__(self, weights: Path, calls: list[dict[str, Any]]) -> None:
@@ -62,6 +63,8 @@ class FakeEngine:
         self.names = {int(index): name for index, name in content["names"].items()}
         self._boxes = sorted(content.get("boxes", []), key=lambda box: -box[4])
         self._fails = content.get("fails", [])
+        self.task = content.get("task", "detect")
+        self._scores = content.get("scores", [])
         self._weights = weights.name
         self.calls = calls
 
@@ -74,7 +77,7 @@ class FakeEngine:
         height, width = image.shape[:2]
         return FakeImage(*(size or (width, height)), imgsz, (width, height))
 
-    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Result]:
         self.calls.append(
             {
                 "weights": self._weights,
@@ -85,14 +88,26 @@ class FakeEngine:
                 "decoded": [image.decoded for image in prepared if isinstance(image, FakeImage)],
             }
         )
-        found = []
+        found: list[Result] = []
         for image in prepared:
             if image.width in self._fails or "all" in self._fails:
                 raise RuntimeError("CUDA error: an illegal memory access was encountered")
             rows = np.array(self._boxes, np.float32).reshape(-1, 6)
             boxes = Boxes(rows[:, :4], rows[:, 4], rows[:, 5].astype(np.int64))
-            found.append(boxes.above(conf))
+            found.append(self._result(boxes).above(conf))
         return found
+
+    def _result(self, boxes: Boxes) -> Result:
+        if self.task == "classify":
+            return Classes(np.array(self._scores, np.float32))
+        if self.task == "segment":
+            return Masks(boxes, [partial(self._mask, box) for box in boxes.xyxy.astype(int)])
+        return boxes
+
+    def _mask(self, box: Any) -> Mask:
+        left, top, right, bottom = box.tolist()
+        self.calls.append({"weights": self._weights, "mask": (left, top)})
+        return Mask(left, top, np.ones((bottom - top, right - left), np.bool_))
 
     def release(self) -> None:
         self.calls.append({"weights": self._weights, "release": True})

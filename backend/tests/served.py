@@ -17,7 +17,7 @@ from flask import Flask
 from conftest import FakeEngine
 from ls_yolo.engines import load as loader
 from ls_yolo.engines.base import Prepared
-from ls_yolo.results import Boxes
+from ls_yolo.results import Result
 from ls_yolo.server import app
 
 SECONDS, CALLS = Path(os.environ["FAKE_SECONDS"]), Path(os.environ["FAKE_CALLS"])
@@ -28,7 +28,7 @@ def seconds(which: int) -> float:
 
 
 class SlowEngine(FakeEngine):
-    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Boxes]:
+    def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Result]:
         time.sleep(seconds(0) * len(prepared))
         with CALLS.open("a") as file:
             file.write("." * len(prepared))

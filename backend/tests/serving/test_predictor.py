@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from label_studio_sdk.label_interface import LabelInterface
 
 from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio.client import StudioError
@@ -491,6 +492,124 @@ def test_an_address_of_the_web_is_read_where_that_is_allowed(make):
     assert web.asked == [("https://example.com/a.jpg", "")]
     (answer,) = predict(make(), [task])
     assert "not a URL that the backend reads" in answer["error"]
+
+
+# Several controls, several tasks of models
+
+SEGMENT = {"task": "segment", **BOXES}
+CLASSIFY = {"task": "classify", "scores": [0.4, 0.3]}
+OTHERS = "a: {weights: a.pt}\ns: {weights: s.pt}\nc: {weights: c.pt}"
+
+
+@pytest.fixture
+def others(make, write_weights):
+    """The models a (detect), s (segment) and c (classify)."""
+    write_weights("s.pt", {0: "person", 1: "car"}, **SEGMENT)
+    write_weights("c.pt", {0: "person", 1: "car"}, **CLASSIFY)
+    return make(OTHERS, conf=0.2)
+
+
+def types(prediction):
+    return [region["type"] for region in prediction["result"]]
+
+
+def test_each_control_takes_the_models_whose_task_it_can_draw(others):
+    text = config(control("person", name="r"), control("person", name="p", tag="PolygonLabels"))
+    plan = others.plan(text, ["a", "s", "c"], [])
+    assert [(binding.control.from_name, binding.model.task) for binding in plan.bindings] == [
+        ("r", "detect"),
+        ("r", "segment"),
+        ("p", "segment"),
+    ]
+
+
+def test_a_control_that_no_model_fits_is_told_and_the_others_work(others):
+    text = config(control("person", name="r"), control("person", name="p", tag="PolygonLabels"))
+    assert others.plan(text, ["a"], []).unmapped == {
+        "p": {
+            "person": "PolygonLabels 'p': found the models a (detect), "
+            "expected one for segment or semantic"
+        }
+    }
+
+
+def test_where_no_model_fits_any_control_the_error_names_both_sides(others):
+    with pytest.raises(
+        LabelConfigError, match=r"found the models c \(classify\), expected one for "
+    ):
+        others.plan(config(control("person", tag="PolygonLabels")), ["c"], [])
+
+
+def test_of_one_inference_every_control_has_its_own_and_each_mask_is_made_once(
+    others, write_image, engine_calls
+):
+    text = config(
+        control("person", "car", name="r"),
+        control("person", "car", name="p", tag="PolygonLabels"),
+        control("person", name="b", tag="BrushLabels"),
+        control("person", "car", name="c", tag="Choices").replace("Label ", "Choice "),
+        '<Number name="n" toName="image" model_count="person,car"/>',
+    )
+    (answer,) = predict(others, [{"data": {"image": write_image()}}], text, ["s"])
+    assert len(inferences(engine_calls)) == 1
+    assert types(answer) == [
+        *["rectanglelabels"] * 2,
+        *["polygonlabels"] * 2,
+        "brushlabels",
+        "choices",
+        "number",
+    ]
+    made = [call["mask"] for call in engine_calls if "mask" in call]
+    assert sorted(made) == [(0, 0), (20, 10)]
+    assert LabelInterface(text).validate_prediction(answer, return_errors=True) == []
+
+
+def test_a_control_s_threshold_holds_for_what_is_said_of_an_image_as_a_whole(others, write_image):
+    def found(attributes):
+        text = config(control("person", "car", tag="Choices", attributes=attributes))
+        text = text.replace("Label ", "Choice ")
+        (answer,) = predict(others, [{"data": {"image": write_image()}}], text, ["c"])
+        return [region["value"]["choices"] for region in answer["result"]]
+
+    assert found("") == [["person"]]
+    assert found('choice="multiple"') == [["person", "car"]]
+    assert found('choice="multiple" model_score_threshold="0.35"') == [["person"]]
+    assert found('model_score_threshold="0.5"') == []
+
+
+def test_several_models_give_one_choice_and_one_sum(others, write_image):
+    text = config(
+        control("person", "car", name="c", tag="Choices").replace("Label ", "Choice "),
+        '<Number name="n" toName="image" model_count="person,car"/>',
+    )
+    (answer,) = predict(others, [{"data": {"image": write_image()}}], text, ["a", "s", "c"])
+    values = [region["value"] for region in answer["result"]]
+    assert values == [{"choices": ["person"]}, {"number": 4}]
+
+
+@pytest.mark.parametrize(
+    ("attributes", "expected"),
+    [("", [(None, 4)]), ('perItem="true"', [(0, 2), (1, 2)])],
+)
+def test_of_several_images_a_task_has_one_answer_unless_the_tag_asks_for_each(
+    others, write_image, attributes, expected
+):
+    image = '<Image name="image" valueList="$pages"/>'
+    text = config(
+        f'<Number name="n" toName="image" model_count="person,car" {attributes}/>', image=image
+    )
+    pages = [write_image("a.jpg"), write_image("b.jpg")]
+    (answer,) = predict(others, [{"data": {"pages": pages}}], text, ["a"])
+    found = [(region.get("item_index"), region["value"]["number"]) for region in answer["result"]]
+    assert found == expected
+
+
+def test_nothing_to_count_is_an_answer_and_no_score(others, write_image):
+    text = config('<Number name="n" toName="image" model_count="person"/>')
+    text = text.replace("/></View>", ' model_score_threshold="0.95"/></View>')
+    (answer,) = predict(others, [{"data": {"image": write_image()}}], text, ["a"])
+    assert [region["value"] for region in answer["result"]] == [{"number": 0}]
+    assert answer["score"] == 0
 
 
 # Many tasks, and clients that go
