@@ -19,7 +19,7 @@ from ls_yolo.text import nearest, some
 @dataclass(frozen=True)
 class Mapped:
     """How a control's labels map. ``mapped``: label to classes; ``unmapped``: label to the reason;
-    ``unlabelled``: classes that no label stands for, whose boxes are left out."""
+    ``unlabelled``: classes that no label stands for, of which nothing is drawn."""
 
     control: str
     tag: str
@@ -80,7 +80,7 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
     """
     # Label Studio's SDK takes a second to import; --help and the other commands do without.
     from ls_yolo import controls
-    from ls_yolo.labelstudio import label_config, selection
+    from ls_yolo.labelstudio import selection
 
     drawn = controls.drawn(text)
     default = settings.read("backend")["DEFAULT_MODEL"] or (rows[0]["name"] if rows else "")
@@ -88,21 +88,29 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
     for control in drawn:
         path = (control.model_path,) if control.model_path else ()
         chosen = path or selection.choose(names, (), default)
-        classes = [name for model in chosen for name in _classes(model, rows)]
-        match = label_config.match(control, classes)
-        mapped: dict[str, list[str]] = {}
-        for name, label in match.labels.items():
-            mapped.setdefault(label, []).append(name)
-        rest = [name for name in dict.fromkeys(classes) if name not in match.labels]
-        found.append(Mapped(control.from_name, control.tag, chosen, mapped, match.unmapped, rest))
+        asked = [_row(model, rows) for model in chosen]
+        # Of what has not said its task, it is not known better.
+        fit = [row for row in asked if not row.get("task") or controls.takes(control, row["task"])]
+        name, tag = control.from_name, control.tag
+        if not fit:
+            why = controls.no_task(control, [(row["name"], row["task"]) for row in asked])
+            unmapped = {label.value: why for label in control.labels}
+            found.append(Mapped(name, tag, chosen, {}, unmapped, []))
+            continue
+        classes = dict.fromkeys(one for row in fit for one in row["classes"])
+        match = controls.match(control, classes)
+        _, missing = controls.boxes(control, text, match.labels)
+        names = tuple(row["name"] for row in fit)
+        rest = [one for one in classes if one not in match.labels]
+        found.append(Mapped(name, tag, names, match.classes, {**match.unmapped, **missing}, rest))
     return found
 
 
-def _classes(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+def _row(name: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     for row in rows:
         if row["name"] == name:
             if row.get("classes"):
-                return list(row["classes"])
+                return row
             raise ToolError(
                 f"model {name!r} has said no classes yet: it is {row.get('state') or 'unknown'}"
                 + (f" ({row['error']})" if row.get("error") else "")

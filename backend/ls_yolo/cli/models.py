@@ -52,7 +52,7 @@ def models(
 
 def known() -> tuple[str, list[dict[str, Any]]]:
     """Where the models are known from, and a row for each: ``name``, ``version``, ``state``,
-    ``error``, and ``classes``, ``engine``, ``memory_mb`` as far as known.
+    ``error``, and ``task``, ``classes``, ``engine``, ``memory_mb`` as far as known.
 
     Raises:
         ToolError: the backend refuses the password.
@@ -92,8 +92,8 @@ def _row(spec: Any) -> dict[str, Any]:
     row = {"name": spec.name, "version": "", "state": "", "error": ""}
     try:
         entry: ModelConfig = spec.entry()
-        names = weights.inspect(entry.weights, entry.sha256).names
+        found = weights.inspect(entry.weights, entry.sha256)
     except (ConfigError, weights.WeightsError) as error:
         return {**row, "state": "failed", "error": str(error)}
-    classes = list({**names, **entry.names}.values())
-    return {**row, "version": entry.version, "state": "not running", "classes": classes}
+    row |= {"version": entry.version, "state": "not running", "task": found.task}
+    return {**row, "classes": list({**found.names, **entry.names}.values())}

@@ -1,16 +1,18 @@
-"""``ls-yolo predict``: the boxes of images, without Label Studio."""
+"""``ls-yolo predict``: what a model says of images, without Label Studio."""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
+import numpy.typing as npt
 import typer
 
 from ls_yolo import settings
@@ -19,6 +21,8 @@ from ls_yolo.images.formats import SUFFIXES
 
 THREADS = 4
 """Images that are read and decoded at a time."""
+CLASSES = 5
+"""How many of the surest classes of an image are told."""
 AHEAD = 16
 """Images that are decoded and not yet printed: they are in memory."""
 
@@ -33,7 +37,7 @@ def _score(text: str) -> float:
     return number
 
 
-@app.command("predict", help="the boxes of images, as JSON, a line each; as pictures too")
+@app.command("predict", help="what a model says of images, as JSON, a line each; as pictures too")
 def predict(
     paths: Annotated[list[Path], typer.Argument(metavar="IMAGE_OR_FOLDER")],
     name: Annotated[
@@ -44,14 +48,16 @@ def predict(
         typer.Option(parser=_score, metavar="0..1", help="lowest score; else that of the model"),
     ] = None,
     save: Annotated[
-        Path | None, typer.Option(metavar="DIR", help="draw the boxes, and save there")
+        Path | None, typer.Option(metavar="DIR", help="draw what is found, and save there")
     ] = None,
 ) -> int:
     """Prints a JSON object for each image, in order; 1 if one could not be predicted.
 
     ``{"image", "width", "height", "model", "boxes": [{"label", "score", "box"}]}``; width, height
-    and box (left, top, right, bottom) are in pixels of the upright image, score is 0 to 1. One that
-    failed: ``{"image", "error"}``.
+    and box (left, top, right, bottom) are in pixels of the upright image, score is 0 to 1. A box
+    has ``polygons`` too where the model segments, ``corners`` and ``angle`` (degrees, clockwise)
+    where it turns boxes, ``keypoints`` (x, y, score) where it finds poses. One that classifies has
+    ``classes`` for ``boxes``: ``[{"label", "score"}]``. One that failed: ``{"image", "error"}``.
     """
     from rich.console import Console
     from rich.progress import track
@@ -82,7 +88,7 @@ def predict(
         ):
             failed += "error" in row
             if save and image is not None:
-                row["saved"] = _save(image, row["boxes"], target)
+                row["saved"] = _save(image, row, target)
             print(json.dumps(row, ensure_ascii=False), flush=True)
     if failed:
         return fail(f"{failed} of {len(files)} images could not be predicted", EX_FAILED)
@@ -124,22 +130,45 @@ def _predict(path: Path, model: Any, conf: float | None) -> tuple[dict[str, Any]
     prepared = model.batcher.prepare(image, entry.imgsz)
     lowest = entry.conf if conf is None else conf
     try:
-        boxes = model.batcher.submit(prepared, lowest, entry.iou).result()
+        result = model.batcher.submit(prepared, lowest, entry.iou).result()
+        found = _described(result, model.names, lowest)
     except Exception as error:  # an engine may raise anything
         return {"image": str(path), "error": f"{type(error).__name__}: {error}"}, None
-    rows = [
-        {
-            "label": model.names[index],
-            "score": round(score, 4),
-            "box": [round(edge, 1) for edge in box],
-        }
-        for box, score, index in zip(
-            boxes.xyxy.tolist(), boxes.scores.tolist(), boxes.classes.tolist(), strict=True
-        )
-    ]
     height, width = image.shape[:2]
     row = {"image": str(path), "width": width, "height": height, "model": model.version}
-    return {**row, "boxes": rows}, image
+    return {**row, **found}, image
+
+
+def _described(result: Any, names: Mapping[int, str], lowest: float) -> dict[str, Any]:
+    """What a result says, as `predict` prints it."""
+    from ls_yolo.controls import base, outline, rectangle
+    from ls_yolo.results import Boxes, Classes, Keypoints, Masks, OrientedBoxes
+
+    if isinstance(result, Classes):
+        surest = sorted(base.highest(result).items(), key=lambda item: -item[1])[:CLASSES]
+        return {"classes": [_said(names[i], score) for i, score in surest if score > lowest]}
+    boxes = base.detected(result)
+    edges = boxes.xyxy if isinstance(boxes, Boxes) else rectangle.bounds(boxes.xywhr)
+    scored = zip(boxes.classes.tolist(), boxes.scores.tolist(), edges, strict=True)
+    rows = [{**_said(names[index], score), "box": _places(box)} for index, score, box in scored]
+    for number, row in enumerate(rows):
+        if isinstance(result, Masks):
+            row["polygons"] = [_places(line) for line in outline.outlines(result.masks[number]())]
+        elif isinstance(result, OrientedBoxes):
+            row["corners"] = _places(rectangle.corners(result.xywhr[number]))
+            row["angle"] = round(float(np.degrees(result.xywhr[number, 4])), 1)
+        elif isinstance(result, Keypoints):
+            points = zip(_places(result.xy[number]), result.scores[number].tolist(), strict=True)
+            row["keypoints"] = [[*place, round(score, 4)] for place, score in points]
+    return {"boxes": rows}
+
+
+def _said(label: str, score: float) -> dict[str, Any]:
+    return {"label": label, "score": round(score, 4)}
+
+
+def _places(found: npt.NDArray[Any]) -> Any:
+    return np.round(found.astype(np.float64), 1).tolist()
 
 
 def _ordered(work: Iterator[Future[Any]]) -> Iterator[Any]:
@@ -165,12 +194,25 @@ def _targets(folder: Path, files: Iterable[Path]) -> list[Path]:
     return list(targets)
 
 
-def _save(image: Any, boxes: Sequence[Mapping[str, Any]], target: Path) -> str:
+def _save(image: Any, found: Mapping[str, Any], target: Path) -> str:
     from ls_yolo.serving import debug_plot
 
-    data = debug_plot.drawn(image, [(row["label"], row["score"], row["box"]) for row in boxes])
+    data = debug_plot.drawn(
+        image, [_drawing(row) for row in found.get("boxes", found.get("classes"))]
+    )
     try:
         target.write_bytes(data)
     except OSError as error:
         raise ToolError(f"{target}: cannot be written: {error.strerror}") from None
     return str(target)
+
+
+def _drawing(row: Mapping[str, Any]) -> Any:
+    from ls_yolo.serving.debug_plot import Row
+
+    outlines = [row["corners"]] if "corners" in row else row.get("polygons")
+    if not outlines and "box" in row:
+        left, top, right, bottom = row["box"]
+        outlines = [[(left, top), (right, top), (right, bottom), (left, bottom)]]
+    points = [point[:2] for point in row.get("keypoints", [])]
+    return Row(row["label"], row["score"], outlines or (), points)

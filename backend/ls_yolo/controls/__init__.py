@@ -16,7 +16,18 @@ from ls_yolo.labelstudio.label_config import Control, LabelConfigError, Mapped
 from ls_yolo.results import RESULTS
 from ls_yolo.text import some
 
-__all__ = ["CONTROLS", "NothingToDraw", "Region", "boxes", "drawn", "find", "match", "of", "takes"]
+__all__ = [
+    "CONTROLS",
+    "NothingToDraw",
+    "Region",
+    "boxes",
+    "drawn",
+    "find",
+    "match",
+    "no_task",
+    "of",
+    "takes",
+]
 
 
 class NothingToDraw(LabelConfigError):
@@ -57,6 +68,14 @@ def takes(control: Control, task: str) -> bool:
     """Whether a model for ``task``, as ultralytics calls it, can be drawn by ``control``."""
     kind = of(control)
     return kind is not None and RESULTS[task] in kind.draws(control)
+
+
+def no_task(control: Control, models: Iterable[tuple[str, str]]) -> str:
+    """Why none of ``models``, names and tasks, can be drawn by ``control``."""
+    found = some([f"{name} ({task})" for name, task in models])
+    expected = " or ".join(task for task in RESULTS if takes(control, task))
+    name = f"{control.tag} {control.from_name!r}"
+    return f"{name}: found the models {found}, expected one for {expected}"
 
 
 def match(control: Control, names: Iterable[str]) -> Mapped:

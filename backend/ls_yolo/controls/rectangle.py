@@ -13,6 +13,8 @@ from ls_yolo.controls.base import ControlType, Region, Target, fits, region, tak
 from ls_yolo.labelstudio.label_config import Control
 from ls_yolo.results import Boxes, Keypoints, Masks, OrientedBoxes
 
+ENDS = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
+"""The corners of a box, from its centre, in halves of its sides."""
 LIMITS = 100.0, 100.0, 100.0, 100.0
 """Of x, y, width and height, in per cent."""
 
@@ -55,6 +57,16 @@ def bounds(xywhr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     return np.concatenate([centre - reach, centre + reach], axis=1)
 
 
+def corners(xywhr: Sequence[float] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """The corners of a turned box, clockwise from the one that is top left before it is turned,
+    shape (4, 2), in pixels."""
+    x, y, width, height, angle = (float(value) for value in xywhr)
+    cos, sin = math.cos(angle), math.sin(angle)
+    turned = ENDS * (width / 2, height / 2) @ np.array([[cos, sin], [-sin, cos]])
+    found: npt.NDArray[np.float32] = np.add(turned, (x, y)).astype(np.float32)
+    return found
+
+
 def rotated(target: Target, xywhr: Sequence[float]) -> dict[str, float] | None:
     """A turned box, in pixels and radians, as Label Studio has it; None where it has no area.
 
@@ -92,10 +104,9 @@ def _seen(
 ) -> tuple[float, float, float, float, float]:
     """The box, turned the same, around what of it lies in the image; itself where nothing does."""
     axes = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    ends = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
-    corners = ends * (width / 2, height / 2) @ axes + (x, y)
-    image = (ends + 1) / 2 * (target.width, target.height)
-    area, seen = cv2.intersectConvexConvex(corners.astype(np.float32), image.astype(np.float32))
+    image = (ENDS + 1) / 2 * (target.width, target.height)
+    box = corners([x, y, width, height, angle])
+    area, seen = cv2.intersectConvexConvex(box, image.astype(np.float32))
     if not area:
         return x, y, width, height, angle
     along = seen[:, 0] @ axes.T

@@ -1,7 +1,8 @@
-"""Boxes drawn on pictures: for `ls-yolo predict --save`, and for DEBUG_PLOT."""
+"""Predictions drawn on pictures: for `ls-yolo predict --save`, and for DEBUG_PLOT."""
 
 from __future__ import annotations
 
+import base64
 import colorsys
 import contextlib
 import itertools
@@ -10,19 +11,46 @@ import queue
 import threading
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
+import numpy.typing as npt
 
 from ls_yolo import files
-from ls_yolo.results import Image
+from ls_yolo.controls.outline import outlines
+from ls_yolo.results import Image, Mask
 
 log = logging.getLogger(__name__)
 
-Row = tuple[str, float, Sequence[float]]
-"""What is drawn: label, score, and left, top, right, bottom in pixels of the picture."""
+Place = Sequence[Sequence[float]] | npt.NDArray[np.float64]
+"""Points, each x and y."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """What is drawn of an object, or of the image as a whole where there is no place.
+
+    score: 0 to 1; None where there is none. outlines: closed lines, in pixels of the picture.
+    points: single ones.
+    """
+
+    label: str
+    score: float | None
+    outlines: Sequence[Place] = ()
+    points: Place = ()
+
+    def scaled(self, width: float, height: float) -> Row:
+        """With all places as many times as wide and high."""
+        outlines = [np.asarray(line) * (width, height) for line in self.outlines]
+        return replace(
+            self, outlines=outlines, points=np.reshape(self.points, (-1, 2)) * (width, height)
+        )
+
+
 Region = Mapping[str, Any]
 """As Label Studio stores it in the ``result`` of a prediction."""
 
@@ -39,22 +67,27 @@ def drawn(image: Image, rows: Sequence[Row]) -> bytes:
     picture = image.copy()
     width = max(1, round(max(picture.shape[:2]) / 400))
     scale = max(0.4, max(picture.shape[:2]) / 1600)
-    for label, score, box in rows:
-        left, top, right, bottom = (round(edge) for edge in box)
-        colour = _colour(label)
-        cv2.rectangle(picture, (left, top), (right, bottom), colour, width)
+    beside = 0  # how far down what is said of the image as a whole goes
+    for row in rows:
+        colour = _colour(row.label)
+        # The whole numbers are edges of pixels, and OpenCV's are their centres.
+        outlines = [np.round(np.asarray(line)).astype(np.int32) for line in row.outlines]
+        points: npt.NDArray[Any] = np.round(np.reshape(row.points, (-1, 2))).astype(np.int32)
+        cv2.polylines(picture, outlines, True, colour, width)
+        for x, y in points.tolist():
+            cv2.circle(picture, (x, y), 2 * width, colour, cv2.FILLED)
         # OpenCV draws no other letters than these.
-        text = label.encode("ascii", "replace").decode() + f" {score:.2f}"
+        text = row.label.encode("ascii", "replace").decode()
+        text += "" if row.score is None else f" {row.score:.2f}"
         (size, height), under = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
-        bottom_of_text = max(top, height + under)
+        places = np.concatenate([*outlines, points])
+        left, top = places.min(axis=0).tolist() if len(places) else (0, beside)
+        bottom = max(top, height + under) if len(places) else beside + height + under
+        beside = beside if len(places) else bottom
         cv2.rectangle(
-            picture,
-            (left, bottom_of_text - height - under),
-            (left + size, bottom_of_text),
-            colour,
-            cv2.FILLED,
+            picture, (left, bottom - height - under), (left + size, bottom), colour, cv2.FILLED
         )
-        place = (left, bottom_of_text - under // 2)
+        place = (left, bottom - under // 2)
         cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), width)
     good, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert good
@@ -67,17 +100,82 @@ def _colour(label: str) -> tuple[int, int, int]:
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
-def row(region: Region) -> Row:
-    """A region of a prediction, with its box in parts of the image, 0 to 1."""
-    value = region["value"]
-    left, top = value["x"] / 100, value["y"] / 100
-    box = left, top, left + value["width"] / 100, top + value["height"] / 100
-    return value["rectanglelabels"][0], region["score"], box
+def row(region: Region) -> Row | None:
+    """A region of a prediction, with its places in parts of the image, 0 to 1; None for the second
+    of a pair, which says again what the first does."""
+    kind, value = region["type"], region["value"]
+    if kind == "labels":
+        return None
+    found = value.get(kind, kind)
+    names = found if isinstance(found, list) else [found]
+    label = ", ".join(" / ".join(one) if isinstance(one, list) else str(one) for one in names)
+    shape = Row(label, region.get("score"))
+    of = _PLACES.get(kind.removesuffix("labels"))
+    return of(region, value, shape) if of else shape
+
+
+def _rectangle(region: Region, value: Region, shape: Row) -> Row:
+    sides = np.array([region["original_width"], region["original_height"]])
+    turn = np.radians(value["rotation"])
+    across = value["width"] * sides[0] * np.array([np.cos(turn), np.sin(turn)])
+    down = value["height"] * sides[1] * np.array([-np.sin(turn), np.cos(turn)])
+    corner = np.array([value["x"], value["y"]]) * sides
+    corners = np.array([corner, corner + across, corner + across + down, corner + down])
+    return replace(shape, outlines=[corners / sides / 100])
+
+
+def _polygon(_: Region, value: Region, shape: Row) -> Row:
+    return replace(shape, outlines=[np.array(value["points"]) / 100])
+
+
+def _ellipse(region: Region, value: Region, shape: Row) -> Row:
+    sides = np.array([region["original_width"], region["original_height"]])
+    turn, around = np.radians(value["rotation"]), np.linspace(0, 2 * np.pi, 48, endpoint=False)
+    x = np.cos(around) * value["radiusX"] * sides[0]
+    y = np.sin(around) * value["radiusY"] * sides[1]
+    turned = [x * np.cos(turn) - y * np.sin(turn), x * np.sin(turn) + y * np.cos(turn)]
+    line = np.stack(turned, axis=1) / sides + (value["x"], value["y"])
+    return replace(shape, outlines=[line / 100])
+
+
+def _keypoint(_: Region, value: Region, shape: Row) -> Row:
+    return replace(shape, points=[(value["x"] / 100, value["y"] / 100)])
+
+
+def _brush(region: Region, value: Region, shape: Row) -> Row:
+    # Label Studio's SDK takes a second to import.
+    from label_studio_sdk.converter.brush import decode_rle
+
+    sides = region["original_height"], region["original_width"]
+    return _mask(decode_rle(value["rle"]).reshape(*sides, 4)[..., 3], shape)
+
+
+def _bitmask(_: Region, value: Region, shape: Row) -> Row:
+    data = base64.b64decode(value["imageDataURL"].partition(",")[2])
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    assert picture is not None
+    return _mask(picture[..., 3], shape)
+
+
+def _mask(pixels: npt.NDArray[Any], shape: Row) -> Row:
+    height, width = pixels.shape
+    found = outlines(Mask(0, 0, pixels > 0))
+    return replace(shape, outlines=[line / (width, height) for line in found])
+
+
+_PLACES: Mapping[str, Callable[[Region, Region, Row], Row]] = {
+    "rectangle": _rectangle,
+    "polygon": _polygon,
+    "ellipse": _ellipse,
+    "keypoint": _keypoint,
+    "brush": _brush,
+    "bitmask": _bitmask,
+}
 
 
 class Plotter:
-    """Saves pictures with boxes in ``folder``, in a thread of its own; the newest ``kept`` stay.
-    What fails is logged, once as long as it fails."""
+    """Saves pictures of predictions in ``folder``, in a thread of its own; the newest ``kept``
+    stay. What fails is logged, once as long as it fails."""
 
     def __init__(self, folder: Path, kept: int = KEPT) -> None:
         self._folder = folder
@@ -121,14 +219,8 @@ class Plotter:
             factor = LONGEST / max(height, width)
             width, height = max(round(width * factor), 1), max(round(height * factor), 1)
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        sides = width, height, width, height
-        data = drawn(
-            image,
-            [
-                (label, score, [edge * side for edge, side in zip(box, sides, strict=True)])
-                for label, score, box in map(row, regions)
-            ],
-        )
+        rows = [found.scaled(width, height) for region in regions if (found := row(region))]
+        data = drawn(image, rows)
         self._folder.mkdir(parents=True, exist_ok=True)
         files.write(self._folder / name, data)
         for old in sorted(self._folder.glob("*-task-*.jpg"))[: -self._kept]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from ls_yolo import controls
 from ls_yolo.labelstudio import selection
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError
-from ls_yolo.results import RESULTS
 from ls_yolo.serving.registry import Model, Registry, join_versions
 from ls_yolo.text import some
 
@@ -70,7 +69,8 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
         if not models and control.flag("smart") and not control.model_path:
             continue  # a tool for people, whose answers other controls draw
         if not models:
-            why = _no_task(control, connected)
+            tasks = [(model.entry.name, model.task) for model in connected]
+            why = controls.no_task(control, tasks)
             if control.model_path:
                 raise LabelConfigError(why)
             unmapped[control.from_name] = {label.value: why for label in control.labels}
@@ -120,13 +120,6 @@ def _slice(model: Model, asked: float | None) -> int | None:
     if model.task in ("classify", "semantic"):  # of the image as a whole
         return None
     return model.entry.slice if asked is None else int(asked) or None
-
-
-def _no_task(control: Control, models: Sequence[Model]) -> str:
-    found = some([f"{model.entry.name} ({model.task})" for model in models])
-    expected = " or ".join(task for task in RESULTS if controls.takes(control, task))
-    name = f"{control.tag} {control.from_name!r}"
-    return f"{name}: found the models {found}, expected one for {expected}"
 
 
 def _labels(model: Model, mapped: Mapping[str, str]) -> dict[int, str]:

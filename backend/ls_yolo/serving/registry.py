@@ -699,6 +699,7 @@ def _state(slot: _Slot) -> State:
 
 def _about(model: Model) -> dict[str, Any]:
     return {
+        "task": model.task,
         "classes": list(model.names.values()),
         "engine": model.batcher.description,
         "memory_mb": model.size >> 20,

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from ls_yolo.cli import labels, main, predict
 from ls_yolo.engines import load as loader
 from ls_yolo.models import weights
+from ls_yolo.results import Boxes, Classes, Keypoints, Mask, Masks, OrientedBoxes
 
 LABELS = """<View><Image name="image" value="$image"/>
 <RectangleLabels name="label" toName="image">
@@ -51,7 +52,8 @@ def coco(models_dir, engine_calls, write_weights, monkeypatch):
         weights,
         "inspect",
         lambda path, sha256="": SimpleNamespace(
-            names={int(k): v for k, v in json.loads(path.read_text())["names"].items()}
+            names={int(k): v for k, v in json.loads(path.read_text())["names"].items()},
+            task="detect",
         ),
     )
 
@@ -213,6 +215,82 @@ def test_no_two_pictures_have_the_same_name(names):
     assert len(set(targets)) == len(targets) == len(names)
 
 
+TURNED = OrientedBoxes(
+    np.array([[50, 40, 20, 10, np.pi / 2]], np.float32), np.array([0.75], np.float32), np.array([1])
+)
+POSE = Keypoints(
+    Boxes(np.array([[1, 2, 3, 4]], np.float32), np.array([0.75], np.float32), np.array([1])),
+    np.array([[[1, 2], [3, 4]]], np.float32),
+    np.array([[0.5, 1]], np.float32),
+)
+MASKS = Masks(POSE.boxes, [lambda: Mask(10, 20, np.ones((5, 6), bool))])
+
+
+def says(monkeypatch, result):
+    """Has the engine say ``result`` of every image."""
+    load = loader.load_engine
+
+    def loaded(*words):
+        engine = load(*words)
+        engine._result = lambda boxes: result
+        return engine
+
+    monkeypatch.setattr(loader, "load_engine", loaded)
+
+
+BUS = {"label": "bus", "score": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("result", "expected"),
+    [
+        (
+            MASKS,
+            {
+                **BUS,
+                "box": [1, 2, 3, 4],
+                "polygons": [[[10, 20], [10, 25], [16, 25], [16, 20]]],
+            },
+        ),
+        (
+            TURNED,
+            {
+                **BUS,
+                "box": [45, 30, 55, 50],
+                "corners": [[55, 30], [55, 50], [45, 50], [45, 30]],
+                "angle": 90,
+            },
+        ),
+        (POSE, {**BUS, "box": [1, 2, 3, 4], "keypoints": [[1, 2, 0.5], [3, 4, 1]]}),
+    ],
+)
+def test_predict_prints_what_a_model_of_each_task_says_and_draws_it(
+    coco, picture, capsys, monkeypatch, tmp_path, result, expected
+):
+    says(monkeypatch, result)
+    assert main.main(["predict", "--save", str(tmp_path / "out"), str(picture())]) == 0
+    (row,) = lines(capsys)
+    assert row["boxes"] == [expected]
+    assert cv2.imread(row["saved"]).max() > 100
+
+
+def test_predict_prints_the_surest_classes_above_the_threshold(
+    coco, picture, capsys, monkeypatch, tmp_path
+):
+    said = Classes(np.array([0.25, 0.75], np.float32))
+    says(monkeypatch, said)
+    words = ["predict", "--conf", "0.2", "--save", str(tmp_path / "out"), str(picture())]
+    assert main.main(words) == 0
+    (row,) = lines(capsys)
+    assert row["classes"] == [
+        {"label": "bus", "score": 0.75},
+        {"label": "person", "score": 0.25},
+    ]
+    assert "boxes" not in row
+    assert main.main(["predict", str(picture())]) == 0
+    assert [one["label"] for one in lines(capsys)[0]["classes"]] == ["bus"]
+
+
 # models
 
 
@@ -366,3 +444,34 @@ def test_a_project_of_label_studio_has_the_models_of_its_first_connection(monkey
 
     monkeypatch.setattr("ls_yolo.labelstudio.client.Studio", Fake)
     assert labels._project_of_studio(7) == ("Demo", LABELS, names)
+
+
+POINTS = """<View><Image name="image" value="$image"/>
+<KeyPointLabels name="points" toName="image">
+<Label value="nose" predicted_values="person" model_index="0"/></KeyPointLabels></View>"""
+TREE = """<View><Image name="image" value="$image"/>
+<Taxonomy name="tree" toName="image"><Choice value="Things"><Choice value="Bus"/></Choice>
+</Taxonomy></View>"""
+
+
+@pytest.mark.parametrize(
+    ("config", "line"),
+    [
+        (TREE, "    Things / Bus  <- bus\n"),
+        (TREE, "    Things        !! no class is called 'Things'"),
+        (TREE.replace("Taxonomy", "Choices"), "no class is called 'Things'"),
+        (POINTS, "    nose         <- person, point 0\n"),
+        (POINTS, "    points_bbox  !! boxes are left out: found no RectangleLabels called"),
+    ],
+)
+def test_labels_of_each_control_are_shown_as_it_matches_them(
+    backend, project, capsys, config, line
+):
+    main.main(["labels", "--project", project(config)])
+    assert line in capsys.readouterr().out
+
+
+def test_a_control_that_the_models_cannot_be_drawn_by_is_told(coco, project, capsys):
+    text = LABELS.replace("RectangleLabels", "PolygonLabels")
+    assert main.main(["labels", "--project", project(text)]) == 1
+    assert "found the models coco (detect), expected one for segment" in capsys.readouterr().out

@@ -9,13 +9,24 @@ import cv2
 import numpy as np
 import pytest
 
+from backend.tests.controls.drawing import bodies, boxes, config, draw, masks, tag
 from ls_yolo.serving import debug_plot
-from ls_yolo.serving.debug_plot import Plotter
+from ls_yolo.serving.debug_plot import Plotter, Row
 
 GREY = np.full((100, 200, 3), 128, np.uint8)
 REGION = {
+    "type": "rectanglelabels",
+    "original_width": 200,
+    "original_height": 100,
     "score": 0.9,
-    "value": {"x": 25, "y": 25, "width": 50, "height": 50, "rectanglelabels": ["person"]},
+    "value": {
+        "x": 25,
+        "y": 25,
+        "width": 50,
+        "height": 50,
+        "rotation": 0,
+        "rectanglelabels": ["person"],
+    },
 }
 
 
@@ -25,7 +36,7 @@ def pictures(folder):
 
 def test_a_box_is_drawn_where_it_is_and_the_image_itself_stays_as_it_was():
     image = GREY.copy()
-    data = debug_plot.drawn(image, [("a", 0.5, (50, 25, 150, 75))])
+    data = debug_plot.drawn(image, [Row("a", 0.5, [[(50, 25), (150, 25), (150, 75), (50, 75)]])])
     found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
     assert np.array_equal(image, GREY)
     assert abs(int(found[75, 100].max()) - 128) > 50  # the lower edge
@@ -33,13 +44,70 @@ def test_a_box_is_drawn_where_it_is_and_the_image_itself_stays_as_it_was():
 
 
 @pytest.mark.parametrize("label", ["person", "船员", "", "a" * 300])
-@pytest.mark.parametrize("box", [(0, 0, 200, 100), (-50, -50, 500, 500), (10, 10, 10, 10)])
-def test_any_label_and_any_box_can_be_drawn(label, box):
-    assert debug_plot.drawn(GREY, [(label, 0.5, box)]).startswith(b"\xff\xd8")
+@pytest.mark.parametrize(
+    "box", [[(0, 0), (200, 100)], [(-50, -50), (500, 500), (9, 9)], [(10, 10), (10, 10)]]
+)
+def test_any_label_and_any_place_can_be_drawn(label, box):
+    rows = [Row(label, 0.5, [box]), Row(label, None, (), box), Row(label, 0.5)]
+    assert debug_plot.drawn(GREY, rows).startswith(b"\xff\xd8")
 
 
 def test_a_region_becomes_parts_of_the_image():
-    assert debug_plot.row(REGION) == ("person", 0.9, (0.25, 0.25, 0.75, 0.75))
+    found = debug_plot.row(REGION)
+    assert (found.label, found.score) == ("person", 0.9)
+    (corners,) = found.outlines
+    assert sorted(corners.tolist()) == [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
+
+
+SHAPE = np.zeros((100, 200), bool)
+SHAPE[25:76, 50:151] = True
+RESULTS = {
+    "RectangleLabels": boxes((50, 25, 151, 76, 0.9, 0)),
+    "PolygonLabels": masks(SHAPE),
+    "BrushLabels": masks(SHAPE),
+    "BitmaskLabels": masks(SHAPE),
+    "EllipseLabels": masks(SHAPE),
+    "KeyPointLabels": bodies([(50, 25, 151, 76, 0.9, 0)], [[(50, 25), (150, 75)]]),
+}
+POINTS = "".join(
+    f'<Label value="p{i}" predicted_values="person" model_index="{i}"/>' for i in (0, 1)
+)
+
+
+@pytest.mark.parametrize("kind", RESULTS)
+def test_the_regions_of_every_control_are_drawn_where_they_are(kind):
+    text = config(tag(kind, "", POINTS if kind == "KeyPointLabels" else None))
+    rows = [debug_plot.row(region) for region in draw(text, RESULTS[kind], 200, 100)]
+    places = np.concatenate(
+        [place for row in rows for place in (*row.outlines, row.points) if len(place)]
+    )
+    # An ellipse of the same spread as a rectangle reaches out a little.
+    near = 0.1 if kind == "EllipseLabels" else 0.02
+    assert places.min(axis=0) == pytest.approx([0.25, 0.25], abs=near)
+    assert places.max(axis=0) == pytest.approx([0.755, 0.76], abs=near)
+    for row in rows:
+        data = debug_plot.drawn(GREY, [row.scaled(200, 100)])
+        found = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        assert np.abs(found.astype(int) - GREY).max() > 50
+
+
+def test_the_second_of_a_pair_is_not_drawn_again():
+    beside = '<Labels name="l" toName="image"><Label value="person"/></Labels>'
+    regions = draw(config(tag("Rectangle", "", ""), beside), RESULTS["RectangleLabels"], 200, 100)
+    assert [debug_plot.row(region) is None for region in regions] == [False, True]
+
+
+@pytest.mark.parametrize(
+    ("value", "label"),
+    [
+        ({"type": "choices", "value": {"choices": ["day", "rain"]}}, "day, rain"),
+        ({"type": "taxonomy", "value": {"taxonomy": [["a", "b"], ["c"]]}}, "a / b, c"),
+        ({"type": "number", "value": {"number": 3}}, "3"),
+    ],
+)
+def test_what_is_said_of_the_image_as_a_whole_is_text_without_a_place(value, label):
+    found = debug_plot.row(value)
+    assert (found.label, found.score, len(found.outlines)) == (label, None, 0)
 
 
 def test_a_picture_of_each_prediction_is_saved_under_its_task(tmp_path):
@@ -96,7 +164,7 @@ def test_a_folder_that_cannot_be_written_is_told_once(tmp_path, caplog):
 
 def test_a_region_that_cannot_be_drawn_is_no_error_of_the_prediction(tmp_path, caplog):
     plotter = Plotter(tmp_path)
-    plotter.save(1, GREY, [{"value": {"choices": ["night"]}}])
+    plotter.save(1, GREY, [{"value": {}}])
     plotter.save(2, GREY, [REGION])
     plotter.wait()
     assert len(pictures(tmp_path)) == 1
