@@ -201,3 +201,66 @@ def test_two_unicode_forms_of_a_text_are_equal(text):
     assert label_config.match(control(decomposed), [composed]).labels == {composed: decomposed}
     listed = control(("x", decomposed))
     assert label_config.match(listed, [composed]).labels == {composed: "x"}
+
+
+# Other controls than rectangles
+
+
+def parsed(tag, inner="", attributes=""):
+    image = '<Image name="image" value="$image"/>'
+    text = f'<View>{image}<{tag} name="a" toName="image" {attributes}>{inner}</{tag}></View>'
+    (found,) = label_config.parse(text)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("tag", "attributes", "values"),
+    [
+        ("Choices", "", ["a", "c"]),
+        ("Choices", 'allowNested="true"', ["a / B", "c"]),
+        ("Taxonomy", "", ["a", "a / B", "c"]),
+        ("Taxonomy", 'leafsOnly="true"', ["a / B", "c"]),
+    ],
+)
+def test_choices_are_labels_nested_where_the_tag_nests_them(tag, attributes, values):
+    inner = (
+        '<Choice value="A" alias="a"><Choice value="B" predicted_values="x"/></Choice>'
+        '<View><Choice value="c"/></View>'
+    )
+    found = parsed(tag, inner, attributes).labels
+    assert [label.value for label in found] == values
+    assert all(label.path == tuple(label.value.split(" / ")) for label in found if label.path)
+
+
+def test_a_nested_label_is_matched_by_its_own_name_and_by_those_it_lists():
+    inner = '<Choice value="A"><Choice value="B b" predicted_values="x"/></Choice>'
+    found = label_config.match(parsed("Taxonomy", inner), ["b_b", "x", "y"])
+    assert found.labels == {"b_b": "A / B b", "x": "A / B b"}
+    assert found.classes == {"A / B b": ["b_b", "x"]}
+
+
+def test_what_a_task_brings_may_be_nested_too():
+    control = parsed("Taxonomy", attributes='value="$tree"')
+    tree = [{"value": "A", "children": [{"value": "B"}, "no label"]}]
+    (shown,) = label_config.shown(control, {"image": "a.jpg", "tree": tree})
+    assert [label.path for label in shown.control.labels] == [("A",), ("A", "B")]
+
+
+@pytest.mark.parametrize("tag", ["Number", "Rating"])
+def test_what_is_to_be_counted_are_the_labels_of_a_number(tag):
+    found = parsed(tag, attributes='model_count=" person, hard hat,"')
+    assert [label.value for label in found.labels] == ["person", "hard hat"]
+    assert parsed(tag).labels == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "point"), [("0", 0), (" 16 ", 16), ("", None), ("-1", None), ("nose", None)]
+)
+def test_a_label_may_say_which_point_it_names(text, point):
+    found = parsed("KeyPointLabels", f'<Label value="nose" model_index="{text}"/>')
+    assert [label.point for label in found.labels] == [point]
+
+
+def test_a_control_that_is_asked_for_each_region_is_skipped():
+    assert parsed("Choices", attributes='perRegion="true"').skipped
+    assert not parsed("Choices", attributes='perRegion="false"').skipped

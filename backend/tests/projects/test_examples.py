@@ -1,0 +1,51 @@
+"""The examples of projects: each is read, and drawn for as it says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from backend.tests.controls.drawing import bodies, boxes, classes, draw, faults, masks, oriented
+from ls_yolo import controls
+from ls_yolo.projects import config
+
+FOLDER = Path(__file__).parents[3] / "projects" / "examples"
+EXAMPLES = {Path(project.source).name: project for project in config.read(FOLDER)}
+BOX = 10, 10, 60, 60, 0.9, 0
+POINTS = [[(20 + 2 * number, 30) for number in range(17)]]
+SAYS = {
+    "detect.yaml": ({0: "person"}, boxes(BOX), ["rectanglelabels"]),
+    "obb.yaml": ({0: "ship"}, oriented((50, 50, 30, 20, 0.5, 0.9, 0)), ["rectanglelabels"]),
+    "segment.yaml": ({0: "cat"}, masks(np.ones((30, 30))), ["polygonlabels"]),
+    "brush.yaml": ({0: "cat"}, masks(np.ones((30, 30))), ["brushlabels"]),
+    "pose.yaml": (
+        {0: "person"},
+        bodies([BOX], POINTS),
+        ["rectanglelabels", *["keypointlabels"] * 17],
+    ),
+    "classify.yaml": ({0: "limousine"}, classes(0.9), ["choices"]),
+}
+
+
+def test_there_is_an_example_of_each_kind():
+    assert set(EXAMPLES) == set(SAYS)
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_is_drawn_for_as_label_studio_takes_it(name):
+    names, result, types = SAYS[name]
+    text = EXAMPLES[name].label_config
+    found = draw(text, result, 100, 100, names=names)
+    assert [region["type"] for region in found] == types
+    assert faults(text, found) == []
+    for control in controls.drawn(text):
+        assert controls.match(control, names.values()).labels
+
+
+@pytest.mark.parametrize("name", SAYS)
+def test_an_example_says_which_model_it_needs(name):
+    text = (FOLDER / name).read_text()
+    (model,) = EXAMPLES[name].models
+    assert f"#   {model}:\n#     weights: yolov8n" in text
