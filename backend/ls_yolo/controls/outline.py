@@ -89,15 +89,14 @@ def _simple(points: Points, area: float, tolerance: float) -> Points:
     low = points.min(axis=0)
     local = points - low
     width, height = (int(side) for side in local.max(axis=0))
-    length = float(np.abs(np.roll(local, 1, axis=0) - local).sum())
     smooth = _without_steps(local).astype(np.float32)[:, None]
     least = (1 - LEAST_IOU) * area
     whole = None
     while tolerance >= EXACT:
         fewer = cv2.approxPolyDP(smooth, tolerance, True)[:, 0].astype(np.float64)
         if len(fewer) >= 3 and abs(_area(fewer) - area) <= least:
-            # What differs lies within the tolerance and half a step of the edge, on either side.
-            if (2 * tolerance + 1) * length <= least:
+            # What differs lies beside the line, no further from it than the tolerance.
+            if tolerance * cv2.arcLength(fewer.astype(np.float32), True) <= least:
                 return _moved(fewer, low)
             whole = filled(local, width, height) if whole is None else whole
             inside = filled(fewer, width, height)

@@ -69,7 +69,8 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
         if not models and control.flag("smart") and not control.model_path:
             continue  # a tool for people, whose answers other controls draw
         if not models:
-            why = controls.no_task(control, [(model.entry.name, model.task) for model in connected])
+            tasks = [(model.entry.name, model.task) for model in connected]
+            why = controls.no_task(control, tasks)
             if control.model_path:
                 raise LabelConfigError(why)
             unmapped[control.from_name] = {label.value: why for label in control.labels}

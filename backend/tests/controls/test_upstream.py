@@ -1,12 +1,17 @@
-"""The configurations that HumanSignal's YOLO example documents, and the attributes they use."""
+"""The configurations that HumanSignal's YOLO example documents, and those of our own docs."""
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
+from label_studio_sdk.label_interface import LabelInterface
 
 from backend.tests.controls.drawing import bodies, boxes, classes, draw, faults, masks, oriented
 from ls_yolo import controls
+from ls_yolo.labelstudio import label_config
 from ls_yolo.results import RESULTS
 
 IMAGE = '<Image name="image" value="$image"/>'
@@ -77,3 +82,20 @@ def test_a_documented_configuration_is_drawn_as_documented(name, tasks, types):
         found = draw(text, SAYS[RESULTS[task].__name__], 100, 100)
         assert [region["type"] for region in found] == types
         assert faults(text, found) == []
+
+
+DOCS = (Path(__file__).parents[3] / "docs" / "controls.md").read_text()
+OURS = re.findall(r"```xml\n(.*?)```", DOCS, re.DOTALL)
+
+
+@pytest.mark.parametrize("text", OURS)
+def test_a_configuration_to_paste_from_the_docs_is_label_studio_s_and_is_drawn_for(text):
+    LabelInterface(text).validate()
+    drawn = {control.from_name for control in controls.drawn(text)}
+    named = {control.from_name for control in label_config.parse(text)}
+    assert named - drawn <= {"points_bbox", "label"}  # what takes boxes, and a Labels tag
+
+
+def test_every_control_stands_in_the_docs_table():
+    for kind in controls.CONTROLS.values():
+        assert f"`{kind.tag}" in DOCS
