@@ -21,23 +21,24 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from ls_yolo.engines import letterbox
+from ls_yolo.engines.network import Network
 from ls_yolo.files import hash_file
 
 log = logging.getLogger(__name__)
 
-FORM = 1
+FORM = 2
 """Counts up whenever this code makes another thing of the same weights."""
 MANIFEST, FILES = "manifest.json", ("model.xml", "model.bin")
 UNUSED = 30 * 24 * 3600
 """An export that no process has loaded for so long is removed, in seconds."""
 LONGEST = 3600
 """An export that takes longer is given up, in seconds."""
-TRACE_SIZE = 640
 
 
 class ExportError(RuntimeError):
@@ -49,17 +50,11 @@ class Export:
     """Exported weights.
 
     model: the file that OpenVINO reads.
-    imgsz, stride, channels, end2end: see `letterbox.Input`.
     int8: how well the int8 model agrees with the float one, 0 to 1; None where it is the float one.
     """
 
     model: Path
-    names: dict[int, str]
-    task: str
-    imgsz: int
-    stride: int
-    end2end: bool
-    channels: int = 3
+    network: Network
     int8: float | None = None
 
 
@@ -79,16 +74,7 @@ def find(cache: Path, name: str) -> Export | None:
         for file in FILES:
             if hash_file(folder / file) != manifest["files"][file]:
                 raise ValueError(f"{file} is not what was written")
-        found = Export(
-            model=folder / FILES[0],
-            names={int(index): text for index, text in manifest["names"].items()},
-            task=manifest["task"],
-            imgsz=manifest["imgsz"],
-            stride=manifest["stride"],
-            end2end=manifest["end2end"],
-            channels=manifest.get("channels", 3),
-            int8=manifest.get("int8"),
-        )
+        found = Export(folder / FILES[0], Network.read(manifest), manifest.get("int8"))
     except FileNotFoundError:
         if folder.exists():
             log.warning("%s: damaged, so it is made anew: a file is missing", folder)
@@ -229,7 +215,7 @@ def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[s
     import yaml
     from ultralytics import YOLO
 
-    from ls_yolo.engines.torch_engine import largest
+    from ls_yolo.engines.torch_engine import describe
 
     # ultralytics writes beside the weights, whose own folder is read-only; and what is exported
     # must be what was hashed, even if the file is being replaced right now.
@@ -237,26 +223,30 @@ def _make(weights: Path, sha256: str, imgsz: int | None, folder: Path) -> dict[s
     if hash_file(folder / "weights.pt") != sha256:
         raise ExportError(f"{weights} was changed meanwhile")
     yolo = YOLO("weights.pt")
-    size = largest(imgsz or yolo.overrides.get("imgsz") or TRACE_SIZE)
-    stride = max(int(max(yolo.model.stride)), 32)
-    size = -(-size // stride) * stride
-    channels = int(next(yolo.model.parameters()).shape[1])
-    made = folder / str(yolo.export(format="openvino", dynamic=True, imgsz=size, device="cpu"))
+    network = describe(yolo, imgsz)
+    network = replace(network, imgsz=letterbox.round_up(network.imgsz, network.stride))
+    if network.task == "semantic":
+        _keep_logits()
+    made = folder / str(
+        yolo.export(format="openvino", dynamic=True, imgsz=network.imgsz, device="cpu")
+    )
     for file, source in zip(FILES, ("weights.xml", "weights.bin"), strict=True):
         (made / source).rename(folder / file)
     end2end = bool(yaml.safe_load((made / "metadata.yaml").read_text())["end2end"])
-    _compare(yolo, folder / FILES[0], size, stride, channels, end2end)
-    return {
-        "names": {int(index): str(text) for index, text in yolo.names.items()},
-        "task": str(yolo.task),
-        "imgsz": size,
-        "stride": stride,
-        "channels": channels,
-        "end2end": end2end,
-    }
+    network = replace(network, end2end=end2end)
+    _compare(yolo, folder / FILES[0], network)
+    return network.manifest()
 
 
-def _compare(yolo: Any, model: Path, imgsz: int, stride: int, channels: int, end2end: bool) -> None:
+def _keep_logits() -> None:
+    """Has networks for semantic exported as torch runs them: ultralytics would have an export say
+    the class of each pixel of the input and not how sure it is."""
+    from ultralytics.nn.modules.head import SemanticSegment
+
+    SemanticSegment.forward = lambda head, features: head.classifier(features[0])
+
+
+def _compare(yolo: Any, model: Path, network: Network) -> None:
     """Raises an ExportError where the export computes something else than the weights.
 
     On an input that is no square where it can be, because that is what an export gets wrong.
@@ -266,28 +256,33 @@ def _compare(yolo: Any, model: Path, imgsz: int, stride: int, channels: int, end
     import torch  # type: ignore[import-not-found,unused-ignore]
     from ultralytics.nn.autobackend import AutoBackend
 
-    height = imgsz if end2end else max(imgsz // 2 // stride, 1) * stride
-    shape = (1, channels, height, imgsz)
+    from ls_yolo.engines.torch_engine import first
+
+    imgsz, stride = network.imgsz, network.stride
+    square = network.end2end or network.transformer or network.task == "classify"
+    height = imgsz if square else max(imgsz // 2 // stride, 1) * stride
+    shape = (1, network.channels, height, imgsz)
     # Half of an image: smooth shapes, on which a network says more than on noise.
     y, x = np.mgrid[0 : shape[2], 0 : shape[3]].astype(np.float32)
     planes = [(np.sin(x / a) * np.cos(y / a) + 1) / 2 for a in (17.0, 41.0, 97.0)]
-    picture = np.stack(planes[:channels])[None]
+    picture = np.stack(planes[: network.channels])[None]
     with torch.inference_mode():
-        network = AutoBackend(yolo.model, verbose=False, end2end=False).eval()
-        wanted = network(torch.from_numpy(picture))
-    wanted = (wanted[0] if isinstance(wanted, (list, tuple)) else wanted).numpy()
+        whole = AutoBackend(yolo.model, verbose=False, end2end=False).eval()
+        wanted = [output.numpy() for output in first(whole(torch.from_numpy(picture)))]
     config = {"INFERENCE_PRECISION_HINT": "f32"}
-    found = ov.Core().compile_model(str(model), "CPU", config)(picture)[0]
-    if end2end:  # of equals the order is open
-        wanted, found = (np.sort(a[..., 4], axis=-1) for a in (wanted, found))
-    if wanted.shape != found.shape:
-        raise ExportError(f"the export answers in shape {found.shape}, not {wanted.shape}")
-    # Coordinates reach imgsz, scores 1.
-    worst = float(np.abs(wanted - found).max()) / (1 if end2end else imgsz)
-    if not worst < 0.01:
-        raise ExportError(
-            f"the export computes something else than the weights: off by {worst:.3f}"
-        )
+    compiled = ov.Core().compile_model(str(model), "CPU", config)
+    found = [np.asarray(output) for output in compiled(picture).values()]
+    if network.end2end or network.transformer:  # of equals the order is open
+        wanted[0], found[0] = (np.sort(a[0][..., 4], axis=-1) for a in (wanted, found))
+    for one, other in zip(wanted, found, strict=True):
+        if one.shape != other.shape:
+            raise ExportError(f"the export answers in shape {other.shape}, not {one.shape}")
+        # Coordinates reach imgsz, scores 1.
+        worst = float(np.abs(one - other).max()) / max(float(np.abs(one).max()), 1.0)
+        if not worst < 0.01:
+            raise ExportError(
+                f"the export computes something else than the weights: off by {worst:.3f}"
+            )
 
 
 def _sync(path: Path) -> None:

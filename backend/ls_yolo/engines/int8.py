@@ -156,20 +156,9 @@ def _make(
         ignored_scope=nncf.IgnoredScope(patterns=[_head(model)]),
     )
     ov.save_model(made, folder / export.FILES[0], compress_to_fp16=False)
-    small = Export(
-        folder / export.FILES[0],
-        floats.names, floats.task, floats.imgsz, floats.stride, floats.end2end, floats.channels,
-    )  # fmt: skip
+    small = Export(folder / export.FILES[0], floats.network)
     reached = judge(_boxes(engine, measure), _boxes(OpenVINOEngine(small), measure))
-    return {
-        "names": {str(index): text for index, text in floats.names.items()},
-        "task": floats.task,
-        "imgsz": floats.imgsz,
-        "stride": floats.stride,
-        "channels": floats.channels,
-        "end2end": floats.end2end,
-        "int8": reached,
-    }
+    return {**floats.network.manifest(), "int8": reached}
 
 
 def _boxes(engine: Any, paths: Sequence[Path]) -> list[Boxes]:

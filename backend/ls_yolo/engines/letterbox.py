@@ -1,14 +1,18 @@
-"""The geometry between an image and a network's input: scaled, then padded. As ultralytics."""
+"""The geometry between an image and a network's input: scaled, then padded, or cropped. As
+ultralytics."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import cv2
 import numpy as np
 import numpy.typing as npt
+from PIL import Image as PillowImage
 
 from ls_yolo.engines.base import Prepared
+from ls_yolo.engines.network import Network
 from ls_yolo.results import Image
 
 STRIDE = 32
@@ -17,6 +21,12 @@ GREY = 114
 """What is padded with, 0 to 255: what the models were trained with."""
 MAX_BOXES = 300
 """The most boxes of an image, as ultralytics has it by default."""
+Fit = Literal["letterbox", "stretch", "crop"]
+"""How an image gets into an input: whole and padded; whole and out of proportion (RT-DETR); or the
+middle of it (classify)."""
+GAP = 3
+"""An image that is to be so many times smaller twice over is made smaller by a whole number first,
+which costs a fraction and shows in no score."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +35,7 @@ class Geometry:
 
     width, height: of the image.
     inner_width, inner_height: of the image once scaled.
-    left, top, right, bottom: the padding around it.
+    left, top, right, bottom: the padding around it; below 0: so much is cut off.
     """
 
     width: int
@@ -42,15 +52,28 @@ class Geometry:
         """Height and width of the input."""
         return self.top + self.inner_height + self.bottom, self.left + self.inner_width + self.right
 
+    @property
+    def scale(self) -> npt.NDArray[np.float32]:
+        """Pixels of the image for a pixel of the input, across and down; shape (2,)."""
+        scales = self.width / self.inner_width, self.height / self.inner_height
+        return np.array(scales, np.float32)
+
+    def points(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Points of the input as points of the image, be they outside. Shape (..., 2)."""
+        found: npt.NDArray[np.float32] = (xy - np.array([self.left, self.top], np.float32)) * (
+            self.scale
+        )
+        return found
+
+    def inside(self, xy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """As `points`, moved to the image's edges where they are outside."""
+        most = np.array([self.width, self.height], np.float32)
+        found: npt.NDArray[np.float32] = np.clip(self.points(xy), np.float32(0), most)
+        return found
+
     def back(self, xyxy: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
         """Boxes of the input as boxes of the image, cut off at its edges. Shape (n, 4)."""
-        scale_x = self.width / self.inner_width
-        scale_y = self.height / self.inner_height
-        offset = np.array([self.left, self.top] * 2, np.float32)
-        scale = np.array([scale_x, scale_y] * 2, np.float32)
-        most = np.array([self.width, self.height] * 2, np.float32)
-        found: npt.NDArray[np.float32] = np.clip((xyxy - offset) * scale, np.float32(0), most)
-        return found
+        return self.inside(xyxy.reshape(-1, 2, 2)).reshape(-1, 4)
 
 
 @dataclass(frozen=True)
@@ -74,22 +97,36 @@ class Input:
     stride: both sides are multiples of it, in pixels.
     channels: 3, or 1: grey.
     end2end: whether the network itself leaves no doubles.
+    way: how an image gets into it.
     """
 
     imgsz: int
     stride: int = STRIDE
     channels: int = 3
     end2end: bool = False
+    way: Fit = "letterbox"
+
+    @classmethod
+    def of(cls, network: Network, imgsz: int, way: Fit) -> Input:
+        """What ``network`` takes, with images of ``imgsz`` pixels."""
+        size = round_up(imgsz, network.stride)
+        return cls(size, network.stride, network.channels, network.end2end, way)
 
     def prepare(
         self, image: Image, imgsz: int | None = None, size: tuple[int, int] | None = None
     ) -> Letterboxed:
         """See `Engine.prepare`."""
         width, height = size or (image.shape[1], image.shape[0])
-        return apply(image, self.fit(width, height, imgsz or self.imgsz), self.channels)
+        put = apply if self.way != "crop" else crop
+        return put(image, self.fit(width, height, imgsz or self.imgsz), self.channels)
 
     def fit(self, width: int, height: int, imgsz: int) -> Geometry:
         """How an image of ``width`` x ``height`` pixels lies in an input of ``imgsz`` pixels."""
+        if self.way != "letterbox":
+            side = round_up(imgsz, self.stride)
+            if self.way == "stretch":
+                return Geometry(width, height, side, side, 0, 0, 0, 0)
+            return middle(width, height, side)
         geometry = fit(width, height, imgsz, self.stride)
         if self.end2end and _anchors(geometry) < MAX_BOXES:
             # Such a network picks so many boxes itself, and OpenVINO's form of it fails where there
@@ -122,14 +159,23 @@ def fit(
     return Geometry(width, height, inner_width, inner_height, left, top, pad_x - left, pad_y - top)
 
 
+def middle(width: int, height: int, side: int) -> Geometry:
+    """How the middle of an image of ``width`` x ``height`` pixels fills a square of ``side``."""
+    inner_width, inner_height = max(side * width // height, side), max(side * height // width, side)
+    over_x, over_y = inner_width - side, inner_height - side
+    left, top = round(over_x / 2), round(over_y / 2)
+    return Geometry(
+        width, height, inner_width, inner_height, -left, -top, left - over_x, top - over_y
+    )
+
+
 def apply(image: Image, geometry: Geometry, channels: int = 3) -> Letterboxed:
     """``image``, an image or a smaller copy of it, as ``geometry`` says.
 
     channels: 3, or 1: grey as OpenCV makes it of colours, which is what ultralytics trains with.
     """
     size = geometry.inner_width, geometry.inner_height
-    if channels == 1:
-        image = cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]  # type: ignore[assignment]
+    image = _with(image, channels)
     pixels: Image = np.empty((*geometry.shape, channels), np.uint8)
     pixels[: geometry.top] = GREY
     pixels[geometry.top + geometry.inner_height :] = GREY
@@ -142,6 +188,37 @@ def apply(image: Image, geometry: Geometry, channels: int = 3) -> Letterboxed:
     else:  # straight into its place: OpenCV writes into a part of an array
         cv2.resize(image, size, dst=inner, interpolation=cv2.INTER_LINEAR)
     return Letterboxed(geometry.width, geometry.height, pixels, geometry)
+
+
+def crop(image: Image, geometry: Geometry, channels: int = 3) -> Letterboxed:
+    """As `apply`, where ``geometry`` cuts off. Every pixel of ``image`` counts, as in Pillow, which
+    ultralytics feeds classifiers with."""
+    across, down = image.shape[1] / geometry.inner_width, image.shape[0] / geometry.inner_height
+    smaller = int(min(across, down) / GAP)
+    if smaller > 1:
+        # Pillow would do so while all other threads wait.
+        size = -(-image.shape[1] // smaller), -(-image.shape[0] // smaller)
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+        across, down = image.shape[1] / geometry.inner_width, image.shape[0] / geometry.inner_height
+    height, width = geometry.shape
+    edges = (
+        -geometry.left * across,
+        -geometry.top * down,
+        min((width - geometry.left) * across, image.shape[1]),
+        min((height - geometry.top) * down, image.shape[0]),
+    )
+    resized = PillowImage.fromarray(image).resize(
+        (width, height), PillowImage.Resampling.BILINEAR, edges
+    )
+    pixels: Image = np.array(_with(np.asarray(resized), channels))  # which OpenVINO may write to
+    return Letterboxed(geometry.width, geometry.height, pixels, geometry)
+
+
+def _with(image: Image, channels: int) -> Image:
+    """``image`` with so many channels."""
+    if channels == 1:
+        return cv2.cvtColor(image, cv2.COLOR_BGR2GRAY)[..., None]  # type: ignore[return-value]
+    return image
 
 
 def _anchors(geometry: Geometry) -> int:

@@ -13,7 +13,7 @@ from openvino.preprocess import ColorFormat, PrePostProcessor
 from ls_yolo.engines import cpu, tasks
 from ls_yolo.engines.base import Precision, Prepared
 from ls_yolo.engines.export import Export
-from ls_yolo.engines.letterbox import Input, Letterboxed, round_up
+from ls_yolo.engines.letterbox import Input, Letterboxed
 from ls_yolo.results import Image, Result
 
 STREAMS = 4
@@ -34,17 +34,16 @@ class OpenVINOEngine:
     def __init__(
         self, export: Export, imgsz: int | None = None, precision: Precision = "auto"
     ) -> None:
-        self.names = dict(export.names)
-        self.task = export.task
-        self.imgsz = imgsz or export.imgsz
-        self.input = Input(
-            round_up(self.imgsz, export.stride), export.stride, export.channels, export.end2end
-        )
-        self._task = tasks.find(export.task, str(export.model))
+        network = export.network
+        self.names = dict(network.names)
+        self.task = network.task
+        self.imgsz = imgsz or network.imgsz
+        self._task = tasks.find(network, str(export.model))
+        self.input = Input.of(network, self.imgsz, self._task.way)
         self._threads = cpu.available()
         self._streams = min(self._threads, STREAMS)
         core = ov.Core()
-        model = _with_preprocessing(core.read_model(str(export.model)), export.channels)
+        model = _with_preprocessing(core.read_model(str(export.model)), network.channels)
         settings: dict[str, Any] = {
             # Unless told, OpenVINO takes what the CPU computes fastest.
             **({"INFERENCE_PRECISION_HINT": "f32"} if precision == "f32" else {}),
@@ -101,8 +100,9 @@ class OpenVINOEngine:
 
     def _result(self, request: Any, item: Letterboxed, conf: float, iou: float) -> Result:
         request.wait()
-        output = request.get_output_tensor(0).data[0]
-        return self._task.result(output, item.geometry, conf, iou, self.input.end2end)
+        # They are written to again by the next image.
+        outputs = [tensor.data[0] for tensor in request.output_tensors]
+        return self._task.result(outputs, item.geometry, conf, iou)
 
     def release(self) -> None:
         del self._together, self._each

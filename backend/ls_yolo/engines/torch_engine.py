@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,19 @@ import numpy as np
 import torch  # type: ignore[import-not-found,unused-ignore]
 from ultralytics import YOLO
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.modules.head import Detect
+from ultralytics.nn.modules.head import (
+    Classify,
+    Detect,
+    Pose,
+    RTDETRDecoder,
+    SemanticSegment,
+)
 
 from ls_yolo.engines import cpu, letterbox, tasks
 from ls_yolo.engines.base import EngineError, Precision, Prepared
 from ls_yolo.engines.batches import Halving, by_shape
 from ls_yolo.engines.letterbox import Input, Letterboxed
+from ls_yolo.engines.network import Network
 from ls_yolo.models import weights as weights_files
 from ls_yolo.results import Image, Result
 
@@ -60,17 +68,22 @@ class TorchEngine:
         try:
             with weights_files.alias(weights) as link:
                 yolo = YOLO(str(link))
-            self.task = str(yolo.task)
-            self._task = tasks.find(self.task, str(weights))
-            channels = int(next(yolo.model.parameters()).shape[1])
-            if channels not in (1, 3):
-                raise EngineError(weights_files.wrong_channels(weights, channels))
-            if not isinstance(yolo.model.model[-1], Detect):
-                kind = type(yolo.model.model[-1]).__name__
-                raise EngineError(f"{weights}: found a model that ends in {kind}, expected a YOLO")
+            head = yolo.model.model[-1]
             self._half = (
-                precision != "f32" and self._device.type == "cuda" and gains_by_half(self._device)
+                precision != "f32"
+                and self._device.type == "cuda"
+                # Where a transformer looks next is told by numbers that half precision is too
+                # coarse for.
+                and not isinstance(head, RTDETRDecoder)
+                and gains_by_half(self._device)
             )
+            network = describe(yolo, imgsz)
+            tasks.find(network, str(weights))
+            if network.channels not in (1, 3):
+                raise EngineError(weights_files.wrong_channels(weights, network.channels))
+            if not isinstance(head, (Detect, RTDETRDecoder, Classify, SemanticSegment)):
+                kind = type(head).__name__
+                raise EngineError(f"{weights}: found a model that ends in {kind}, expected a YOLO")
             # end2end as `YOLO.predict` has it by default: doubles are left to us where there is
             # the choice.
             self._model: Any = AutoBackend(
@@ -83,12 +96,12 @@ class TorchEngine:
             raise EngineError(weights_files.explain(weights, error)) from error
         if self._half:
             decode_in_full(self._model.backend.model.model[-1])
-        self.names: dict[int, str] = {int(i): str(n) for i, n in self._model.names.items()}
-        self.imgsz = largest(imgsz or yolo.overrides.get("imgsz") or 640)
-        stride = max(int(self._model.stride), letterbox.STRIDE)
-        self.input = Input(
-            letterbox.round_up(self.imgsz, stride), stride, channels, bool(self._model.end2end)
-        )
+        network = replace(network, end2end=bool(self._model.end2end))
+        self.names = dict(network.names)
+        self.task = network.task
+        self.imgsz = network.imgsz
+        self._task = tasks.find(network, str(weights))
+        self.input = Input.of(network, self.imgsz, self._task.way)
         self._parts = Halving(LARGEST_BATCH, torch.cuda.OutOfMemoryError, self._smaller)
         self._told = False
 
@@ -125,11 +138,9 @@ class TorchEngine:
             # As bytes to the device, where the rest is cheap.
             batch = pixels.to(self._device).permute(0, 3, 1, 2).contiguous().flip(1)
             batch = (batch.half() if self._half else batch.float()).div_(255)
-            output = self._model(batch)
-            if isinstance(output, (list, tuple)):
-                output = output[0]
+            outputs = first(self._model(batch))
             geometries = [item.geometry for item in items]
-            return list(self._task.results(output, geometries, conf, iou, self.input.end2end))
+            return list(self._task.results(outputs, geometries, conf, iou))
 
     def _smaller(self, limit: int) -> None:
         torch.cuda.empty_cache()
@@ -145,6 +156,31 @@ class TorchEngine:
             torch.cuda.empty_cache()
 
 
+def describe(yolo: Any, imgsz: int | None = None) -> Network:
+    """The network of ``yolo``, a `ultralytics.YOLO`, before it is fused.
+
+    imgsz: stands in for the weights' own, in pixels; None: it does not.
+    """
+    head = yolo.model.model[-1]
+    points = tuple(head.kpt_shape) if isinstance(head, Pose) else (0, 0)
+    return Network(
+        names={int(index): str(name) for index, name in yolo.names.items()},
+        task=str(yolo.task),
+        imgsz=largest(imgsz or yolo.overrides.get("imgsz") or 640),
+        stride=max(int(max(yolo.model.stride)), letterbox.STRIDE),
+        channels=int(next(yolo.model.parameters()).shape[1]),
+        keypoints=(int(points[0]), int(points[1])),
+        transformer=isinstance(head, RTDETRDecoder),
+    )
+
+
+def first(output: Any) -> Sequence[Any]:
+    """Of what a network of ultralytics returns, the tensors that predictions are made of."""
+    if isinstance(output, (list, tuple)):  # what training needs comes second
+        output = output[0]
+    return output if isinstance(output, (list, tuple)) else (output,)
+
+
 def largest(imgsz: Any) -> int:
     """An image size as weights hold it, a number or [height, width], as a number of pixels."""
     return int(max(imgsz)) if isinstance(imgsz, (list, tuple)) else int(imgsz)
@@ -157,7 +193,7 @@ def gains_by_half(device: torch.device) -> bool:
 
 
 def decode_in_full(head: Any) -> None:
-    """Has ``head`` of a network in half precision compute boxes in full precision.
+    """Has ``head`` of a network in half precision compute places in full precision.
 
     Half precision knows only every second quarter of a pixel from 256 up and every half from 512.
     """
@@ -169,6 +205,10 @@ def decode_in_full(head: Any) -> None:
     def in_full(raw: dict[str, Any]) -> Any:
         # Of the feature maps only shape and type count here, so nothing is copied.
         feats = [f.new_empty(1, dtype=torch.float32).expand(f.shape) for f in raw["feats"]]
-        return decode({**raw, "boxes": raw["boxes"].float(), "feats": feats})
+        more = {"angle": raw["angle"].float()} if "angle" in raw else {}
+        return decode({**raw, "boxes": raw["boxes"].float(), "feats": feats, **more})
 
     head._get_decode_boxes = in_full
+    if isinstance(head, Pose):
+        points = head.kpts_decode
+        head.kpts_decode = lambda raw: points(raw.float())

@@ -16,13 +16,18 @@ from ls_yolo.engines.base import EngineError, Prepared
 from ls_yolo.engines.batches import Halving, by_shape
 from ls_yolo.engines.export import ExportError
 from ls_yolo.engines.hot_swap import HotSwapEngine, Stage
+from ls_yolo.engines.network import Network
 from ls_yolo.engines.tasks.detect import Detect
 from ls_yolo.results import Boxes
 
 SIDES = st.integers(1, 5000)
 SIZES = st.integers(1, 60).map(lambda n: n * 32)
 SQUARE = letterbox.fit(640, 640, 640)
-detect = Detect().result
+
+
+def detect(output, geometry, conf, iou, end2end):
+    network = Network({}, "detect", 640, 32, end2end=end2end)
+    return Detect(network).result([output], geometry, conf, iou)
 
 
 # The choice

@@ -13,16 +13,11 @@ from hypothesis import strategies as st
 
 from ls_yolo.engines import export
 from ls_yolo.engines.export import Exporter, ExportError
+from ls_yolo.engines.network import Network
 
 VERSIONS = {"openvino": "1", "torch": "2", "ultralytics": "3"}
 HASHES = st.text("0123456789abcdef", min_size=64, max_size=64)
-MANIFEST = {
-    "names": {0: "person"},
-    "task": "detect",
-    "imgsz": 640,
-    "stride": 32,
-    "end2end": False,
-}
+NETWORK = Network({0: "person"}, "pose", 640, 32, keypoints=(17, 3))
 
 
 def make(folder):
@@ -31,7 +26,7 @@ def make(folder):
     (folder / "model.bin").write_bytes(bytes(1000))
     (folder / "weights.pt").write_bytes(b"left over")
     (folder / "more").mkdir()
-    return dict(MANIFEST)
+    return NETWORK.manifest()
 
 
 @pytest.fixture
@@ -59,13 +54,7 @@ def test_what_is_written_is_found(cache):
     found = export.find(cache, "k")
     assert found is not None
     assert found.model.read_text() == "<net/>"
-    assert (found.names, found.task, found.imgsz, found.stride, found.end2end) == (
-        {0: "person"},
-        "detect",
-        640,
-        32,
-        False,
-    )
+    assert found.network == NETWORK
 
 
 def test_only_what_is_needed_is_kept(cache):

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ls_yolo.engines import export, int8, mean_ap
+from ls_yolo.engines.network import Network
 from ls_yolo.results import Boxes
 
 
@@ -172,7 +173,7 @@ def made(tmp_path, monkeypatch):
     def write(folder):
         for file in export.FILES:
             (folder / file).write_text("<net/>")
-        return {"names": {"0": "a"}, "task": "detect", "imgsz": 64, "stride": 32, "end2end": False}
+        return Network({0: "a"}, "detect", 64, 32).manifest()
 
     def make(floats, calibrate, measure, folder):
         tries.append(len(calibrate))

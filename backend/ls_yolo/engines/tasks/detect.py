@@ -1,66 +1,45 @@
-"""detect: upright boxes. As ultralytics makes them of a network's output, without torch."""
+"""detect: upright boxes."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ls_yolo.engines import nms
-from ls_yolo.engines.letterbox import MAX_BOXES, Geometry
+from ls_yolo.engines.letterbox import Fit, Geometry
+from ls_yolo.engines.network import Network
+from ls_yolo.engines.tasks.base import Candidates, Floats, Objects
 from ls_yolo.results import Boxes
 
 
-class Detect:
-    """See `engines.tasks.Task`.
+class Detect(Objects):
+    """See `engines.tasks.base.Objects`; there is nothing more of an object than that."""
 
-    An image's output has the shape (4 + classes, n): centre, width, height in pixels of the input,
-    then the score of each class; with ``end2end`` the shape (n, 6): left, top, right, bottom,
-    score, class, already without doubles.
-    """
+    def _more(self, outputs: Sequence[Any]) -> int:
+        return 0
 
-    def result(
-        self,
-        output: npt.NDArray[np.float32],
-        geometry: Geometry,
-        conf: float,
-        iou: float,
-        end2end: bool,
+    def _made(
+        self, found: Candidates, second: Callable[[], Floats], geometry: Geometry, iou: float
     ) -> Boxes:
-        if end2end:
-            rows = output[output[:, 4] > conf][:MAX_BOXES].astype(np.float32)
-            order = np.argsort(-rows[:, 4], kind="stable")
-            rows = rows[order]
-            return Boxes(geometry.back(rows[:, :4]), rows[:, 4], rows[:, 5].astype(np.int64))
-        found = output[4:]
-        chosen = np.flatnonzero(found.max(axis=0) > conf)
-        if not chosen.size:
-            return nms.NONE
-        candidates = found[:, chosen]
-        classes = candidates.argmax(axis=0)
-        scores = candidates[classes, np.arange(chosen.size)]
-        return nms.kept(output[:4, chosen].T, scores, classes, geometry, iou)
+        kept, xyxy = self._kept(found, iou)
+        return Boxes(geometry.back(xyxy), kept.scores, kept.classes)
 
-    def results(
-        self, output: Any, geometries: Sequence[Geometry], conf: float, iou: float, end2end: bool
-    ) -> list[Boxes]:
-        if end2end:
-            return [
-                self.result(row, geometry, conf, iou, end2end)
-                for row, geometry in zip(output.float().cpu().numpy(), geometries, strict=True)
-            ]
-        # What can be a box is picked on the device, for all images at once: little is left.
-        scores, classes = output[:, 4:].max(1)
-        # Half precision would round the threshold, too.
-        scores = scores.float()
-        image, anchor = (scores > conf).nonzero(as_tuple=True)
-        xywh = output[:, :4].transpose(1, 2)[image, anchor].float().cpu().numpy()
-        chosen = scores[image, anchor].cpu().numpy()
-        kinds = classes[image, anchor].cpu().numpy()
-        edges = np.searchsorted(image.cpu().numpy(), np.arange(len(geometries) + 1))
-        return [
-            nms.kept(xywh[a:b], chosen[a:b], kinds[a:b], geometry, iou)
-            for a, b, geometry in zip(edges[:-1], edges[1:], geometries, strict=True)
-        ]
+
+class Transformer(Detect):
+    """RT-DETR, which leaves no doubles: centre, width and height are parts of the image, 0 to 1."""
+
+    way: Fit = "stretch"
+
+    def __init__(self, network: Network) -> None:
+        super().__init__(network)
+        self._end2end = True
+
+    def _made(
+        self, found: Candidates, second: Callable[[], Floats], geometry: Geometry, iou: float
+    ) -> Boxes:
+        half = found.boxes[:, 2:] / np.float32(2)
+        xyxy = np.concatenate([found.boxes[:, :2] - half, found.boxes[:, :2] + half], axis=1)
+        height, width = geometry.shape
+        side = np.array([width, height] * 2, np.float32)
+        return Boxes(geometry.back(xyxy * side), found.scores, found.classes)
