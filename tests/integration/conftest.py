@@ -248,7 +248,8 @@ def fetch_demo(folder: Path) -> None:
         env={**os.environ, **{key: str(path) for key, path in ours.items()}},
     )  # fmt: skip
     (folder / "models").mkdir()
-    shutil.copy(ours["MODELS_DIR"] / "yolov8n.pt", folder / "models")
+    for name in ("yolov8n.pt", "yolov8n-seg.pt"):
+        shutil.copy(ours["MODELS_DIR"] / name, folder / "models")
     shutil.copytree(ours["DATASETS_DIR"] / "demo", folder / "datasets" / "demo")
 
 

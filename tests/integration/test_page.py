@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -23,8 +24,8 @@ QUIET = ["--disable-gpu", "--disable-quic", "--no-first-run", "--disable-backgro
          "--disable-component-update", "--disable-sync", "--no-sandbox"]  # fmt: skip
 
 
-@pytest.fixture
-def page(stack: Stack) -> Iterator[Page]:
+@contextlib.contextmanager
+def open_page(stack: Stack) -> Iterator[Page]:
     """A page of a person who is logged in."""
     if BROWSER is None:
         lacking("no Chromium here: apt-get install chromium, or `make test` as root")
@@ -38,6 +39,12 @@ def page(stack: Stack) -> Iterator[Page]:
         page.wait_for_url(f"{stack.url}/")
         yield page
         browser.close()
+
+
+@pytest.fixture
+def page(stack: Stack) -> Iterator[Page]:
+    with open_page(stack) as page:
+        yield page
 
 
 def test_a_task_shows_the_boxes_of_its_prediction(stack: Stack, demo: Any, page: Page) -> None:

@@ -201,25 +201,30 @@ def test_addresses_on_an_index_page(href, url):
     ],
 )
 def test_which_list_of_models_asks_for_the_demos_weights(text, asked):
-    assert demo.asks_for_weights(text) is asked
+    assert demo.asks_for("yolov8n.pt", text) is asked
+    other = text.replace("yolov8n.pt", "yolov8n-seg.pt")
+    assert demo.asks_for("yolov8n-seg.pt", other) is asked
+    assert not demo.asks_for("yolov8n.pt", other)
 
 
 def test_only_what_is_asked_for_is_wanted(tmp_path):
     models, projects = tmp_path / "models", tmp_path / "projects"
 
-    def settings():
-        return {item.setting for item in demo.wanted(models, projects)}
+    def wanted():
+        return {item.path.partition("/")[0] for item in demo.wanted(models, projects)}
 
-    assert settings() == set()  # no folder at all
+    assert wanted() == set()  # no folder at all
     models.mkdir()
     projects.mkdir()
-    assert settings() == set()
+    assert wanted() == set()
     (models / "models.yaml").write_text("coco:\n  weights: yolov8n.pt\n")
-    assert settings() == {"MODELS_DIR"}
-    (projects / "demo.yaml").touch()
-    assert settings() == {"MODELS_DIR", "DATASETS_DIR"}
+    assert wanted() == {"yolov8n.pt"}
+    (projects / "demo-outlines.yaml").touch()
+    assert wanted() == {"yolov8n.pt", "demo"}
+    (models / "models.yaml").write_text("outlines:\n  weights: yolov8n-seg.pt\n")
+    assert wanted() == {"yolov8n-seg.pt", "demo"}
     (models / "models.yaml").write_text("mine:\n  weights: best.pt\n")
-    assert settings() == {"DATASETS_DIR"}
+    assert wanted() == {"demo"}
 
 
 def test_the_demo_of_this_repository_is_asked_for():

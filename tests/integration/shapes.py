@@ -1,0 +1,43 @@
+"""Small models of drawn shapes: trained once in the backend's image, minutes, and then kept."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from conftest import IMAGES, ROOT
+
+SCRIPT = Path(__file__).with_name("train_shapes.py")
+
+
+@functools.cache
+def shapes() -> Path:
+    """The folder of ``<task>.pt``, ``<task>.jpg`` and truth.json that train_shapes.py makes."""
+    made_of = SCRIPT.read_bytes() + (ROOT / "backend" / "torch.lock").read_bytes()
+    folder = ROOT / ".cache" / "shapes" / hashlib.sha256(made_of).hexdigest()[:16]
+    if folder.exists():
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as name:
+        Path(name).chmod(0o777)  # the image's user is not this one
+        output = Path(name, "made")
+        output.mkdir()
+        output.chmod(0o777)
+        subprocess.run(
+            [
+                "docker", "run", "--rm", "--network", "none", "--shm-size", "256m",
+                "-e", "YOLO_CONFIG_DIR=/tmp", "-e", "YOLO_OFFLINE=true",
+                "-v", f"{SCRIPT}:/train_shapes.py:ro",
+                "-v", f"{ROOT / 'models' / 'yolov8n.pt'}:/models/yolov8n.pt:ro",
+                "-v", f"{output}:/out", "--workdir", "/tmp", "--entrypoint", "python",
+                IMAGES["backend"], "/train_shapes.py", "/models/yolov8n.pt", "/out",
+            ],
+            check=True, capture_output=True, timeout=900,
+        )  # fmt: skip
+        shutil.copytree(output, Path(name, "kept"))
+        Path(name, "kept").rename(folder)
+    return folder

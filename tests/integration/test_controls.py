@@ -1,0 +1,379 @@
+"""Every control, end to end: real models, stored predictions, and the page that shows them.
+
+The models are trained on drawn shapes, so the places are known exactly; outlines are those of the
+stock model. Label Studio checks predictions strictly here, but for what it does not look at.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import yaml
+from label_studio_sdk.converter.brush import decode_rle
+from PIL import Image
+from playwright.sync_api import Page
+
+from conftest import ARTIFACTS, Stack, new_stack
+from shapes import shapes
+from test_page import open_page
+
+pytestmark = pytest.mark.docker
+
+Pixels = npt.NDArray[np.bool_]
+OBB = ("plank", "brick")
+POINTS = ("tip", "left", "right")
+
+
+def labels(*names: str, tag: str = "Label", attributes: str = "") -> str:
+    return "".join(f'<{tag} value="{name}" background="#00ff00" {attributes}/>' for name in names)
+
+
+def view(inside: str) -> str:
+    return f'<View><Image name="image" value="$image"/>{inside}</View>'
+
+
+def control(tag: str, inside: str, attributes: str = "", name: str = "c") -> str:
+    return f'<{tag} name="{name}" toName="image" {attributes}>{inside}</{tag}>'
+
+
+@dataclass(frozen=True)
+class Case:
+    """A labeling config, the model and the image that it is for."""
+
+    model: str
+    config: str
+    image: str = ""
+
+
+POSE = "".join(
+    f'<Label value="{name}" predicted_values="arrow" model_index="{index}" background="#00ff00"/>'
+    for index, name in enumerate(POINTS)
+)
+SEEN = ("Person", "Bus")
+CASES = {
+    "turned boxes": Case(
+        "obb", control("RectangleLabels", labels(*OBB), 'model_obb="true" canRotate="true"')
+    ),
+    "upright boxes of turned ones": Case("obb", control("RectangleLabels", labels(*OBB))),
+    "boxes of outlines": Case("segment", control("RectangleLabels", labels(*SEEN))),
+    "outlines": Case("segment", control("PolygonLabels", labels(*SEEN))),
+    "brush": Case("segment", control("BrushLabels", labels(*SEEN))),
+    "bitmask": Case("segment", control("BitmaskLabels", labels(*SEEN))),
+    "ellipses": Case("segment", control("EllipseLabels", labels(*SEEN))),
+    "labels beside": Case(
+        "segment",
+        control("Labels", labels(*SEEN), name="l") + control("Polygon", ""),
+    ),
+    "points": Case(
+        "pose",
+        control("RectangleLabels", labels("arrow"), name="c_bbox")
+        + control("KeyPointLabels", POSE),
+    ),
+    "points alone": Case("pose", control("KeyPointLabels", POSE, 'model_add_bboxes="false"')),
+    "choice": Case(
+        "classify", control("Choices", labels("disc", "plank", "star", tag="Choice"))
+    ),
+    "taxonomy": Case(
+        "classify",
+        control(
+            "Taxonomy",
+            '<Choice value="round">' + labels("disc", tag="Choice") + "</Choice>"
+            '<Choice value="other">' + labels("plank", "star", tag="Choice") + "</Choice>",
+        ),
+    ),
+    "is it there": Case(
+        "segment", control("Choices", labels("Person", "Cat", tag="Choice"), 'choice="multiple"')
+    ),
+    "how many": Case("segment", control("Number", "", 'model_count="person"')),
+    "how many at most": Case(
+        "segment", control("Rating", "", 'model_count="person" maxRating="3"')
+    ),
+    "several": Case(
+        "segment",
+        control("RectangleLabels", labels("Bus"), name="box")
+        + control("PolygonLabels", labels("Person"), name="outline")
+        + control("Choices", labels("Person", "Cat", tag="Choice"), 'choice="multiple"', name="has")
+        + control("Choices", labels("Person", tag="Choice"), 'perRegion="true"', name="each"),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def stack() -> Iterator[Stack]:
+    """The services with a model for each task."""
+    found = shapes()
+    with new_stack() as made:
+        models: dict[str, Any] = {}
+        models["segment"] = {"weights": "yolov8n-seg.pt", "task": "segment", "conf": 0.4}
+        for task in ("obb", "pose", "classify"):
+            shutil.copy(found / f"{task}.pt", made.folder / "models")
+            models[task] = {"weights": f"{task}.pt", "task": task, "conf": 0.4}
+        for task in ("obb", "pose", "classify"):
+            folder = made.datasets / task
+            folder.mkdir()
+            shutil.copy(found / f"{task}.jpg", folder / "image.jpg")
+        (made.datasets / "segment").mkdir()
+        shutil.copy(made.datasets / "demo" / "bus.jpg", made.datasets / "segment" / "image.jpg")
+        (made.folder / "models" / "models.yaml").write_text(yaml.safe_dump(models))
+        assert made.post("/reload", {}).status_code == 200
+        yield made
+
+
+@pytest.fixture(scope="module")
+def truth() -> Any:
+    """Task to the shapes on its image: class, and corners in pixels."""
+    return json.loads((shapes() / "truth.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def stored(stack: Stack) -> dict[str, Any]:
+    """The one prediction of each case, as Label Studio has it: setup made all of them at once."""
+    projects = [
+        {
+            "title": title,
+            "models": [case.model],
+            "storage": {"path": case.model},
+            "label_config": view(case.config),
+        }
+        for title, case in CASES.items()
+    ]
+    done = stack.setup(*projects)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {}
+    for title in CASES:
+        (prediction,) = stack.predictions(stack.project(title).id)["image.jpg"]
+        assert prediction.score is not None, title
+        found[title] = prediction
+    return found
+
+
+# Geometry
+
+
+def polygon(corners: Any, width: int, height: int) -> Pixels:
+    canvas = np.zeros((height, width), np.uint8)
+    exact = np.round((np.asarray(corners) - 0.5) * 16).astype(np.int32)
+    cv2.fillPoly(canvas, [exact], 1, cv2.LINE_8, 4)
+    return canvas.astype(bool)
+
+
+def pixels(region: dict[str, Any]) -> Pixels:
+    """What a region covers of its image."""
+    value, width, height = region["value"], region["original_width"], region["original_height"]
+    kind = region["type"].removesuffix("labels")
+    if kind == "brush":
+        flat = decode_rle(value["rle"]).reshape(height, width, 4)
+        return np.asarray(flat[..., 3] > 0)
+    if kind == "bitmask":
+        data = base64.b64decode(value["imageDataURL"].partition(",")[2])
+        return np.asarray(np.array(Image.open(io.BytesIO(data)).convert("RGBA"))[..., 3] > 0)
+    side = np.array([width, height]) / 100
+    if kind == "polygon":
+        return polygon(np.array(value["points"]) * side, width, height)
+    at = np.array([value["x"], value["y"]]) * side
+    turn = np.deg2rad(value["rotation"])
+    axes = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+    if kind == "ellipse":
+        around = np.linspace(0, 2 * np.pi, 90)
+        radii = np.array([value["radiusX"], value["radiusY"]]) * side
+        corners = np.stack([np.cos(around), np.sin(around)], 1) * radii
+    else:
+        corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (
+            np.array([value["width"], value["height"]]) * side
+        )
+    return polygon(corners @ axes + at, width, height)
+
+
+def iou(one: Pixels, other: Pixels) -> float:
+    return float((one & other).sum() / max((one | other).sum(), 1))
+
+
+def label_of(region: dict[str, Any]) -> str:
+    return str(region["value"][region["type"]][0])
+
+
+def matched(regions: list[dict[str, Any]], shapes: list[tuple[str, Pixels]]) -> list[float]:
+    """How well each shape is covered by a region with its label; as many regions as shapes."""
+    assert sorted(map(label_of, regions)) == sorted(name for name, _ in shapes)
+    return [
+        max(iou(pixels(region), shape) for region in regions if label_of(region) == name)
+        for name, shape in shapes
+    ]
+
+
+SIDE = 640
+
+
+def drawn(found: list[Any], upright: bool = False) -> list[tuple[str, Pixels]]:
+    shapes = []
+    for name, corners in found:
+        points = np.asarray(corners)
+        if upright:
+            (x0, y0), (x1, y1) = points.min(0), points.max(0)
+            points = np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]])
+        shapes.append((name, polygon(points, SIDE, SIDE)))
+    return shapes
+
+
+# Stored
+
+
+def test_turned_boxes_lie_on_what_is_drawn(stored: Any, truth: Any) -> None:
+    regions = stored["turned boxes"].result
+    assert min(matched(regions, drawn(truth["obb"]))) > 0.75
+    assert any(1 < region["value"]["rotation"] % 90 < 89 for region in regions)
+
+
+def test_upright_boxes_of_turned_ones_are_their_bounds(stored: Any, truth: Any) -> None:
+    regions = stored["upright boxes of turned ones"].result
+    assert min(matched(regions, drawn(truth["obb"], upright=True))) > 0.75
+    assert {region["value"]["rotation"] for region in regions} == {0}
+
+
+def test_outlines_brush_and_bitmask_are_the_same_objects(stored: Any) -> None:
+    brush = [(label_of(r), pixels(r)) for r in stored["brush"].result]
+    assert sorted(name for name, _ in brush).count("Person") >= 3
+    bitmask = matched(stored["bitmask"].result, brush)
+    assert min(bitmask) == 1.0
+    boxes = stored["boxes of outlines"].result
+    for name, mask in brush:
+        outlines = [pixels(r) for r in stored["outlines"].result if label_of(r) == name]
+        # An object of several parts is several outlines.
+        parts = [outline for outline in outlines if (outline & mask).sum() > 0.9 * outline.sum()]
+        assert iou(np.any(parts, axis=0), mask) > 0.95
+        inside = max((pixels(r) & mask).sum() / mask.sum() for r in boxes if label_of(r) == name)
+        assert inside > 0.98
+        ellipses = [pixels(r) for r in stored["ellipses"].result if label_of(r) == name]
+        assert max(iou(ellipse, mask) for ellipse in ellipses) > 0.6
+
+
+def test_a_shape_without_labels_and_its_labels_are_a_pair(stored: Any) -> None:
+    pairs: dict[str, list[Any]] = {}
+    for region in stored["labels beside"].result:
+        pairs.setdefault(region["id"], []).append(region)
+    assert len(pairs) == len(stored["outlines"].result)
+    for shape, named in pairs.values():
+        assert (shape["from_name"], named["from_name"]) == ("c", "l")
+        assert shape["value"]["points"] == named["value"]["points"]
+        assert named["value"]["labels"][0] in SEEN
+
+
+def test_points_are_where_they_are_drawn_each_under_its_body(stored: Any, truth: Any) -> None:
+    regions = stored["points"].result
+    boxes = {r["id"]: r for r in regions if r["type"] == "rectanglelabels"}
+    assert {r["from_name"] for r in boxes.values()} == {"c_bbox"}
+    assert min(matched(list(boxes.values()), drawn(truth["pose"], upright=True))) > 0.75
+    points = [r for r in regions if r["type"] == "keypointlabels"]
+    assert len(points) == 3 * len(boxes)
+    for _, corners in truth["pose"]:
+        for name, (x, y) in zip(POINTS, corners, strict=True):
+            near = [
+                np.hypot(p["value"]["x"] / 100 * SIDE - x, p["value"]["y"] / 100 * SIDE - y)
+                for p in points
+                if label_of(p) == name and p["parentID"] in boxes
+            ]
+            assert min(near) < 0.05 * SIDE, name
+    alone = stored["points alone"].result
+    assert {r["type"] for r in alone} == {"keypointlabels"}
+    assert len(alone) == len(points)
+
+
+def test_what_an_image_is_and_has_is_chosen(stored: Any, truth: Any) -> None:
+    ((name, _),) = truth["classify"]
+    (choice,) = stored["choice"].result
+    assert choice["value"]["choices"] == [name]
+    (path,) = stored["taxonomy"].result
+    assert path["value"]["taxonomy"] == [["round" if name == "disc" else "other", name]]
+    (there,) = stored["is it there"].result
+    assert there["value"]["choices"] == ["Person"]
+
+
+def test_objects_are_counted_and_rated_no_higher_than_the_tag_allows(stored: Any) -> None:
+    persons = sum(label_of(r) == "Person" for r in stored["boxes of outlines"].result)
+    (number,) = stored["how many"].result
+    assert number["value"]["number"] == persons
+    (rating,) = stored["how many at most"].result
+    assert rating["value"]["rating"] == min(persons, 3)
+
+
+def test_several_controls_get_each_its_own_and_what_people_fill_in_stays_empty(
+    stored: Any,
+) -> None:
+    found: dict[str, set[str]] = {}
+    for region in stored["several"].result:
+        found.setdefault(region["from_name"], set()).add(label_of(region))
+    assert found == {"box": {"Bus"}, "outline": {"Person"}, "has": {"Person"}}
+
+
+# Seen
+
+
+SERIALIZED = "() => window.Htx.annotationStore.selected.serializeAnnotation()"
+SHOWN = "turned boxes", "outlines", "brush", "bitmask", "ellipses", "labels beside", "points"
+
+
+@pytest.fixture(scope="module")
+def page(stack: Stack) -> Iterator[Page]:
+    with open_page(stack) as page:
+        yield page
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("title", CASES)
+def test_the_page_holds_what_is_stored_and_draws_it(
+    stack: Stack, stored: Any, page: Page, title: str
+) -> None:
+    project = stack.project(title)
+    (task,) = stack.tasks(project.id)
+    page.goto(f"{stack.url}/projects/{project.id}/data?task={task.id}")
+    page.locator(".konvajs-content canvas").first.wait_for(timeout=60_000)
+    page.wait_for_function(
+        "() => window.Htx?.annotationStore?.selected?.results?.length > 0", timeout=30_000
+    )
+    page.wait_for_timeout(1000)  # the canvas draws after the picture has loaded
+    held = page.evaluate(SERIALIZED)
+    result = stored[title].result
+    assert sorted(r["type"] for r in held) == sorted(r["type"] for r in result)
+    assert sorted(names(r) for r in held) == sorted(names(r) for r in result)
+    shot = ARTIFACTS / f"control-{title.replace(' ', '-')}.png"
+    ARTIFACTS.mkdir(exist_ok=True)
+    page.screenshot(path=str(shot))
+    if title in SHOWN:
+        assert coloured(page, shot, result) > 0.6
+
+
+def names(region: dict[str, Any]) -> str:
+    value = region["value"]
+    return json.dumps([region["from_name"], value.get(region["type"])])
+
+
+def coloured(page: Page, shot: Path, regions: list[dict[str, Any]]) -> float:
+    """The part of the regions' edges near which the page has their colour, green, 0 to 1."""
+    canvas = page.locator(".konvajs-content").first.bounding_box()
+    assert canvas is not None
+    seen = np.asarray(Image.open(shot).convert("RGB")).astype(int)
+    green = seen[..., 1] - np.maximum(seen[..., 0], seen[..., 2])
+    green = cv2.dilate((green > 40).astype(np.uint8), np.ones((9, 9), np.uint8))
+    found = []
+    for region in regions:
+        if region["type"] in ("keypointlabels", "labels"):
+            continue
+        mask = pixels(region).astype(np.uint8)
+        edges, _ = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+        at = np.concatenate(edges)[:, 0]
+        scale = min(canvas["width"] / mask.shape[1], canvas["height"] / mask.shape[0])
+        x = np.clip(canvas["x"] + at[:, 0] * scale, 0, seen.shape[1] - 1).astype(int)
+        y = np.clip(canvas["y"] + at[:, 1] * scale, 0, seen.shape[0] - 1).astype(int)
+        found.append(green[y, x].mean())
+    return float(np.mean(found))
