@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,8 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
-import numpy.typing as npt
 import typer
 
 from ls_yolo import settings
@@ -142,21 +141,20 @@ def _predict(path: Path, model: Any, conf: float | None) -> tuple[dict[str, Any]
 def _described(result: Any, names: Mapping[int, str], lowest: float) -> dict[str, Any]:
     """What a result says, as `predict` prints it."""
     from ls_yolo.controls import base, outline, rectangle
-    from ls_yolo.results import Boxes, Classes, Keypoints, Masks, OrientedBoxes
+    from ls_yolo.results import Classes, Keypoints, Masks, OrientedBoxes
 
     if isinstance(result, Classes):
         surest = sorted(base.highest(result).items(), key=lambda item: -item[1])[:CLASSES]
         return {"classes": [_said(names[i], score) for i, score in surest if score > lowest]}
-    boxes = base.detected(result)
-    edges = boxes.xyxy if isinstance(boxes, Boxes) else rectangle.bounds(boxes.xywhr)
-    scored = zip(boxes.classes.tolist(), boxes.scores.tolist(), edges, strict=True)
+    boxes = result.boxes
+    scored = zip(boxes.classes.tolist(), boxes.scores.tolist(), boxes.xyxy, strict=True)
     rows = [{**_said(names[index], score), "box": _places(box)} for index, score, box in scored]
     for number, row in enumerate(rows):
         if isinstance(result, Masks):
             row["polygons"] = [_places(line) for line in outline.outlines(result.masks[number]())]
         elif isinstance(result, OrientedBoxes):
             row["corners"] = _places(rectangle.corners(result.xywhr[number]))
-            row["angle"] = round(float(np.degrees(result.xywhr[number, 4])), 1)
+            row["angle"] = round(math.degrees(result.xywhr[number, 4]), 1)
         elif isinstance(result, Keypoints):
             points = zip(_places(result.xy[number]), result.scores[number].tolist(), strict=True)
             row["keypoints"] = [[*place, round(score, 4)] for place, score in points]
@@ -167,8 +165,9 @@ def _said(label: str, score: float) -> dict[str, Any]:
     return {"label": label, "score": round(score, 4)}
 
 
-def _places(found: npt.NDArray[Any]) -> Any:
-    return np.round(found.astype(np.float64), 1).tolist()
+def _places(found: Any) -> Any:
+    """Pixels, as JSON takes them, to a tenth."""
+    return found.astype(float).round(1).tolist()
 
 
 def _ordered(work: Iterator[Future[Any]]) -> Iterator[Any]:

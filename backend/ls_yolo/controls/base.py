@@ -10,7 +10,7 @@ from typing import Any
 
 from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.label_config import Control, Mapped
-from ls_yolo.results import Boxes, Classes, Keypoints, Mask, Masks, OrientedBoxes, Result
+from ls_yolo.results import Classes, Mask, Masks, Result
 
 Region = dict[str, Any]
 """A region as Label Studio stores it in the ``result`` of a prediction."""
@@ -181,17 +181,12 @@ def taken(forms: Iterable[Sequence[float]], limits: Sequence[float]) -> tuple[fl
     return *clipped, best[-1] % 360
 
 
-def detected(result: Boxes | Masks | OrientedBoxes | Keypoints) -> Boxes | OrientedBoxes:
-    """The scores and classes of the objects of ``result``."""
-    return result if isinstance(result, Boxes | OrientedBoxes) else result.boxes
-
-
 def highest(result: Result) -> dict[int, float]:
     """Class index to its score, or that of the surest of its objects, 0 to 1."""
     if isinstance(result, Classes):
         return dict(enumerate(result.scores.tolist()))
     found: dict[int, float] = {}
-    boxes = detected(result)
+    boxes = result.boxes
     for index, score in zip(boxes.classes.tolist(), boxes.scores.tolist(), strict=True):
         found[index] = max(score, found.get(index, 0.0))
     return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ls_yolo.controls.base import Region, Target, answer, detected
+from ls_yolo.controls.base import Region, Target, answer
 from ls_yolo.labelstudio.label_config import Control
-from ls_yolo.results import Boxes, Keypoints, Masks, OrientedBoxes
+from ls_yolo.results import Boxes, Keypoints, Masks, Objects, OrientedBoxes
 
 DRAWN = (Boxes, Masks, OrientedBoxes, Keypoints)
 
@@ -14,9 +14,9 @@ def draws(control: Control) -> tuple[type, ...]:
     return DRAWN if control.labels else ()
 
 
-def regions(target: Target, result: Boxes | Masks | OrientedBoxes | Keypoints) -> list[Region]:
+def regions(target: Target, result: Objects) -> list[Region]:
     """How many objects of the classes in ``model_count`` there are; their mean score."""
-    boxes = detected(result)
+    boxes = result.boxes
     rows = zip(boxes.classes.tolist(), boxes.scores.tolist(), strict=True)
     scores = [score for index, score in rows if index in target.labels]
     mean = min(sum(scores) / len(scores), 1.0) if scores else None

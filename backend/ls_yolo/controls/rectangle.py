@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
 from ls_yolo.controls.base import ControlType, Region, Target, fits, region, taken, upright
 from ls_yolo.labelstudio.label_config import Control
-from ls_yolo.results import Boxes, Keypoints, Masks, OrientedBoxes
+from ls_yolo.results import Boxes, Keypoints, Masks, Objects, OrientedBoxes
 
 ENDS = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]])
 """The corners of a box, from its centre, in halves of its sides."""
@@ -19,7 +18,7 @@ LIMITS = 100.0, 100.0, 100.0, 100.0
 """Of x, y, width and height, in per cent."""
 
 
-def regions(target: Target, result: Boxes | Masks | Keypoints | OrientedBoxes) -> list[Region]:
+def regions(target: Target, result: Objects) -> list[Region]:
     """The boxes of ``result`` as rectangles.
 
     Boxes with no area inside the image and those with an edge that is no number are left out.
@@ -27,17 +26,13 @@ def regions(target: Target, result: Boxes | Masks | Keypoints | OrientedBoxes) -
     image. ``rotation``, 0 to 360, is clockwise about the corner (``x``, ``y``).
     https://labelstud.io/tags/rectanglelabels
     """
-    if isinstance(result, OrientedBoxes):
-        boxes: Boxes | OrientedBoxes = result
-        edges = bounds(result.xywhr)
-    else:
-        boxes = result if isinstance(result, Boxes) else result.boxes
-        edges = boxes.xyxy
-    turn = isinstance(boxes, OrientedBoxes) and target.control.flag("model_obb")
-    turned = boxes.xywhr.tolist() if turn and isinstance(boxes, OrientedBoxes) else None
+    boxes = result.boxes
+    turned = None
+    if isinstance(result, OrientedBoxes) and target.control.flag("model_obb"):
+        turned = result.xywhr.tolist()
     found = []
     for row, (sides, score, index) in enumerate(
-        zip(edges.tolist(), boxes.scores.tolist(), boxes.classes.tolist(), strict=True)
+        zip(boxes.xyxy.tolist(), boxes.scores.tolist(), boxes.classes.tolist(), strict=True)
     ):
         place = upright(target, sides)
         if place is not None and turned is not None:
@@ -45,16 +40,6 @@ def regions(target: Target, result: Boxes | Masks | Keypoints | OrientedBoxes) -
         if place is not None:
             found += region(target, place, index, score)
     return found
-
-
-def bounds(xywhr: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """The upright boxes, shape (n, 4), around the turned ones, shape (n, 5), in pixels."""
-    # What is no number is left out later.
-    xywhr = np.where(np.isfinite(xywhr).all(axis=1, keepdims=True), xywhr, np.nan)
-    centre, half, angle = xywhr[:, :2], xywhr[:, 2:4] / 2, xywhr[:, 4:]
-    cos, sin = np.abs(np.cos(angle)), np.abs(np.sin(angle))
-    reach = half * cos + half[:, ::-1] * sin
-    return np.concatenate([centre - reach, centre + reach], axis=1)
 
 
 def corners(xywhr: Sequence[float] | npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
@@ -72,13 +57,13 @@ def rotated(target: Target, xywhr: Sequence[float]) -> dict[str, float] | None:
 
     Turned on by a right angle, with its sides exchanged, it is the same box from another corner:
     one of the four lies in the image more often than a given one. Where none does, the box is cut
-    to what is seen of it first.
+    at one end until one does.
     """
-    if not (xywhr[2] > 0 and xywhr[3] > 0 and math.isfinite(xywhr[4])):
+    if not (all(map(math.isfinite, xywhr)) and min(xywhr[2:4]) > 0):
         return None
     forms = _forms(target, *xywhr)
     if not any(fits(form, LIMITS) for form in forms):
-        forms = _forms(target, *_seen(target, *xywhr))
+        forms = _cut(target, xywhr) or forms
     names = "x", "y", "width", "height", "rotation"
     return dict(zip(names, taken(forms, LIMITS), strict=True))
 
@@ -99,20 +84,27 @@ def _forms(
     return forms
 
 
-def _seen(
-    target: Target, x: float, y: float, width: float, height: float, angle: float
-) -> tuple[float, float, float, float, float]:
-    """The box, turned the same, around what of it lies in the image; itself where nothing does."""
-    axes = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    image = (ENDS + 1) / 2 * (target.width, target.height)
-    box = corners([x, y, width, height, angle])
-    area, seen = cv2.intersectConvexConvex(box, image.astype(np.float32))
-    if not area:
-        return x, y, width, height, angle
-    along = seen[:, 0] @ axes.T
-    low, high = along.min(axis=0), along.max(axis=0)
-    (x, y), (width, height) = (low + high) / 2 @ axes, high - low
-    return float(x), float(y), float(width), float(height), angle
+def _cut(target: Target, box: Sequence[float]) -> list[tuple[float, ...]]:
+    """The form of the box without as much of its ends as it takes for Label Studio to take it: the
+    least of it. None where no corner can lie in the image."""
+    ends = corners(box).astype(np.float64)
+    sides = np.array([target.width, target.height])
+    found = []
+    for corner in range(4):
+        for next_to in (corner - 1, (corner + 1) % 4):
+            along = ends[next_to] - ends[corner]
+            with np.errstate(divide="ignore", invalid="ignore"):
+                # Where on this side the image begins and ends, in parts of the side.
+                bounds = np.sort([-ends[corner] / along, (sides - ends[corner]) / along], axis=0)
+            first, last = max(float(bounds[0].max()), 0.0), float(bounds[1].min())
+            if first <= last and first < 1:
+                left = [1.0, 1.0]
+                left[0 if corner // 2 == next_to % 4 // 2 else 1] -= first
+                x, y = (np.array(box[:2]) + along * first / 2).tolist()
+                form = _forms(target, x, y, box[2] * left[0], box[3] * left[1], box[4])[corner]
+                kept = (1 - first) * min(1, 100 / form[2]) * min(1, 100 / form[3])
+                found.append((kept, form))
+    return [max(found)[1]] if found else []
 
 
 def _draws(control: Control) -> tuple[type, ...]:

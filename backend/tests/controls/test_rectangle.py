@@ -200,15 +200,15 @@ def test_a_side_that_is_longer_than_the_image_is_high_is_drawn_along_its_width()
     assert drawing.faults(OBB, [region]) == []
 
 
-@given(st.floats(0, 1000), st.floats(0, 100), st.floats(20, 3000), st.floats(20, 60), FULL_TURN)
-def test_a_box_with_no_corner_inside_is_drawn_around_what_is_seen_of_it(x, y, w, h, angle):
+@given(st.floats(100, 900), st.floats(30, 70), st.floats(20, 3000), st.floats(20, 60), FULL_TURN)
+def test_most_of_a_box_with_no_corner_inside_is_drawn_all_the_same(x, y, w, h, angle):
     (region,) = drawing.draw(OBB, oriented((x, y, w, h, angle, 0.9, 0)), 1000, 100)
     expected, found = (
         cv2.fillConvexPoly(np.zeros((100, 1000), np.uint8), np.round(points).astype(np.int32), 1)
         for points in (corners((x, y, w, h, np.float32(angle))), np.array(drawn_corners(region)))
     )
     seen = expected.sum()
-    assert (expected & found).sum() >= 0.3 * seen
+    assert (expected & found).sum() >= 0.5 * seen
 
 
 @given(

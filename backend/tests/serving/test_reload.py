@@ -59,6 +59,7 @@ def test_new_weights_answer_without_a_restart(models, write_weights, engine_call
         "version": models.get("a").version,
         "state": "ready",
         "error": "",
+        "task": "detect",
         "classes": ["two"],
         "engine": "fake, cpu",
         "memory_mb": models.get("a").size >> 20,
