@@ -67,10 +67,11 @@ class Control:
 
     ``value`` is where the object is in a task's
     data, in Label Studio's language (see `values`); ``many``: it is a list (``valueList``).
-    ``attributes`` are those of the control, as written, their names in small letters. ``own`` is
-    the value of labels that each task brings, empty where there are none. ``repeats`` are the
-    Repeaters around the control, the outermost first. ``labels_from`` is the name of the Labels
-    tag that ``labels`` are of, empty where they are the control's own.
+    ``attributes`` are those of the control, ``object_attributes`` those of the object, as written,
+    their names in small letters. ``own`` is the value of labels that each task brings, empty where
+    there are none. ``repeats`` are the Repeaters around the control, the outermost first.
+    ``labels_from`` is the name of the Labels tag that ``labels`` are of, empty where they are the
+    control's own.
     """
 
     tag: str
@@ -84,6 +85,7 @@ class Control:
     own: str = ""
     repeats: tuple[Repeat, ...] = ()
     labels_from: str = ""
+    object_attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
     def model_path(self) -> str:
@@ -336,6 +338,7 @@ def _control(tag: _Tag, to_name: str, shows: _Tag) -> Control:
         attributes=tag.attributes,
         own=tag.attributes.get("value", ""),
         repeats=repeats,
+        object_attributes=shows.attributes,
     )
 
 
