@@ -28,7 +28,7 @@ class LabelConfigError(RequestError):
     status = 400
 
 
-SHAPES = frozenset("rectangle polygon brush bitmask ellipse keypoint".split())  # noqa: SIM905
+SHAPES = frozenset("rectangle polygon brush bitmask ellipse keypoint videorectangle".split())  # noqa: SIM905
 """Tags, in small letters, that draw without labels of their own: a Labels tag beside has them."""
 
 
