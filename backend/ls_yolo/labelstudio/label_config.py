@@ -88,6 +88,11 @@ class Control:
     object_attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     @property
+    def of_video(self) -> bool:
+        """Whether it draws on a video."""
+        return self.object_tag.lower() == "video"
+
+    @property
     def model_path(self) -> str:
         """The model that this control asks for, empty where it asks for none."""
         return self.attributes.get("model_path", "").strip()
@@ -203,12 +208,13 @@ def _images(control: Control | Shown, data: Any) -> list[Shown]:
         own = _labels(control.tag, control.attributes, map(_row, rows))
         control = replace(control, labels=control.labels + own)
     found = resolve(control.value, data)
+    what = "a video" if control.of_video else "an image"
     # Of a list under `value` the page shows the first; one text under `valueList` is a list of it.
     items: Sequence[Any] = found if isinstance(found, list) else [found]
     return [
         Shown(control, number if control.many else None, item)
         if isinstance(item, str) and item
-        else Shown(control, None, "", _fault(control.value, item, "the URL of an image"))
+        else Shown(control, None, "", _fault(control.value, item, f"the URL of {what}"))
         for number, item in enumerate((items if control.many else items[:1]) or [None])
     ]
 
