@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from backend.tests.controls.drawing import draw, faults
 from ls_yolo import controls
 from ls_yolo.controls.clock import Clock, Footage, Moments
-from tests.controls.drawing import draw, faults
 
 NAMES = {0: "soccer_ball", 1: "tennis_ball", 2: "hamster"}
 # As upstream's example documents it, with a second class for a label.

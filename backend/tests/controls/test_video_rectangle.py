@@ -10,11 +10,10 @@ from label_studio_sdk._extensions.label_studio_tools.postprocessing.video import
     extract_key_frames,
 )
 
+from backend.tests.controls.drawing import draw, faults, footage, tracks
 from ls_yolo import controls
 from ls_yolo.controls import video_rectangle
-from ls_yolo.controls.clock import Clock, Footage, Tracks
 from ls_yolo.labelstudio.label_config import LabelConfigError
-from tests.controls.drawing import draw, faults
 
 WIDTH, HEIGHT = 640, 360
 LABELS = '<Labels name="label" toName="video"><Label value="Person"/><Label value="car"/></Labels>'
@@ -33,27 +32,6 @@ def config(attributes="", labels=LABELS):
     return (
         f'<View><Video name="video" value="$video"/>{labels}'
         f'<VideoRectangle name="box" toName="video" {attributes}/></View>'
-    )
-
-
-def footage(frames, rate=24.0, length=None):
-    numbers = np.array(frames, np.int64)
-    clock = Clock(rate)
-    return Footage(clock, numbers, length or frames[-1], clock.seconds(frames[-1] + 1))
-
-
-def tracks(film, *rows):
-    """Rows of which frame from 0, object, left, top, right, bottom, score, class."""
-    rows = sorted(rows)
-    table = np.array(rows, float).reshape(-1, 8)
-    whole = np.nan_to_num(table).astype(np.int64)
-    return Tracks(
-        film,
-        whole[:, 0],
-        whole[:, 1],
-        table[:, 2:6].astype(np.float32),
-        table[:, 6].astype(np.float32),
-        whole[:, 7],
     )
 
 

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from backend.tests.images import clips
 from ls_yolo.images import video
 from ls_yolo.images.limits import MediaError
 from ls_yolo.images.video import Video
-from tests.images import clips
 
 
 def read(path, **more):

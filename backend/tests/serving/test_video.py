@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from backend.tests.images import clips
 from ls_yolo.controls.clock import Clock
 from ls_yolo.images.video import Video
 from ls_yolo.labelstudio.label_config import LabelConfigError
@@ -18,7 +19,6 @@ from ls_yolo.serving.batcher import Batcher, BatchOptions
 from ls_yolo.serving.predictor import Predictor
 from ls_yolo.serving.reading import ImageReader
 from ls_yolo.serving.tracking import Sights
-from tests.images import clips
 
 CONFIG = """<View>
   <Video name="video" value="$video" frameRate="{rate}"/>
