@@ -92,13 +92,14 @@ class Video:
             into pixels.
 
         Raises:
-            MediaError: a frame that was decoded cannot be had as pixels.
+            MediaError: a frame that was decoded cannot be had as pixels, or the file has no times.
         """
-        last = -1.0
+        last, count, times = -1.0, 0, 0
         there = True  # the first is decoded already
         while there:
             # A damaged file may count backwards; no frame is shown before the one before it.
             seconds = max(self._start + self._number(cv2.CAP_PROP_POS_MSEC) / 1000, 0.0)
+            count, times = count + 1, times + (seconds > last)
             if seconds > last and wanted(seconds):
                 made, image = self._file.retrieve()
                 if not made:
@@ -107,6 +108,8 @@ class Video:
                 del image
             last = max(last, seconds)
             there = self._file.grab()
+        if times == 1 < count:
+            raise MediaError(f"{self._name}: does not say when its {count} frames are shown")
 
     def _measure(self) -> None:
         width = int(self._number(cv2.CAP_PROP_FRAME_WIDTH))

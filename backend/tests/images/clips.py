@@ -49,7 +49,7 @@ def shown_for(path: Path, seconds: Sequence[float]) -> None:
     _change(path, scale, lambda old: old[:12] + struct.pack(">II", 1000, sum(units)) + old[20:])
     table = ("moov", "trak", "mdia", "minf", "stbl", "stts")
     _change(path, table, lambda _: struct.pack(">II", 0, len(units)) + rows)
-    _change(path, ("moov", "trak", "edts", "elst"), lambda _: _edits((sum(units), 0)))
+    _change(path, ("moov", "trak", "edts", "elst"), lambda _: _edits((sum(units) or 1000, 0)))
 
 
 def late(path: Path, seconds: float) -> None:

@@ -35,6 +35,13 @@ def test_frames_of_unlike_length_have_each_their_own_time(tmp_path):
     assert [seconds for _, seconds in found] == pytest.approx(clips.starts(lengths))
 
 
+def test_frames_without_times_are_an_error_and_no_video_of_one_frame(tmp_path):
+    path = clips.write(tmp_path / "a.mp4", 6)
+    clips.shown_for(path, [0] * 6)
+    with pytest.raises(MediaError, match="does not say when its 6 frames are shown"):
+        read(path)
+
+
 def test_time_before_the_first_frame_counts(tmp_path):
     path = clips.write(tmp_path / "a.mp4", 5, 25)
     clips.late(path, 0.4)
