@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import posixpath
 import re
 import stat
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 from urllib.parse import SplitResult, parse_qs, unquote, unquote_to_bytes, urlencode, urlsplit
 
-from ls_yolo.images.limits import MAX_BYTES, MediaError
+from ls_yolo.images.limits import MAX_BYTES, MediaError, holding
 
 STORAGES = frozenset({"s3", "gs", "azure-blob"})
 """Addresses that Label Studio's cloud storages write into tasks; it passes the files on."""
@@ -137,6 +139,44 @@ def read(
     )
 
 
+@contextlib.contextmanager
+def opened(
+    url: str,
+    root: Path,
+    studio: Fetcher | None,
+    own: Sequence[str],
+    task_id: object = None,
+    web: WebFetcher | None = None,
+    project_id: object = None,
+) -> Iterator[Path]:
+    """The file that a task's ``url`` stands for, for what opens files by their path; as `read`,
+    but a local file is not read and may be of any size. What comes from elsewhere is in a temporary
+    file meanwhile.
+
+    Raises:
+        MediaError, StudioError: see `read`; or there is no room for a temporary file.
+    """
+    if not _is_data(url):
+        _, parts, path = _parse(url, own)
+        if path.endswith(_LOCAL):
+            yield _local(parse_qs(parts.query).get("d", [""])[-1], root)
+            return
+    with tempfile.NamedTemporaryFile(prefix="ls-yolo-") as file:
+        with holding():
+            data = read(url, root, studio, own, task_id, web, project_id)
+            try:
+                file.write(data)
+                file.flush()
+            except OSError as error:
+                raise MediaError(
+                    f"{shown(url)}: no room for its {len(data) >> 20} MiB in "
+                    f"{tempfile.gettempdir()}: {error.strerror}",
+                    "too_large",
+                ) from None
+            del data
+        yield Path(file.name)
+
+
 def _is_data(url: str) -> bool:
     return url.lstrip()[:5].lower() == "data:"
 
@@ -223,6 +263,17 @@ def _read_data(url: str) -> bytes:
 
 
 def _read_local(name: str, root: Path) -> bytes:
+    path = _local(name, root)
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise MediaError(f"{name!r:.200}: larger than {MAX_BYTES >> 20} MiB", "too_large")
+        return path.read_bytes()
+    except OSError as error:
+        raise MediaError(f"{name!r:.200}: cannot be read: {error.strerror}", "missing") from None
+
+
+def _local(name: str, root: Path) -> Path:
+    """The file ``name`` inside ``root``, links followed."""
     if not name:
         raise MediaError("/data/local-files/?d=: names no file", "url")
     root = root.resolve()
@@ -234,12 +285,9 @@ def _read_local(name: str, root: Path) -> bytes:
         path = (root / posixpath.normpath(name).lstrip("/")).resolve()
         if not path.is_relative_to(root):
             raise outside
-        found = path.stat()
-        if not stat.S_ISREG(found.st_mode):
+        if not stat.S_ISREG(path.stat().st_mode):
             raise MediaError(f"{name!r:.200}: not a file", "missing")
-        if found.st_size > MAX_BYTES:
-            raise MediaError(f"{name!r:.200}: larger than {MAX_BYTES >> 20} MiB", "too_large")
-        return path.read_bytes()
+        return path
     except MediaError:
         raise
     except FileNotFoundError:

@@ -28,7 +28,7 @@ class LabelConfigError(RequestError):
     status = 400
 
 
-SHAPES = frozenset("rectangle polygon brush bitmask ellipse keypoint".split())  # noqa: SIM905
+SHAPES = frozenset("rectangle polygon brush bitmask ellipse keypoint videorectangle".split())  # noqa: SIM905
 """Tags, in small letters, that draw without labels of their own: a Labels tag beside has them."""
 
 
@@ -67,10 +67,11 @@ class Control:
 
     ``value`` is where the object is in a task's
     data, in Label Studio's language (see `values`); ``many``: it is a list (``valueList``).
-    ``attributes`` are those of the control, as written, their names in small letters. ``own`` is
-    the value of labels that each task brings, empty where there are none. ``repeats`` are the
-    Repeaters around the control, the outermost first. ``labels_from`` is the name of the Labels
-    tag that ``labels`` are of, empty where they are the control's own.
+    ``attributes`` are those of the control, ``object_attributes`` those of the object, as written,
+    their names in small letters. ``own`` is the value of labels that each task brings, empty where
+    there are none. ``repeats`` are the Repeaters around the control, the outermost first.
+    ``labels_from`` is the name of the Labels tag that ``labels`` are of, empty where they are the
+    control's own.
     """
 
     tag: str
@@ -84,6 +85,12 @@ class Control:
     own: str = ""
     repeats: tuple[Repeat, ...] = ()
     labels_from: str = ""
+    object_attributes: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def of_video(self) -> bool:
+        """Whether it draws on a video."""
+        return self.object_tag.lower() == "video"
 
     @property
     def model_path(self) -> str:
@@ -201,12 +208,13 @@ def _images(control: Control | Shown, data: Any) -> list[Shown]:
         own = _labels(control.tag, control.attributes, map(_row, rows))
         control = replace(control, labels=control.labels + own)
     found = resolve(control.value, data)
+    what = "a video" if control.of_video else "an image"
     # Of a list under `value` the page shows the first; one text under `valueList` is a list of it.
     items: Sequence[Any] = found if isinstance(found, list) else [found]
     return [
         Shown(control, number if control.many else None, item)
         if isinstance(item, str) and item
-        else Shown(control, None, "", _fault(control.value, item, "the URL of an image"))
+        else Shown(control, None, "", _fault(control.value, item, f"the URL of {what}"))
         for number, item in enumerate((items if control.many else items[:1]) or [None])
     ]
 
@@ -336,6 +344,7 @@ def _control(tag: _Tag, to_name: str, shows: _Tag) -> Control:
         attributes=tag.attributes,
         own=tag.attributes.get("value", ""),
         repeats=repeats,
+        object_attributes=shows.attributes,
     )
 
 

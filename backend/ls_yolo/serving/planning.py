@@ -6,8 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ls_yolo import controls
+from ls_yolo.controls import video_rectangle
 from ls_yolo.labelstudio import selection
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError
+from ls_yolo.serving import tracking
 from ls_yolo.serving.registry import Model, Registry, join_versions
 from ls_yolo.text import some
 
@@ -18,6 +20,7 @@ class ControlBinding:
 
     ``boxes``: class index to label of the control that takes the boxes of bodies, if any.
     ``slice``: the side of the slices that larger images are cut into, in pixels; None: none are.
+    ``tracker``: what follows objects through a video, where the control needs it.
     """
 
     control: Control
@@ -26,6 +29,7 @@ class ControlBinding:
     conf: float
     boxes: Mapping[int, str] | None = None
     slice: int | None = None
+    tracker: tracking.Parameters | None = None
 
     def labels_of(self, control: Control) -> Mapping[int, str]:
         """Class index to label, for ``control`` as a task has it: with labels of the task's own."""
@@ -83,6 +87,7 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
         if mapped.unmapped or missing:
             unmapped[control.from_name] = {**mapped.unmapped, **missing}
         lowest, side = control.score_threshold, control.number("model_slice", 0, 4096)
+        tracker = _tracker(registry, control)
         bindings += [
             ControlBinding(
                 control,
@@ -91,6 +96,7 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
                 model.entry.conf if lowest is None else lowest,
                 None if boxes is None else _labels(model, boxes),
                 _slice(model, side),
+                tracker,
             )
             for model in models
         ]
@@ -114,6 +120,12 @@ def _models(
         return [registry.by_path(control.model_path)]
     names = selection.choose(url, extra_params, registry.default)
     return [registry.get(name) for name in names]
+
+
+def _tracker(registry: Registry, control: Control) -> tracking.Parameters | None:
+    if control.tag.lower() != video_rectangle.CONTROL.tag.lower():
+        return None
+    return tracking.parameters(control, registry.root, tracking.built_in())
 
 
 def _slice(model: Model, asked: float | None) -> int | None:

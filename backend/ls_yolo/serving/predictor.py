@@ -22,7 +22,7 @@ from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import StudioError
 from ls_yolo.labelstudio.label_config import LabelConfigError, Shown
 from ls_yolo.results import Classes, Image, Objects, Result
-from ls_yolo.serving import debug_plot, drawing, planning, slicing
+from ls_yolo.serving import debug_plot, drawing, planning, slicing, video
 from ls_yolo.serving.batcher import QueueFull, Released
 from ls_yolo.serving.planning import ControlBinding, Plan
 from ls_yolo.serving.reading import ImageReader
@@ -58,11 +58,17 @@ class Predictor:
     """Predicts tasks with the models of a registry.
 
     ``reader`` has their images. ``plotter`` saves what was predicted as pictures.
+    ``video_seconds``: how long the videos of a request may take together.
     """
 
     def __init__(
-        self, registry: Registry, reader: ImageReader, plotter: debug_plot.Plotter | None = None
+        self,
+        registry: Registry,
+        reader: ImageReader,
+        plotter: debug_plot.Plotter | None = None,
+        video_seconds: float = video.SECONDS,
     ) -> None:
+        self._video_seconds = video_seconds
         self.registry = registry
         self.reader = reader
         self._plotter = plotter
@@ -101,6 +107,7 @@ class Predictor:
         """
         if plan.waiting:
             raise LabelConfigError(f"nothing to draw yet: {plan.waiting}")
+        budget = video.Budget(self._video_seconds)
         work = [_work(task, plan) for task in tasks]
         batchers = {binding.model.batcher for binding in plan.bindings}
         most = {batcher: max((w.places(batcher) for w in work), default=0) for batcher in batchers}
@@ -110,8 +117,12 @@ class Predictor:
         with contextlib.ExitStack() as held:
             for batcher in batchers:
                 places = min(ahead or 1, len(tasks)) * most[batcher]
+                # Videos come one after the other.
+                places += max(
+                    (video.places(batcher) for w in work if w.watches(batcher)), default=0
+                )
                 held.enter_context(batcher.reserve(min(places, batcher.queue_size)))
-            return self._predict(work, plan, ahead or 1, gone)
+            return self._predict(work, plan, ahead or 1, gone, budget)
 
     def _predict(
         self,
@@ -119,6 +130,7 @@ class Predictor:
         plan: Plan,
         ahead: int,
         gone: Callable[[], bool],
+        budget: video.Budget,
     ) -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = []
         broken, why = 0, ""
@@ -141,6 +153,9 @@ class Predictor:
                 try:
                     started = wait(under_way[0], gone)
                     regions = _regions(task, started, gone)
+                    regions += video.regions(
+                        task.task, task.videos, self.reader, budget, lambda f: wait(f, gone)
+                    )
                     self._plot(task, started, regions)
                     del started  # with its images, where they are kept
                     answers.append(_prediction(regions, plan.version))
@@ -149,7 +164,7 @@ class Predictor:
                     raise
                 except MediaError as error:
                     why = self._failed(task.task, error, str(error))
-                except StudioError as error:
+                except (StudioError, LabelConfigError) as error:
                     broken, why = broken + 1, self._failed(task.task, error, str(error))
                 except Exception as error:
                     why = f"the engine failed: {type(error).__name__}"
@@ -182,7 +197,7 @@ class Predictor:
 
     def _start(self, work: _Work) -> _Started:
         """Reads, decodes and queues a task's images; for the threads beside the models."""
-        for _, shown in work.shown:
+        for _, shown in (*work.shown, *work.videos):
             if shown.fault:
                 raise MediaError(shown.fault)
         for batcher in {run.model.batcher for run in work.runs}:
@@ -256,11 +271,17 @@ class _Run:
 
 @dataclass(frozen=True)
 class _Work:
-    """A task: what is drawn on which of its images, and the runs for it, sorted by address."""
+    """A task: what is drawn on which of its images, and the runs for it, sorted by address; and
+    what is drawn on which of its videos."""
 
     task: Mapping[str, Any]
     shown: Sequence[tuple[ControlBinding, Shown]]
     runs: Sequence[_Run]
+    videos: Sequence[tuple[ControlBinding, Shown]] = ()
+
+    def watches(self, batcher: object) -> bool:
+        """Whether a video is for ``batcher``."""
+        return any(binding.model.batcher is batcher for binding, _ in self.videos)
 
     def places(self, batcher: object) -> int:
         """How many images wait for ``batcher`` at a time."""
@@ -283,18 +304,20 @@ class _Started:
 
 def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
     """What is to run for a task: each model once on each image."""
-    shown = [
+    everything = [
         (binding, image)
         for binding in plan.bindings
         if not binding.control.flag("smartonly")  # a tool for people
         for image in label_config.shown(binding.control, task.get("data"))
     ]
+    shown = [one for one in everything if not one[0].control.of_video]
+    videos = [one for one in everything if one[0].control.of_video]
     found: dict[drawing.Key, _Run] = {}
     for binding, image in shown:
         at = drawing.key(binding, image)
         conf = min(found[at].conf, binding.conf) if at in found else binding.conf
         found[at] = _Run(image.url, binding.model, conf, binding.slice)
-    return _Work(task, shown, sorted(found.values(), key=lambda run: run.url))
+    return _Work(task, shown, sorted(found.values(), key=lambda run: run.url), videos)
 
 
 def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[Region]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,22 @@ class ImageReader:
             header = decode.read_header(data)
             with self._memory.taken(header.memory):
                 yield Fetched(data, header, task.get("id", "?"))
+
+    def opened(self, task: Mapping[str, Any], url: str) -> AbstractContextManager[Path]:
+        """The path of the file at ``url`` of ``task``, for what is too large to be in memory.
+
+        Raises:
+            MediaError, StudioError: see `source.opened`.
+        """
+        return source.opened(
+            url,
+            self._root,
+            self._studio,
+            self._own,
+            task.get("id"),
+            self._web,
+            task.get("project"),
+        )
 
     @contextlib.contextmanager
     def decoded(

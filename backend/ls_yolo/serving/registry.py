@@ -14,6 +14,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 from ls_yolo import config, metrics
@@ -245,6 +246,11 @@ class Registry:
     def default(self) -> str:
         """The name of the model that answers where nothing else chooses one."""
         return self._default or next(iter(self._slots))
+
+    @property
+    def root(self) -> Path:
+        """The folder of the models' files."""
+        return self._source.root
 
     @property
     def names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,7 @@ from label_studio_sdk.label_interface import LabelInterface
 
 from ls_yolo import controls
 from ls_yolo.controls.base import Target
+from ls_yolo.controls.clock import Clock, Footage, Tracks
 from ls_yolo.labelstudio import label_config
 from ls_yolo.results import Boxes, Classes, Keypoints, Mask, Masks, OrientedBoxes
 
@@ -85,3 +87,24 @@ def classes(*scores: float) -> Classes:
 
 def parsed(text: str) -> label_config.Control:
     return label_config.parse(text)[0]
+
+
+def footage(frames: Sequence[int], rate: float = 24.0, length: int | None = None) -> Footage:
+    """A video of which the ``frames`` were looked at."""
+    numbers = np.array(frames, np.int64)
+    clock = Clock(rate)
+    return Footage(clock, numbers, length or frames[-1], clock.seconds(frames[-1] + 1))
+
+
+def tracks(film: Footage, *rows: Any) -> Tracks:
+    """Rows of which frame from 0, object, left, top, right, bottom, score, class."""
+    table = np.array(sorted(rows), float).reshape(-1, 8)
+    whole = np.nan_to_num(table).astype(np.int64)
+    return Tracks(
+        film,
+        whole[:, 0],
+        whole[:, 1],
+        table[:, 2:6].astype(np.float32),
+        table[:, 6].astype(np.float32),
+        whole[:, 7],
+    )

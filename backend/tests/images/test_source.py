@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import errno
 import os
 from urllib.parse import quote
 
@@ -366,3 +367,56 @@ def test_an_error_has_a_kind_for_metrics(datasets, url, kind):
     with pytest.raises(MediaError) as caught:
         decode.decode(read(url, datasets))
     assert caught.value.kind == kind
+
+
+# Files by their paths
+
+
+def opened(url, root, studio=None):
+    return source.opened(url, root, studio, [STUDIO, *PUBLIC])
+
+
+def test_a_local_file_is_opened_where_it_lies_however_large(datasets, monkeypatch):
+    monkeypatch.setattr(source, "MAX_BYTES", 1)
+    (datasets / "demo/a.mp4").write_bytes(b"long")
+    with opened("/data/local-files/?d=demo/a.mp4", datasets) as path:
+        assert path == (datasets / "demo/a.mp4").resolve()
+    assert path.exists()
+
+
+def test_a_local_file_outside_is_not_opened(datasets):
+    (datasets.parent / "secret.mp4").write_bytes(b"secret")
+    (datasets / "link.mp4").symlink_to(datasets.parent / "secret.mp4")
+    for name in ("../secret.mp4", "link.mp4"):
+        with (
+            pytest.raises(MediaError, match="lies outside"),
+            opened(f"/data/local-files/?d={name}", datasets),
+        ):
+            pass
+
+
+def test_what_comes_from_elsewhere_is_in_a_file_meanwhile(datasets):
+    with opened("/data/upload/1/a.mp4", datasets, Uploads()) as path:
+        assert path.read_bytes() == b"upload"
+    assert not path.exists()
+
+
+def test_where_a_file_has_no_room_it_says_so(datasets, monkeypatch):
+    class Full:
+        name = "/nowhere"
+
+        def __enter__(self):
+            return self
+
+        def __exit__(self, *_):
+            return None
+
+        def write(self, data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(source.tempfile, "NamedTemporaryFile", lambda **_: Full())
+    with (
+        pytest.raises(MediaError, match=r"no room for its 0 MiB in .*: No space left"),
+        opened("/data/upload/1/a.mp4", datasets, Uploads()),
+    ):
+        pass

@@ -135,6 +135,15 @@ def test_attributes_are_found_in_any_case():
     assert (found.model_path, found.skipped) == ("boats", True)
 
 
+def test_a_control_knows_the_attributes_of_what_it_draws_on():
+    (found,) = label_config.parse(
+        '<View><VideoRectangle name="box" toName="film"/>'
+        '<Video name="film" value="$film" frameRate="25"/></View>'
+    )
+    assert found.object_attributes["framerate"] == "25"
+    assert "framerate" not in found.attributes
+
+
 def test_a_class_maps_to_the_label_of_its_name():
     mapped = label_config.match(control("person", "car"), ["car", "person", "dog"])
     assert mapped.labels == {"person": "person", "car": "car"}

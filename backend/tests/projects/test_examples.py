@@ -7,7 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backend.tests.controls.drawing import bodies, boxes, classes, draw, faults, masks, oriented
+from backend.tests.controls.drawing import (
+    bodies,
+    boxes,
+    classes,
+    draw,
+    faults,
+    footage,
+    masks,
+    oriented,
+    tracks,
+)
 from ls_yolo import controls
 from ls_yolo.projects import config
 
@@ -24,6 +34,11 @@ SAYS = {
         {0: "person"},
         bodies([BOX], POINTS),
         ["rectanglelabels", *["keypointlabels"] * 17],
+    ),
+    "video.yaml": (
+        {0: "person"},
+        tracks(footage([1, 2]), *[(at, 1, *BOX) for at in (0, 1)]),
+        ["videorectangle"],
     ),
     "classify.yaml": ({0: "limousine"}, classes(0.9), ["choices"]),
 }
