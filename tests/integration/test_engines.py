@@ -116,7 +116,7 @@ def test_an_int8_model_that_loses_more_than_a_point_is_refused_once(inside: Any)
     refused = inside["int8"]["refused"]
     assert refused["first"].startswith("openvino")
     assert "int8 (" not in refused["then"]
-    assert "; no int8: the mean average precision falls by" in refused["then"]
+    assert "; no int8: the mAP falls by" in refused["then"]
     (line,) = refused["log"]
     assert "PRECISION=auto" in line
     assert refused["boxes"] >= 4

@@ -22,7 +22,7 @@ from ls_yolo.engines import export, mean_ap
 from ls_yolo.engines.export import Export, ExportError
 from ls_yolo.images import decode, limits
 from ls_yolo.images.formats import SUFFIXES
-from ls_yolo.results import Boxes, Image
+from ls_yolo.results import Classes, Image, Result
 
 FORM = 1
 """Counts up whenever this code makes another thing of the same export."""
@@ -31,9 +31,9 @@ LEAST, MOST = 100, 400
 HELD_OUT = 4
 """Every so manyth image is kept for measuring."""
 LOSS = 0.01
-"""What the mean average precision may lose, 0 to 1."""
+"""What the metric of the task may lose, 0 to 1."""
 TRUTH = 0.5
-"""Lowest score, 0 to 1, of the float model's boxes that those in int8 are measured by."""
+"""Lowest score, 0 to 1, of the float model's objects that those in int8 are measured by."""
 FEWEST_BOXES = 20
 """With fewer of them nothing is measured."""
 LOWEST, IOU = 0.01, 0.7
@@ -80,25 +80,28 @@ def _spread(files: Sequence[Path], most: int) -> list[Path]:
     return [files[number * len(files) // most] for number in range(most)]
 
 
-def judge(truth: Sequence[Boxes], found: Sequence[Boxes]) -> float:
-    """The mean average precision of ``found``, 0 to 1, where the float model's ``truth`` is right.
+def judge(truth: Sequence[Result], found: Sequence[Result]) -> float:
+    """How well ``found`` agrees, 0 to 1 by the metric of its task, where ``truth``, the float
+    model's, is right.
 
     Raises:
-        Refused: it is more than `LOSS` below 1, or there are too few boxes to say so.
+        Refused: it is more than `LOSS` below 1, or there is too little to say so.
     """
-    truth = [boxes.above(TRUTH) for boxes in truth]
-    count = sum(len(boxes.scores) for boxes in truth)
+    truth = [result.above(TRUTH) for result in truth]
+    classes = isinstance(truth[0], Classes)
+    count = sum(1 if classes else len(mean_ap.objects(result).scores) for result in truth)
     if count < FEWEST_BOXES:
         raise Refused(
             f"the model finds {count} things on {len(truth)} images, and at least "
             f"{FEWEST_BOXES} are needed to measure by; set CALIBRATION_IMAGES to a folder of "
             "images of what it knows"
         )
-    reached = mean_ap.mean_average_precision(truth, found)
+    reached = mean_ap.agreement(truth, found)
     if reached < 1 - LOSS:
+        of = "" if classes else f" ({count} objects)"
         raise Refused(
-            f"the mean average precision falls by {100 * (1 - reached):.1f} points against the "
-            f"float model on {len(truth)} images ({count} boxes), and {100 * LOSS:g} is "
+            f"the {mean_ap.METRICS[type(truth[0])]} falls by {100 * (1 - reached):.1f} points "
+            f"against the float model on {len(truth)} images{of}, and {100 * LOSS:g} is "
             "allowed; more images may help, else set PRECISION=auto"
         )
     return reached
@@ -157,12 +160,23 @@ def _make(
     )
     ov.save_model(made, folder / export.FILES[0], compress_to_fp16=False)
     small = Export(folder / export.FILES[0], floats.network)
-    reached = judge(_boxes(engine, measure), _boxes(OpenVINOEngine(small), measure))
+    reached = judge(_results(engine, measure), _results(OpenVINOEngine(small), measure))
     return {**floats.network.manifest(), "int8": reached}
 
 
-def _boxes(engine: Any, paths: Sequence[Path]) -> list[Boxes]:
-    return [engine.predict([engine.prepare(_image(p), None)], LOWEST, IOU)[0] for p in paths]
+def _results(engine: Any, paths: Sequence[Path]) -> list[Result]:
+    return [engine.predict([_small(engine, path)], LOWEST, IOU)[0] for path in paths]
+
+
+def _small(engine: Any, path: Path) -> Any:
+    """An image made ready, as if it had no more pixels than the network gets: masks of more would
+    take long and say the same."""
+    image = _image(path)
+    height, width = image.shape[:2]
+    ratio = min(engine.imgsz / max(width, height), 1)
+    return engine.prepare(
+        image, None, (max(round(width * ratio), 1), max(round(height * ratio), 1))
+    )
 
 
 def _head(model: Any) -> str:

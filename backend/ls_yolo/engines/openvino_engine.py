@@ -14,7 +14,8 @@ from ls_yolo.engines import cpu, tasks
 from ls_yolo.engines.base import Precision, Prepared
 from ls_yolo.engines.export import Export
 from ls_yolo.engines.letterbox import Input, Letterboxed
-from ls_yolo.results import Image, Result
+from ls_yolo.engines.mean_ap import METRICS
+from ls_yolo.results import RESULTS, Image, Result
 
 STREAMS = 4
 """The most images that are computed side by side; with more cores each gets several."""
@@ -60,7 +61,8 @@ class OpenVINOEngine:
             self._each = [each.create_infer_request() for _ in range(self._streams + 1)]
         self._precision = str(together.get_property("INFERENCE_PRECISION_HINT").to_string())
         if export.int8 is not None:
-            self._precision = f"int8 (mAP {100 * export.int8:.1f} against floats)"
+            metric = METRICS[RESULTS[network.task]]
+            self._precision = f"int8 ({metric} {100 * export.int8:.1f} against floats)"
 
     @property
     def description(self) -> str:

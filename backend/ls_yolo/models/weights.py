@@ -31,10 +31,12 @@ TASKS = {
     "WorldModel": "detect",
     "YOLOEModel": "detect",
     "SegmentationModel": "segment",
+    "SemanticSegmentationModel": "semantic",
     "YOLOESegModel": "segment",
     "PoseModel": "pose",
     "OBBModel": "obb",
     "ClassificationModel": "classify",
+    "DepthModel": "depth",
 }
 """The task of each of ultralytics' model classes."""
 

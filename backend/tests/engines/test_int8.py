@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from ls_yolo.engines import export, int8, mean_ap
 from ls_yolo.engines.network import Network
-from ls_yolo.results import Boxes
+from ls_yolo.results import Boxes, Classes, Keypoints, Mask, Masks, OrientedBoxes
 
 
 def boxes(*rows):
@@ -94,6 +94,52 @@ def test_another_class_is_another_thing():
     assert mean_ap.mean_average_precision([ONE], [other]) == 0
 
 
+# Other tasks
+
+
+def disc(x, radius):
+    """A mask of a disc at ``x``, 100."""
+    y, column = np.mgrid[:201, :401]
+    return lambda: Mask(0, 0, np.hypot(column - x, y - 100) < radius)
+
+
+def outlined(*places):
+    rows = [(x - r, 100 - r, x + r, 100 + r, 0.9, 0) for x, r in places]
+    return Masks(boxes(*rows), [disc(*place) for place in places])
+
+
+def turned_by(angle):
+    table = np.array([[100, 100, 160, 20, angle]], np.float32)
+    return OrientedBoxes(table, np.ones(1, np.float32), np.zeros(1, np.int64))
+
+
+def pointed(pixels):
+    points = np.array([[[10, 10], [90, 10], [50, 90]]], np.float32) + np.float32(pixels)
+    return Keypoints(ONE, points, np.ones((1, 3), np.float32))
+
+
+@pytest.mark.parametrize(
+    ("result", "near", "far"),
+    [
+        (outlined((100, 60)), outlined((100, 55)), outlined((100, 40))),
+        (turned_by(0.3), turned_by(0.33), turned_by(0.6)),
+        (pointed(0), pointed(6), pointed(30)),
+    ],
+)
+def test_every_task_has_a_metric_that_falls_as_shapes_differ(result, near, far):
+    reached = [mean_ap.agreement([result], [found]) for found in (result, near, far)]
+    assert reached[0] == pytest.approx(1)
+    assert 1 > reached[1] > reached[2] >= 0
+
+
+def test_classifiers_agree_as_often_as_their_first_class_is_the_same():
+    one, other = (Classes(np.array(scores, np.float32)) for scores in ([0.6, 0.4], [0.4, 0.6]))
+    assert mean_ap.agreement([one] * 4, [one, one, one, other]) == 0.75
+    assert int8.judge([one] * 30, [one] * 30) == 1
+    with pytest.raises(int8.Refused, match=r"the top-1 falls by 100\.0 points"):
+        int8.judge([one] * 30, [other] * 30)
+
+
 # The judgement
 
 MANY = [boxes(*((200 * n, 0, 200 * n + 100, 100, 0.9, 0) for n in range(30)))]
@@ -105,7 +151,7 @@ def test_a_model_that_agrees_is_taken_with_how_well_it_does():
 
 def test_a_model_that_loses_more_than_a_point_is_refused_with_both_numbers():
     with pytest.raises(
-        int8.Refused, match=r"falls by 30\.0 points .* 1 is allowed.*PRECISION=auto"
+        int8.Refused, match=r"the mAP falls by 30\.0 points .* 1 is allowed.*PRECISION=auto"
     ):
         int8.judge(MANY, [moved(b, np.array([10, 0, 10, 0])) for b in MANY])
 
