@@ -200,7 +200,7 @@ def _asked(
     found = [
         (binding, image)
         for binding in plan.bindings
-        if binding.model.task != "classify"
+        if binding.model.task != "classify" and not binding.control.of_video
         for image in label_config.shown(binding.control, task.get("data"))
         if (image.control.to_name, image.index) == (drawn.to_name, drawn.item_index)
         and drawn.label in binding.labels_of(image.control).values()

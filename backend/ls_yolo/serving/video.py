@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from ls_yolo import controls, metrics
 from ls_yolo.controls import Region, video_rectangle
-from ls_yolo.controls.base import Target, detected
+from ls_yolo.controls.base import Target
 from ls_yolo.controls.clock import Clock, Footage, Moments, Tracks, frame_rate
 from ls_yolo.images.limits import MediaError
 from ls_yolo.images.video import Frame, Video
@@ -113,9 +113,7 @@ class Tracking:
 
     def take(self, at: int, result: Result, image: Image) -> None:
         assert not isinstance(result, Classes)
-        boxes = detected(result)
-        assert isinstance(boxes, Boxes)
-        seen = self._tracker.update(boxes, image)
+        seen = self._tracker.update(result.boxes, image)
         if len(seen.ids):
             self._at += [at] * len(seen.ids)
             self._sights.append(seen)
