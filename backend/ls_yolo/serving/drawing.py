@@ -7,13 +7,12 @@ import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 from ls_yolo import controls, metrics
 from ls_yolo.controls import Region
 from ls_yolo.controls.base import Target
 from ls_yolo.labelstudio.label_config import Control, Shown
-from ls_yolo.results import Classes, Masks, Objects, Result
+from ls_yolo.results import Classes, Masks, Result
 from ls_yolo.serving import merging
 from ls_yolo.serving.planning import ControlBinding
 
@@ -87,39 +86,13 @@ def _targets(
 
 
 def _merged(found: list[tuple[Target, Result]], least: float) -> list[tuple[Target, Result]]:
-    parts: list[Any] = [part for _, part in found if not isinstance(part, Classes)]
-    targets = [target for target, part in found if not isinstance(part, Classes)]
-    if not parts:
-        return found
-    merged = merging.joined(parts, [target.labels for target in targets], least)
-    if merged is None and controls.takes(targets[0].control, "detect"):
-        # A detector and a model for outlines: boxes are what both have.
-        boxes: list[Objects] = [part.boxes for part in parts]
-        merged = merging.joined(boxes, [target.labels for target in targets], least)
-    if merged is None:
-        return found
-    result, labels = merged
-    rest = [(target, part) for target, part in found if isinstance(part, Classes)]
-    one = replace(
-        targets[0],
-        labels=labels,
-        names=labels,
-        boxes=_boxes(targets, labels),
+    """``found`` without what another model says better; see `merging.kept`."""
+    objects = [(target, part) for target, part in found if not isinstance(part, Classes)]
+    stay = merging.kept(
+        [part.boxes for _, part in objects], [target.labels for target, _ in objects], least
     )
-    return [(one, result), *rest]
-
-
-def _boxes(targets: Sequence[Target], labels: Mapping[int, str]) -> Mapping[int, str] | None:
-    """`Target.boxes` of all ``targets``, by the class indices of ``labels``."""
-    known = {
-        target.labels[index]: name
-        for target in targets
-        for index, name in (target.boxes or {}).items()
-        if index in target.labels
-    }
-    if all(target.boxes is None for target in targets):
-        return None
-    return {index: known[label] for index, label in labels.items() if label in known}
+    rest = [(target, part) for target, part in found if isinstance(part, Classes)]
+    return [(t, part.take(one)) for (t, part), one in zip(objects, stay, strict=True)] + rest
 
 
 def _made_once(result: Result) -> Result:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from ls_yolo.results import Boxes, Keypoints, Objects
+from ls_yolo.results import Boxes, Indices
 
 
 def groups(boxes: Boxes, least: float, smaller: bool) -> list[list[int]]:
@@ -36,38 +34,25 @@ def groups(boxes: Boxes, least: float, smaller: bool) -> list[list[int]]:
     return found
 
 
-def joined(
-    parts: Sequence[Objects], labels: Sequence[Mapping[int, str]], least: float
-) -> tuple[Objects, dict[int, str]] | None:
-    """What several models say of an image as one result, and its class index to label.
+def kept(
+    parts: Sequence[Boxes], labels: Sequence[Mapping[int, str]], least: float
+) -> list[Indices]:
+    """Which objects of each model stay, where of two with the same label whose bounds share more
+    than ``least`` (IoU, 0 to 1) the one with the higher score does.
 
-    Of two objects with the same label whose bounds share more than ``least`` (IoU, 0 to 1) the one
-    with the higher score stays. None where the models do not say the same kind of thing.
-
-    labels: of each part, its class index to label; objects of other classes are left out.
+    parts: the bounds of what each model says of an image.
+    labels: of each part, its class index to label; objects of other classes go.
     """
-    kinds = {_kind(part) for part in parts}
-    if len(kinds) != 1:
-        return None
-    names = sorted({label for of_part in labels for label in of_part.values()})
-    number = {label: index for index, label in enumerate(names)}
-    kind: Any = type(parts[0])
-    found = kind.joined(
-        [
-            _renamed(part, {index: number[label] for index, label in of_part.items()})
-            for part, of_part in zip(parts, labels, strict=True)
-        ]
-    )
-    kept = [group[0] for group in groups(found.boxes, least, smaller=False)]
-    return found.take(np.array(kept, np.int64)), dict(enumerate(names))
-
-
-def _kind(part: Objects) -> tuple[object, ...]:
-    return (type(part), part.xy.shape[1]) if isinstance(part, Keypoints) else (type(part),)
-
-
-def _renamed(part: Objects, numbers: Mapping[int, int]) -> Objects:
-    classes: npt.NDArray[np.int64] = part.boxes.classes
-    kept = part.take(np.flatnonzero(np.isin(classes, list(numbers))))
-    names = np.array([numbers[index] for index in kept.boxes.classes.tolist()], np.int64)
-    return kept.with_classes(names)
+    number = {label: i for i, label in enumerate(sorted({n for of in labels for n in of.values()}))}
+    named = []
+    for part, of in zip(parts, labels, strict=True):
+        classes = [number[of[index]] if index in of else -1 for index in part.classes.tolist()]
+        named.append(part.with_classes(np.array(classes, np.int64)))
+    together = Boxes.joined(named)
+    best = np.array([group[0] for group in groups(together, least, smaller=False)], np.int64)
+    best = np.sort(best[together.classes[best] >= 0])
+    ends = np.cumsum([0, *(len(part.classes) for part in parts)])
+    return [
+        best[(best >= start) & (best < end)] - start
+        for start, end in zip(ends[:-1], ends[1:], strict=True)
+    ]

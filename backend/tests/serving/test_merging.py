@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ls_yolo.results import Boxes, Keypoints, Mask, Masks
+from ls_yolo.results import Boxes
 from ls_yolo.serving import merging
 
 EDGES = st.integers(0, 30)
@@ -39,32 +38,34 @@ def test_a_part_of_a_box_is_the_same_by_the_smaller_area_but_not_by_iou():
     assert merging.groups(found, 0.5, smaller=False) == [[0], [1]]
 
 
-def test_classes_of_both_models_become_labels_and_what_has_none_is_left_out():
-    one = boxes([0, 0, 10, 10, 0.6, 3], [50, 50, 60, 60, 0.9, 4])
+def test_of_two_models_the_better_object_of_a_label_stays_and_what_has_no_label_goes():
+    one = boxes([0, 0, 10, 10, 0.6, 3], [50, 50, 60, 60, 0.9, 4], [70, 0, 80, 9, 0.3, 3])
     two = boxes([0, 0, 10, 9, 0.8, 0], [80, 80, 90, 90, 0.5, 1])
-    found, labels = merging.joined([one, two], [{3: "Crew"}, {0: "Crew", 1: "Bus"}], 0.5)
-    assert [(labels[index], score) for index, score in zip(
-        found.classes.tolist(), found.scores.tolist(), strict=True
-    )] == [("Crew", pytest.approx(0.8)), ("Bus", pytest.approx(0.5))]  # fmt: skip
+    found = merging.kept([one, two], [{3: "Crew"}, {0: "Crew", 1: "Bus"}], 0.5)
+    assert [indices.tolist() for indices in found] == [[2], [0, 1]]
 
 
-def test_masks_stay_with_their_boxes():
-    def masks(row, left):
-        return Masks(boxes(row), [lambda: Mask(left, 0, np.ones((1, 1), np.bool_))])
-
-    found, _ = merging.joined(
-        [masks([0, 0, 9, 9, 0.6, 0], 1), masks([20, 0, 29, 9, 0.8, 0], 2)],
-        [{0: "a"}, {0: "a"}],
-        0.5,
-    )
-    assert [make().left for make in found.masks] == [2, 1]
+def test_objects_with_different_labels_are_not_one():
+    same = boxes([0, 0, 10, 10, 0.6, 0])
+    found = merging.kept([same, same], [{0: "Crew"}, {0: "Bus"}], 0.5)
+    assert [indices.tolist() for indices in found] == [[0], [0]]
 
 
-def test_unlike_kinds_are_not_merged():
-    masks = Masks(boxes([0, 0, 9, 9, 0.6, 0]), [lambda: Mask(0, 0, np.ones((1, 1), np.bool_))])
-    assert merging.joined([masks, boxes()], [{}, {}], 0.5) is None
-    one, two = (
-        Keypoints(boxes(), np.zeros((0, k, 2), np.float32), np.zeros((0, k), np.float32))
-        for k in (3, 17)
-    )
-    assert merging.joined([one, two], [{}, {}], 0.5) is None
+@given(ROWS, ROWS, st.floats(0, 1))
+def test_of_each_label_the_best_object_of_all_models_stays(one, two, least):
+    parts, labels = [boxes(*one), boxes(*two)], [{0: "a", 1: "b"}, {0: "b", 2: "a"}]
+    found = merging.kept(parts, labels, least)
+    for label in "ab":
+
+        def scores(part, of, indices=None, label=label):
+            every = range(len(part.scores)) if indices is None else indices.tolist()
+            return [part.scores[i] for i in every if of.get(int(part.classes[i])) == label]
+
+        all_of = [s for part, of in zip(parts, labels, strict=True) for s in scores(part, of)]
+        stay = [
+            s
+            for part, of, indices in zip(parts, labels, found, strict=True)
+            for s in scores(part, of, indices)
+        ]
+        assert len(stay) <= len(all_of)
+        assert max(stay, default=None) == max(all_of, default=None)
