@@ -91,8 +91,10 @@ def _merged(found: list[tuple[Target, Result]], least: float) -> list[tuple[Targ
     stay = merging.kept(
         [part.boxes for _, part in objects], [target.labels for target, _ in objects], least
     )
-    rest = [(target, part) for target, part in found if isinstance(part, Classes)]
-    return [(t, part.take(one)) for (t, part), one in zip(objects, stay, strict=True)] + rest
+    merged: list[tuple[Target, Result]] = [
+        (target, part.take(one)) for (target, part), one in zip(objects, stay, strict=True)
+    ]
+    return merged + [one for one in found if isinstance(one[1], Classes)]
 
 
 def _made_once(result: Result) -> Result:

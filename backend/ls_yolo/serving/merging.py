@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -54,5 +55,5 @@ def kept(
     ends = np.cumsum([0, *(len(part.classes) for part in parts)])
     return [
         best[(best >= start) & (best < end)] - start
-        for start, end in zip(ends[:-1], ends[1:], strict=True)
+        for start, end in itertools.pairwise(ends.tolist())
     ]
