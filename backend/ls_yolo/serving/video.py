@@ -33,8 +33,9 @@ from ls_yolo.serving.tracking import Sights, Tracker
 
 SECONDS = 80.0
 """How long the videos of a request may take, of the 100 s that Label Studio gives it."""
-LOOK = 5.0
-"""After so many seconds of work on a video it is foreseen how long it takes."""
+LOOK, LOOK_FRAMES = 5.0, 24
+"""After so many seconds and frames of a video it is foreseen how long it takes: the first ones may
+be slow. After four times those seconds in any case."""
 DOUBT = 1.25
 """By how much longer than is left this must be for a video to be given up before its time."""
 FRAMES = 128 << 20
@@ -68,11 +69,11 @@ class Budget:
     seconds: float = SECONDS
     began: float = field(default_factory=time.monotonic)
 
-    def check(self, name: str, since: float, done: float, whole: float, rate: float) -> None:
+    def check(self, name: str, since: float, frames: int, done: float, whole: float) -> None:
         """Returns if the video ``name`` may go on.
 
-        since: when its work began. done, whole: seconds of it that are done, and all; 0 where that
-        is not known. rate: frames of it that were done in a second.
+        since: when its work began (`time.monotonic`). frames: how many of it are done. done, whole:
+        seconds of it that are done, and all; 0 where that is not known.
 
         Raises:
             TooLong: the time is over, or will be before the video is.
@@ -80,15 +81,18 @@ class Budget:
         now = time.monotonic()
         left, took = self.began + self.seconds - now, now - since
         ahead = took * (whole / done - 1) if 0 < done < whole else 0.0
-        if left > 0 and (took < LOOK or ahead <= left * DOUBT):
+        early = took < LOOK or (frames < LOOK_FRAMES and took < 4 * LOOK)
+        if left > 0 and (early or ahead <= left * DOUBT):
             return
         had = max(left + took, 0.0)
+        needs, fits = "was not begun", ""
+        if done:
+            needs = f"would take about {took + ahead:.0f} s at {frames / took:.1f} frames a second"
+            fits = f"cut it into parts of {done / took * self.seconds / DOUBT:.0f} s; "
         raise TooLong(
-            f"{name}: would take about {took + ahead:.0f} s at {rate:.1f} frames a second, and "
-            f"{had:.0f} s were left of the {self.seconds:.0f} s that there are for a request. "
-            "Send fewer videos at a time; cut it into parts of "
-            f"{done / took * self.seconds / DOUBT:.0f} s; set a lower frameRate in the Video tag "
-            "(the frames between are then skipped); or take a smaller model"
+            f"{name}: {needs}, and {had:.0f} s were left of the {self.seconds:.0f} s that there "
+            f"are for a request. Send fewer videos at a time; {fits}set a lower frameRate in the "
+            "Video tag (the frames between are then skipped); or take a smaller model"
         )
 
 
@@ -249,14 +253,13 @@ def watch(
     most = min(places(run.model.batcher, video.width, video.height) for run in runs)
     with contextlib.closing(_ahead(_queued(video, clock, runs), most)) as ahead:
         for coming in ahead:
+            budget.check(name, since, len(frames), end, video.duration)
             results = {key: wait(future) for key, future in coming.results.items()}
             frames.append(clock.frame(coming.frame.seconds))
             for run in runs:
                 found = results[run.key].above(run.conf)
                 run.follower.take(len(frames) - 1, found, coming.frame.image)
             end = coming.frame.seconds + step
-            rate = len(frames) / max(time.monotonic() - since, 1e-9)
-            budget.check(name, since, end, video.duration, rate)
     # A frame is shown until the next: the last one until the end.
     length = max(frames[-1], clock.frame(end) - 1)
     footage = Footage(clock, np.array(frames, np.int64), length, end)

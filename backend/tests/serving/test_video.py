@@ -184,6 +184,7 @@ def test_large_frames_wait_in_smaller_numbers():
 
 def test_a_video_that_cannot_be_done_in_time_is_given_up_early_and_says_why(clip, monkeypatch):
     monkeypatch.setattr(video, "LOOK", 0.2)
+    monkeypatch.setattr(video, "LOOK_FRAMES", 4)
     engine, began = Counting(0.05), time.monotonic()
     with pytest.raises(video.TooLong) as error:
         watch(clip, follow(Loaded(engine)), budget=video.Budget(1.0))
@@ -191,6 +192,17 @@ def test_a_video_that_cannot_be_done_in_time_is_given_up_early_and_says_why(clip
     text = str(error.value)
     assert "frames a second" in text and "of the 1 s" in text
     assert "lower frameRate" in text and "parts of" in text
+
+
+def test_slow_first_frames_do_not_count_for_all(clip, monkeypatch):
+    class Slow(Counting):
+        def predict(self, prepared, conf, iou):
+            time.sleep(0 if self.frames else 0.3)
+            return super().predict(prepared, conf, iou)
+
+    monkeypatch.setattr(video, "LOOK", 0.2)
+    (found,) = watch(clip, follow(Loaded(Slow())), budget=video.Budget(2.0))
+    assert len(found.footage.frames) == 40
 
 
 def test_a_video_ends_with_its_time_whatever_was_foreseen(clip):
@@ -275,10 +287,9 @@ def test_a_file_of_label_studio_is_gone_when_the_task_is_done(
     assert len(there) == 1 and not list(folder.iterdir())
 
 
-def test_a_video_that_takes_too_long_is_the_error_of_its_task_alone(make, monkeypatch):
-    monkeypatch.setattr(video, "LOOK", 0)
+def test_a_video_that_takes_too_long_is_the_error_of_its_task_alone(make):
     first, second = predict(make(video_seconds=0.0), LOCAL, {"id": 2, "data": {}})
-    assert first["score"] is None and "frames a second" in first["error"]
+    assert first["score"] is None and "was not begun" in first["error"]
     assert "expected the URL of a video" in second["error"]
 
 
