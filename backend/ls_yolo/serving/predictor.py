@@ -215,7 +215,7 @@ class Predictor:
                 file = coming.enter_context(self.reader.fetched(work.task, url))
                 for run in wanted:
                     coming.enter_context(run.model.batcher.pending())
-                with self.reader.decoded(file, _longest(wanted)) as (image, size):
+                with self.reader.decoded(file, _longest(wanted, file.header.size)) as (image, size):
                     if self._plotter is not None:
                         started.images[url] = image
                     started.sizes[url] = size
@@ -324,11 +324,18 @@ def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[R
     return drawing.regions(work.shown, lambda at: wait(started.results[at], gone), started.sizes)
 
 
-def _longest(runs: Sequence[_Run]) -> int | None:
-    """The longer side that is enough for ``runs``, in pixels; None: slices need all of them."""
+def _longest(runs: Sequence[_Run], size: tuple[int, int]) -> int | None:
+    """The longer side of an image of ``size`` that is enough for ``runs``, in pixels; None: slices
+    need all of them."""
     if any(run.slice for run in runs):
         return None
-    return max(run.model.entry.imgsz or run.model.batcher.imgsz for run in runs)
+
+    def side(run: _Run) -> int:
+        imgsz = run.model.entry.imgsz or run.model.batcher.imgsz
+        # A classifier looks at a square whose side is the shorter one.
+        return imgsz * max(size) // min(size) if run.model.task == "classify" else imgsz
+
+    return max(map(side, runs))
 
 
 def _in_slices(image: Image, run: _Run, parts: Sequence[slicing.Slice]) -> Future[Result]:
