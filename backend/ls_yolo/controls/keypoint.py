@@ -116,7 +116,8 @@ def _boxes(control: Control) -> str | None:
 CONTROL = ControlType(
     "KeyPointLabels",
     "Image",
-    lambda _: (Keypoints,),
+    # A tool for clicks is no control for points of bodies.
+    lambda control: () if control.flag("smartonly") else (Keypoints,),
     regions,
     unlabelled="KeyPoint",
     match=match,

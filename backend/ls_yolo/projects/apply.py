@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 
+from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import Studio, StudioError, reason
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import Project
@@ -240,6 +241,8 @@ class Applier:
             }
         else:
             settings |= {"auth_method": "NONE"}
+        if any(control.flag("smart") for control in label_config.parse(project.label_config)):
+            settings |= {"is_interactive": True}  # else the page never asks; people may want it too
         if not ours:
             made = self._api.ml.create(**settings)
             self._say(f"{project.title}: connected to {url}")
@@ -249,7 +252,8 @@ class Applier:
             row = ours[0]
             same = all(
                 row.get(key) == settings.get(key)
-                for key in ("url", "title", "auth_method", "basic_auth_user")
+                for key in ("url", "title", "auth_method", "basic_auth_user", "is_interactive")
+                if key != "is_interactive" or key in settings
             )
             if not same or str(row.get("state")) != "CO" or not row.get("model_version"):
                 self._api.ml.update(str(row["id"]), **settings)

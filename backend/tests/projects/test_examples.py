@@ -29,6 +29,7 @@ SAYS = {
     "detect.yaml": ({0: "person"}, boxes(BOX), ["rectanglelabels"]),
     "obb.yaml": ({0: "ship"}, oriented((50, 50, 30, 20, 0.5, 0.9, 0)), ["rectanglelabels"]),
     "segment.yaml": ({0: "cat"}, masks(np.ones((30, 30))), ["polygonlabels"]),
+    "smart.yaml": ({0: "cat"}, masks(np.ones((30, 30))), ["polygonlabels"]),
     "brush.yaml": ({0: "cat"}, masks(np.ones((30, 30))), ["brushlabels"]),
     "pose.yaml": (
         {0: "person"},
