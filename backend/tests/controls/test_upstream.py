@@ -93,7 +93,8 @@ def test_a_configuration_to_paste_from_the_docs_is_label_studio_s_and_is_drawn_f
     LabelInterface(text).validate()
     drawn = {control.from_name for control in controls.drawn(text)}
     named = {control.from_name for control in label_config.parse(text)}
-    assert named - drawn <= {"points_bbox", "label"}  # what takes boxes, and a Labels tag
+    # What takes boxes, a Labels tag, a tool for clicks.
+    assert named - drawn <= {"points_bbox", "label", "click"}
 
 
 def test_every_control_stands_in_the_docs_table():
