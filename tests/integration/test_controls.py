@@ -377,3 +377,75 @@ def coloured(page: Page, shot: Path, regions: list[dict[str, Any]]) -> float:
         y = np.clip(canvas["y"] + at[:, 1] * scale, 0, seen.shape[0] - 1).astype(int)
         found.append(green[y, x].mean())
     return float(np.mean(found))
+
+
+# Under the mouse
+
+TOOLS = "".join(
+    control(tag, labels("Person"), 'smart="true" smartOnly="true"', name=tag.lower())
+    for tag in ("KeyPointLabels", "RectangleLabels")
+)
+SUGGESTED = "() => window.Htx.annotationStore.selected.suggestions.size"
+
+
+@pytest.fixture(scope="module")
+def pointing(stack: Stack) -> Any:
+    """A project with outlines, and tools to point at objects."""
+    project = {
+        "title": "smart",
+        "models": ["segment"],
+        "storage": {"path": "segment"},
+        "label_config": view(control("PolygonLabels", labels("Person")) + TOOLS),
+    }
+    done = stack.setup(project)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return stack.project("smart")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("tool", ["rectangle-tool", "key-point-tool"])
+def test_an_object_that_is_pointed_at_is_drawn_by_the_model(
+    stack: Stack, stored: Any, pointing: Any, page: Page, tool: str
+) -> None:
+    person = max(
+        (r for r in stored["outlines"].result if label_of(r) == "Person"), key=lambda r: r["score"]
+    )
+    outline = np.array(person["value"]["points"]) / 100
+    (task,) = stack.tasks(pointing.id)
+    page.goto(f"{stack.url}/projects/{pointing.id}/data?task={task.id}")
+    page.locator(".konvajs-content canvas").first.wait_for(timeout=60_000)
+    page.get_by_label("Create an annotation").click()
+    page.locator("label:has-text('Auto-Annotation')").first.click()
+    page.locator(".lsf-tool_smart").first.hover()
+    page.locator(f"button.lsf-tool_smart[aria-label={tool}]").first.click(force=True)
+    number = 1 if tool == "key-point-tool" else 2
+    page.locator("[class*=lsf-label]:text-is('Person')").nth(number).click()
+    page.wait_for_timeout(500)
+
+    canvas = page.locator(".konvajs-content").first.bounding_box()
+    assert canvas is not None
+    sides = np.array([person["original_width"], person["original_height"]])
+    scale = min(np.array([canvas["width"], canvas["height"]]) / sides)
+
+    def at(place: Any) -> list[float]:
+        found: list[float] = (place * sides * scale + [canvas["x"], canvas["y"]]).tolist()
+        return found
+
+    with page.expect_request("**/interactive-annotating*"):
+        if tool == "rectangle-tool":
+            page.mouse.move(*at(outline.min(0)))
+            page.mouse.down()
+            page.mouse.move(*at((outline.min(0) + outline.max(0)) / 2), steps=5)
+            page.mouse.move(*at(outline.max(0)), steps=5)
+            page.mouse.up()
+        else:
+            mask = pixels(person)
+            inside = np.argwhere(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5) > 8)
+            page.mouse.click(*at(inside[len(inside) // 2][::-1] / sides))
+    page.wait_for_function(SUGGESTED, timeout=20_000)
+    page.screenshot(path=str(ARTIFACTS / f"smart-{tool}.png"))
+    page.get_by_test_id("bottombar-accept-suggestions-button").click()
+    page.wait_for_timeout(500)
+    (drawn,) = [r for r in page.evaluate(SERIALIZED) if r["type"] == "polygonlabels"]
+    assert label_of(drawn) == "Person"
+    assert iou(pixels(drawn), pixels(person)) > 0.8
