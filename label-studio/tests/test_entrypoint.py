@@ -65,9 +65,7 @@ def test_a_folder_that_can_be_written(tmp_path):
         (OSError(5, "Input/output error"), "Input/output error"),
     ],
 )
-def test_a_folder_that_cannot_be_written_says_why_and_what_to_do(
-    tmp_path, monkeypatch, error, fix
-):
+def test_a_folder_that_cannot_be_written_says_why_and_what_to_do(tmp_path, monkeypatch, error, fix):
     def fail(**kwargs):
         raise error
 
