@@ -126,7 +126,7 @@ def _row(name: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def _projects(where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Title, labeling config and models of each project."""
     if where.isascii() and where.isdigit() and not Path(where).exists():
-        yield _project_of_studio(int(where))
+        yield project_of_studio(int(where))
     else:
         from ls_yolo.projects import config
 
@@ -135,7 +135,12 @@ def _projects(where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
             yield project.title, project.label_config, project.models
 
 
-def _project_of_studio(number: int) -> tuple[str, str, tuple[str, ...]]:
+def project_of_studio(number: int) -> tuple[str, str, tuple[str, ...]]:
+    """Title, labeling config and models of a project in Label Studio.
+
+    Raises:
+        ToolError: Label Studio is not reached or does not have it.
+    """
     from ls_yolo.labelstudio import selection
     from ls_yolo.labelstudio.client import Studio, StudioError, reason
 

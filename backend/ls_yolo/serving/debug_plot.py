@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -173,6 +173,24 @@ _PLACES: Mapping[str, Callable[[Region, Region, Row], Row]] = {
 }
 
 
+def picture(image: Image, regions: Sequence[Region], longest: int = LONGEST) -> bytes:
+    """``image`` with the ``regions`` of a prediction on it, as a JPEG whose longer side is at most
+    ``longest`` pixels."""
+    height, width = image.shape[:2]
+    if max(height, width) > longest:
+        factor = longest / max(height, width)
+        width, height = max(round(width * factor), 1), max(round(height * factor), 1)
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
+    return drawn(image, [found.scaled(width, height) for one in regions if (found := row(one))])
+
+
+class Saver(Protocol):
+    """What takes images with their predictions."""
+
+    def save(self, task: object, image: Image, regions: Sequence[Region]) -> None:
+        """An image of the task ``task`` and the ``regions`` on it."""
+
+
 class Plotter:
     """Saves pictures of predictions in ``folder``, in a thread of its own; the newest ``kept``
     stay. What fails is logged, once as long as it fails."""
@@ -214,13 +232,7 @@ class Plotter:
                 self._jobs.task_done()
 
     def _write(self, name: str, image: Image, regions: Sequence[Region]) -> None:
-        height, width = image.shape[:2]
-        if max(height, width) > LONGEST:
-            factor = LONGEST / max(height, width)
-            width, height = max(round(width * factor), 1), max(round(height * factor), 1)
-            image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-        rows = [found.scaled(width, height) for region in regions if (found := row(region))]
-        data = drawn(image, rows)
+        data = picture(image, regions)
         self._folder.mkdir(parents=True, exist_ok=True)
         files.write(self._folder / name, data)
         for old in sorted(self._folder.glob("*-task-*.jpg"))[: -self._kept]:

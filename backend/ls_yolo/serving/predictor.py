@@ -65,7 +65,7 @@ class Predictor:
         self,
         registry: Registry,
         reader: ImageReader,
-        plotter: debug_plot.Plotter | None = None,
+        plotter: debug_plot.Saver | None = None,
         video_seconds: float = video.SECONDS,
     ) -> None:
         self._video_seconds = video_seconds

@@ -443,7 +443,7 @@ def test_a_project_of_label_studio_has_the_models_of_its_first_connection(monkey
             return [{"id": 9, "url": "http://x/m/other"}, {"id": 3, **row}]
 
     monkeypatch.setattr("ls_yolo.labelstudio.client.Studio", Fake)
-    assert labels._project_of_studio(7) == ("Demo", LABELS, names)
+    assert labels.project_of_studio(7) == ("Demo", LABELS, names)
 
 
 POINTS = """<View><Image name="image" value="$image"/>
