@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """`make bench`: the backend against loops of ultralytics, side by side in one run.
 
-    bench.py [speed] [batches] [requests] [swap]      all if none is named; batches only with a GPU
-    bench.py --here [--device cpu]                    without containers: see here.py
+    bench.py [speed] [tasks] [batches] [requests] [swap]
+                                      all if none is named; batches only with a GPU
+    bench.py --here [--device cpu]    without containers: see here.py
 
 speed     yolov8n on the CPU: 8 clients, 8 tasks in a request, one of each, and a model.py
           that loads its weights in each request, against `YOLO(openvino).predict(file)` in one
           process.
 batches   16 clients with 8 tasks each, two models, against `YOLO.predict` on 32 decoded images at a
           time: on a GPU where there is one, else (by name) on the CPU.
+tasks     a model for each task, 8 clients, regions made, against the same loop.
 requests  memory, threads and open files after --requests requests against those after 1,000.
 swap      weights are replaced under load: no request may fail, and each answer must be of the
           weights whose version it carries.
@@ -34,7 +36,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -52,10 +54,35 @@ from containers import (  # noqa: E402
     loop,
     put,
 )
+from PIL import Image  # noqa: E402
 
 from lib import versions  # noqa: E402
 
 WEIGHTS = "yolov8n.pt"
+CONFIG = '<View><Image name="image" value="$image"/>{}</View>'
+PERSONS = '<Label value="person"/><Label value="bus"/>'
+TASKS = {
+    "detect": (f'<RectangleLabels name="c" toName="image">{PERSONS}</RectangleLabels>', 640),
+    "segment": (f'<PolygonLabels name="c" toName="image">{PERSONS}</PolygonLabels>', 640),
+    "obb": (
+        '<RectangleLabels name="c" toName="image" model_obb="true">'
+        '<Label value="plank"/><Label value="brick"/></RectangleLabels>',
+        640,
+    ),
+    "pose": (
+        '<KeyPointLabels name="c" toName="image" model_add_bboxes="false">'
+        '<Label value="tip" predicted_values="arrow" model_index="0"/></KeyPointLabels>',
+        640,
+    ),
+    "classify": (
+        '<Choices name="c" toName="image"><Choice value="disc"/><Choice value="plank"/>'
+        '<Choice value="star"/></Choices>',
+        224,
+    ),
+}
+"""What each task is asked with, and the longest side that its network gets, in pixels."""
+SHAPES = 160
+"""Both sides of an image that the small models know, in pixels."""
 LARGER = "yolov8l.yaml"
 SETTLE = 300.0
 """Seconds that an export may take."""
@@ -152,6 +179,59 @@ def speed(stage: Stage) -> Part:
         f"1 client, 1 task: the bare loop's time and {extra:.1f} ms, at most 4": extra <= 4,
         f"{against:.1f} times what loads its weights in each request, at least 2.5": against >= 2.5,
     }
+    return part
+
+
+def tasks(stage: Stage) -> Part:
+    """Each task against the bare loop; see the top of the file."""
+    sys.path[:0] = [str(ROOT / "tests" / "integration")]
+    from shapes import shapes  # small models, trained once
+
+    options, small = stage.options, shapes()
+    part = Part("8 clients, 1 task, regions made")
+    shutil.copyfile(options.models / "yolov8n-seg.pt", stage.models / "segment.pt")
+    shutil.copyfile(options.models / WEIGHTS, stage.models / "detect.pt")
+    lines, ways, theirs = [], {}, []
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ls-yolo-bench-")))
+        folder.chmod(0o755)
+        for name in ("obb", "pose", "classify"):
+            shutil.copyfile(small / f"{name}.pt", stage.models / f"{name}.pt")
+            # As many shapes as fit, in the size that the models know.
+            with Image.open(small / f"{name}.jpg") as found:
+                tile = found.resize((SHAPES, SHAPES))
+            image = Image.new("RGB", (4 * SHAPES, 4 * SHAPES))
+            for place in range(16):
+                image.paste(tile, (place % 4 * SHAPES, place // 4 * SHAPES))
+            image.save(folder / f"{name}.jpg", quality=95)
+        for name, (_, imgsz) in TASKS.items():
+            (stage.models / f"{name}.pt").chmod(0o644)
+            lines.append(f"{name}: {{weights: {name}.pt, conf: 0.25, imgsz: {imgsz}}}\n")
+        (stage.models / "models.yaml").write_text("".join(lines))
+        place = stage.place()
+        place = replace(place, arguments=[*place.arguments, "-v", f"{folder}:/datasets/shapes:ro"])
+        service, _ = stack.enter_context(backend(place, stage.environ, stage.urls))
+        service.settle(options.expect, SETTLE)
+        for name, (config, imgsz) in TASKS.items():
+            photos = name in ("detect", "segment")
+            urls = stage.urls if photos else [f"/data/local-files/?d=shapes/{name}.jpg"]
+            paths = stage.paths if photos else [f"/datasets/shapes/{name}.jpg"]
+            run = loop(place, options.loop, f"/models/{name}.pt", "cpu", paths, name, imgsz)
+            ways[f"{name}, bare loop"] = stack.enter_context(run)
+            asked = service.asking(urls, CONFIG.format(config))
+            ways[f"{name}, backend"] = lambda s, a=asked, n=name: a.run(8, 1, s, n)  # type: ignore[misc]
+            theirs.append(f"{name}, bare loop")
+            with contextlib.closing(asked.connect()) as connection:
+                (answer,) = asked.ask(connection, urls[:1], name)
+                print(f"{name}: {len(answer['result'])} regions", file=sys.stderr)
+        for way in ways.values():
+            way(1)
+        turns(ways, options, part)
+        part.ran = service.engine
+    part.theirs = tuple(theirs)
+    for name in TASKS:
+        times = ratio(part, f"{name}, backend", f"{name}, bare loop")
+        part.targets[f"{name}: {times:.2f} of the bare loop, at least 1.1"] = times >= 1.1
     return part
 
 
@@ -411,7 +491,7 @@ def cpu_name() -> str:
     return platform.machine()
 
 
-PARTS = {"speed": speed, "batches": batches, "requests": requests, "swap": swap}
+PARTS = {"speed": speed, "tasks": tasks, "batches": batches, "requests": requests, "swap": swap}
 
 
 def main() -> int:

@@ -29,19 +29,29 @@ class BenchError(RuntimeError):
 class Backend:
     """A service at ``address`` (host, port); ``cpu_seconds`` says what it has taken of CPUs so far.
 
-    ``urls`` are those of the images that it is asked for, in turn.
+    ``urls`` are those of the images that it is asked for, in turn; ``config`` is the labeling
+    config.
     """
 
     def __init__(
-        self, address: tuple[str, int], urls: Sequence[str], cpu_seconds: Callable[[], float]
+        self,
+        address: tuple[str, int],
+        urls: Sequence[str],
+        cpu_seconds: Callable[[], float],
+        config: str = CONFIG,
     ) -> None:
         self._cpu_seconds = cpu_seconds
+        self._config = config
         self._address = address
         self.urls = list(urls)
         self._next = itertools.cycle(urls)
         self._lock = threading.Lock()
         both = base64.b64encode(f"bench:{PASSWORD}".encode()).decode()
         self._headers = {"Authorization": f"Basic {both}", "Content-Type": "application/json"}
+
+    def asking(self, urls: Sequence[str], config: str) -> Backend:
+        """The same service, asked for other images with another labeling config."""
+        return Backend(self._address, urls, self._cpu_seconds, config)
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(*self._address, timeout=100)
@@ -87,7 +97,7 @@ class Backend:
         Raises:
             BenchError: the request or a task of it failed.
         """
-        body = {"tasks": [{"data": {"image": url}} for url in urls], "label_config": CONFIG}
+        body = {"tasks": [{"data": {"image": url}} for url in urls], "label_config": self._config}
         path = f"/m/{model}/predict" if model else "/predict"
         connection.request("POST", path, json.dumps(body), self._headers)
         answer = connection.getresponse()

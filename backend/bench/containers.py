@@ -18,7 +18,7 @@ from client import PASSWORD, Backend, BenchError, Figures
 # a GPU, as ultralytics has it with half=True.
 LOOP = """
 import json, sys, time
-how, weights, device, *paths = sys.argv[1:]
+how, weights, device, task, imgsz, *paths = sys.argv[1:]
 import cv2
 from ultralytics import YOLO
 if weights.endswith(".yaml"):  # the network in its size; what it finds is nothing
@@ -29,9 +29,10 @@ elif how == "openvino":
     shutil.copy(weights, "/tmp/weights.pt")
     os.chdir("/tmp")
     weights = YOLO("/tmp/weights.pt").export(format="openvino", dynamic=True, verbose=False)
-model = YOLO(weights, task="detect")
+model = YOLO(weights, task=task)
 images = [cv2.imread(path) for path in paths]
 asked = {"verbose": False, "device": device, "half": device != "cpu"}
+size = {"imgsz": int(imgsz)} if int(imgsz) else {}
 count = 0
 def step():
     global count
@@ -39,7 +40,7 @@ def step():
         model.predict([images[n % len(images)] for n in range(32)], **asked)
         count += 32
     else:
-        model.predict(paths[count % len(paths)], verbose=False)
+        model.predict(paths[count % len(paths)], verbose=False, **size)
         count += 1
 for _ in range(2 if how == "batches" else 2 * len(paths)):
     step()
@@ -95,13 +96,20 @@ def cpu_seconds(name: str) -> float:
 
 @contextlib.contextmanager
 def loop(
-    place: Place, how: str, weights: str, device: str, paths: Sequence[str]
+    place: Place,
+    how: str,
+    weights: str,
+    device: str,
+    paths: Sequence[str],
+    task: str = "detect",
+    imgsz: int = 0,
 ) -> Iterator[Callable[[float], Figures]]:
-    """Yields what runs a loop of ultralytics for so many seconds; ``how`` as in `LOOP`."""
+    """Yields what runs a loop of ultralytics for so many seconds; ``how`` as in `LOOP`. ``imgsz``:
+    in pixels; 0: the weights' own."""
     name = f"ls-yolo-bench-loop-{how}-{time.time_ns()}"
     command = ["docker", "run", "--rm", "-i", "--name", name, *place.arguments, place.image]
     process = subprocess.Popen(
-        [*command, "python3", "-c", LOOP, how, weights, device, *paths],
+        [*command, "python3", "-c", LOOP, how, weights, device, task, str(imgsz), *paths],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     assert process.stdin is not None and process.stdout is not None
