@@ -451,3 +451,59 @@ def test_an_object_that_is_pointed_at_is_drawn_by_the_model(
     (drawn,) = [r for r in page.evaluate(SERIALIZED) if r["type"] == "polygonlabels"]
     assert label_of(drawn) == "Person"
     assert iou(pixels(drawn), pixels(person)) > 0.8
+
+
+# Videos
+
+RATE, FRAMES = 25, 40
+
+
+def walk(folder: Path, bus: Path) -> list[float]:
+    """A video of a person that walks from left to right; where it is in each frame: the centre, in
+    parts of the width."""
+    image = cv2.imread(str(bus))
+    assert image is not None
+    person = cv2.resize(image[390:910, 210:350], (129, 480))
+    kind = cv2.VideoWriter_fourcc(*"mp4v")
+    path = folder / "walk.mp4"
+    file = cv2.VideoWriter(str(path), kind, RATE, (640, 480))
+    places = []
+    for frame in range(FRAMES):
+        left = 10 + 10 * frame
+        canvas = np.full((480, 640, 3), 110, np.uint8)
+        canvas[:, left : left + 129] = person
+        file.write(canvas)
+        places.append((left + 64.5) / 640)
+    file.release()
+    path.chmod(0o644)
+    return places
+
+
+def test_an_object_is_followed_through_a_video(stack: Stack) -> None:
+    folder = stack.datasets / "video"
+    folder.mkdir()
+    places = walk(folder, stack.datasets / "demo" / "bus.jpg")
+    done = stack.setup(
+        {
+            "title": "video",
+            "models": ["segment"],
+            "storage": {"path": "video", "regex": r".*\.mp4$"},
+            "label_config": f'<View><Video name="video" value="$video" frameRate="{RATE}"/>'
+            '<VideoRectangle name="box" toName="video" model_tracker="bytetrack"/>'
+            '<Labels name="label" toName="video"><Label value="Person"/></Labels></View>',
+        }
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    (prediction,) = stack.api.predictions.list(project=stack.project("video").id)
+    (region,) = prediction.result
+    assert region["value"]["labels"] == ["Person"]
+    sequence = region["value"]["sequence"]
+    shown = [key for key in sequence if key["enabled"]]
+    assert shown[0]["frame"] <= 5
+    assert shown[-1]["frame"] >= FRAMES - 5
+    # Few keyframes say it all, since it walks straight on.
+    assert len(sequence) < FRAMES / 2
+    for key in shown:
+        centre = (key["x"] + key["width"] / 2) / 100
+        assert centre == pytest.approx(places[key["frame"] - 1], abs=0.03)
+        assert key["time"] == pytest.approx((key["frame"] - 1) / RATE)
