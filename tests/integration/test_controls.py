@@ -464,7 +464,7 @@ def walk(folder: Path, bus: Path) -> list[float]:
     image = cv2.imread(str(bus))
     assert image is not None
     person = cv2.resize(image[390:910, 210:350], (129, 480))
-    kind = cv2.VideoWriter_fourcc(*"mp4v")
+    kind = cv2.VideoWriter.fourcc(*"mp4v")
     path = folder / "walk.mp4"
     file = cv2.VideoWriter(str(path), kind, RATE, (640, 480))
     places = []
