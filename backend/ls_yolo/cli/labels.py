@@ -84,26 +84,37 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
 
     drawn = controls.drawn(text)
     default = settings.read("backend")["DEFAULT_MODEL"] or (rows[0]["name"] if rows else "")
-    found = []
+    found, drawing = [], []
     for control in drawn:
         path = (control.model_path,) if control.model_path else ()
         chosen = path or selection.choose(names, (), default)
         asked = [_row(model, rows) for model in chosen]
-        # Of what has not said its task, it is not known better.
-        fit = [row for row in asked if not row.get("task") or controls.takes(control, row["task"])]
+        fit = [row for row in asked if _fits(control, row)]
         name, tag = control.from_name, control.tag
         if not fit:
             why = controls.no_task(control, [(row["name"], row["task"]) for row in asked])
             unmapped = {label.value: why for label in control.labels}
             found.append(Mapped(name, tag, chosen, {}, unmapped, []))
             continue
+        drawing.append(control)
         classes = dict.fromkeys(one for row in fit for one in row["classes"])
         match = controls.match(control, classes)
         _, missing = controls.boxes(control, text, match.labels)
         names = tuple(row["name"] for row in fit)
         rest = [one for one in classes if one not in match.labels]
         found.append(Mapped(name, tag, names, match.classes, {**match.unmapped, **missing}, rest))
-    return found
+    # What takes another control's boxes has no mapping of its own.
+    kept = {control.from_name for control in controls.untaken(drawing)}
+    taken = {control.from_name for control in drawing} - kept
+    return [item for item in found if item.control not in taken]
+
+
+def _fits(control: Any, row: Mapping[str, Any]) -> bool:
+    """Whether ``control`` can draw what a model says; of one that has not said its task it is not
+    known."""
+    from ls_yolo import controls
+
+    return not row.get("task") or controls.takes(control, row["task"])
 
 
 def _row(name: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:

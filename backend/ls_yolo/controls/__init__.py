@@ -6,7 +6,7 @@ A file here with a ``CONTROL`` (see `base.ControlType`) is one more control.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 
@@ -27,6 +27,7 @@ __all__ = [
     "no_task",
     "of",
     "takes",
+    "untaken",
 ]
 
 
@@ -108,6 +109,13 @@ def boxes(
     }
 
 
+def untaken(controls: Sequence[Control]) -> list[Control]:
+    """``controls`` without those that take the boxes of another one among them: they have them from
+    there, not a second time of their own."""
+    taken = {(_type(control).boxes(control), control.to_name) for control in controls}
+    return [one for one in controls if (one.from_name, one.to_name) not in taken]
+
+
 def drawn(config: str) -> list[Control]:
     """The controls of the labeling config ``config`` that predictions are drawn for.
 
@@ -117,13 +125,7 @@ def drawn(config: str) -> list[Control]:
     """
     controls = label_config.parse(config)
     asked = [control for control in controls if of(control) and not control.skipped]
-    # What takes the boxes of bodies has them from there, not a second time of its own.
-    taken = {(_type(control).boxes(control), control.to_name) for control in asked}
-    found = [
-        control
-        for control in asked
-        if _type(control).draws(control) and (control.from_name, control.to_name) not in taken
-    ]
+    found = [control for control in asked if _type(control).draws(control)]
     if not found:
         there = sorted({f"{control.tag} on {control.object_tag}" for control in controls})
         skipped = " without model_skip or perRegion" if any(map(of, controls)) else ""

@@ -296,8 +296,11 @@ class Applier:
                 missing.append(task)
         done = len(tasks) - len(missing)
         failed: list[int] = []
-        for start in range(0, len(missing), BATCH):
-            batch = missing[start : start + BATCH]
+        # A video may take all the time of a request.
+        videos = any(control.of_video for control in label_config.parse(project.label_config))
+        size = 1 if videos else BATCH
+        for start in range(0, len(missing), size):
+            batch = missing[start : start + size]
             stored = self._retrieve(number, batch, version)
             if len(batch) > 1 and len(stored) < len(batch):
                 # One at a time: a batch may have taken longer than Label Studio waits.

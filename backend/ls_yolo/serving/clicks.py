@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import OrderedDict
@@ -21,6 +22,8 @@ from ls_yolo.serving.interactive import Prompts
 from ls_yolo.serving.planning import ControlBinding, Plan
 from ls_yolo.serving.predictor import ClientGone, wait
 from ls_yolo.serving.reading import ImageReader
+
+log = logging.getLogger(__name__)
 
 LOWEST = 0.05
 """The lowest score of what may be meant, 0 to 1: that something is there, the person says."""
@@ -68,7 +71,7 @@ class Clicks:
         self._reader = reader
         self._images: Recent[tuple[Image, tuple[int, int]]] = Recent(KEPT_IMAGES)
         self._results: Recent[tuple[Objects, tuple[int, int]]] = Recent(KEPT_RESULTS)
-        self._turns: OrderedDict[Hashable, int] = OrderedDict()
+        self._turns: OrderedDict[Hashable, tuple[object, frozenset[str]]] = OrderedDict()
         self._lock = threading.Lock()
 
     def answer(
@@ -83,12 +86,14 @@ class Clicks:
         The first control that draws the chosen label answers, other than a smart tool where there
         is one; for clicks one with outlines before others.
 
+        One whose image cannot be had has an ``error``, as `Predictor.predict` gives it.
+
         Raises:
-            MediaError, StudioError: the image cannot be had.
+            StudioError: Label Studio cannot be asked for the image.
             Released: a model was replaced since ``plan`` was made; make it anew.
             ClientGone: ``gone`` said so.
         """
-        overtaken = self._turn((task.get("id"), drawn.to_name, drawn.item_index))
+        overtaken = self._turn(str(task.get("id")), drawn)
         try:
             for binding, image in _asked(task, plan, drawn):
                 if image.fault:
@@ -101,16 +106,27 @@ class Clicks:
         except ClientGone:
             if not overtaken():
                 raise
+        except MediaError as error:
+            metrics.count_error(error)
+            log.warning("task %s: a click has no answer: %s", task.get("id", "?"), error)
+            return {"result": [], "score": None, "model_version": plan.version, "error": str(error)}
         return {"result": [], "score": 0.0, "model_version": plan.version}
 
-    def _turn(self, key: Hashable) -> Callable[[], bool]:
-        """Whether another request for ``key`` came after this one."""
+    def _turn(self, task: str, drawn: Prompts) -> Callable[[], bool]:
+        """Whether a request came after this one that has all of its prompts: the next click on the
+        same object. Another person's, or one on another object, overtakes nothing."""
+        key, turn = (task, drawn.to_name, drawn.item_index, drawn.label), object()
         with self._lock:
-            turn = self._turns.pop(key, 0) + 1
-            self._turns[key] = turn
+            self._turns.pop(key, None)
+            self._turns[key] = turn, drawn.ids
             while len(self._turns) > TURNS:
                 self._turns.popitem(last=False)
-        return lambda: self._turns.get(key, turn) != turn
+
+        def overtaken() -> bool:
+            last, ids = self._turns.get(key, (turn, frozenset()))
+            return last is not turn and bool(drawn.ids) and drawn.ids <= ids
+
+        return overtaken
 
     def _find(
         self,

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import itertools
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from ls_yolo import controls, metrics
@@ -40,9 +39,7 @@ def regions(
     used = Counter(key(binding, image) for binding, image in shown)
     results: dict[Key, Result] = {}
     drawn: dict[tuple[str, str, int | None], tuple[Control, list[Region]]] = {}
-    # One after the other on an image, so that what models say together of it is at hand together.
-    for _, group in itertools.groupby(shown, key=lambda one: (one[1].control, one[1].index)):
-        together = list(group)
+    for together in _together(shown):
         for binding, image in together:
             at = key(binding, image)
             if at not in results:
@@ -67,6 +64,15 @@ def regions(
     return ready
 
 
+def _together(shown: Sequence[Drawn]) -> Iterable[Sequence[Drawn]]:
+    """What draws in the same control on the same image."""
+    found: dict[tuple[str, str, int | None], list[Drawn]] = {}
+    for binding, image in shown:
+        at = image.control.from_name, image.control.to_name, image.index
+        found.setdefault(at, []).append((binding, image))
+    return found.values()
+
+
 def _targets(
     together: Sequence[Drawn],
     results: Mapping[Key, Result],
@@ -81,13 +87,15 @@ def _targets(
             image.control, labels, binding.model.names, *size, binding.conf, binding.boxes
         )
         found.append((target, result))
-    least = together[0][1].control.number("model_merge_iou", 0, 1)
+    least = together[0][0].merge
     return found if least is None or len(found) == 1 else _merged(found, least)
 
 
 def _merged(found: list[tuple[Target, Result]], least: float) -> list[tuple[Target, Result]]:
     """``found`` without what another model says better; see `merging.kept`."""
     objects = [(target, part) for target, part in found if not isinstance(part, Classes)]
+    if not objects:
+        return found
     stay = merging.kept(
         [part.boxes for _, part in objects], [target.labels for target, _ in objects], least
     )

@@ -41,6 +41,7 @@ class Prompts:
     label: the label that was chosen for it, as Label Studio stores it.
     from_name, to_name: the smart tool and the object tag that it was drawn on.
     item_index: which image of several; None where there is one.
+    ids: those of the regions that it was read from.
     box: left, top, right, bottom in per cent of the image; None where only clicks were made.
     """
 
@@ -50,6 +51,7 @@ class Prompts:
     item_index: int | None = None
     box: Box | None = None
     points: tuple[Point, ...] = ()
+    ids: frozenset[str] = frozenset()
 
 
 def prompts(context: Any) -> Prompts | None:
@@ -59,7 +61,9 @@ def prompts(context: Any) -> Prompts | None:
     label on the same image belong to it.
     """
     regions = context.get("result") if isinstance(context, Mapping) else None
-    drawn = [found for region in regions or [] if (found := _prompt(region))]
+    if not isinstance(regions, list):
+        return None
+    drawn = [found for region in regions if (found := _prompt(region))]
     if not drawn:
         return None
     last = drawn[-1]
@@ -72,6 +76,7 @@ def prompts(context: Any) -> Prompts | None:
         last.item_index,
         next((p.box for p in reversed(same) if p.box), None),
         tuple(point for p in same for point in p.points),
+        frozenset().union(*(p.ids for p in same)),
     )
 
 
@@ -93,19 +98,24 @@ def _prompt(region: Any) -> Prompts | None:
     x, y = place
     from_name, to_name = map(str, names)
     which = index if isinstance(index, int) else None
-    drawn = Prompts(labels[0], from_name, to_name, which)
+    ids = frozenset([str(region["id"])] if region.get("id") else [])
+    drawn = Prompts(labels[0], from_name, to_name, which, ids=ids)
     width, height = value.get("width"), value.get("height")
-    if str(region.get("type")).startswith("rectangle") and _number(width) and _number(height):
+    # A shape with its labels in a tag of their own comes twice: as itself, and with its labels.
+    beside = region.get("type") == "labels"
+    kind = str(region.get("type"))
+    if (kind.startswith("rectangle") or beside) and _number(width) and _number(height):
         # A turned box is taken as if it were upright: what is inside is looked for with a margin.
         return replace(drawn, box=(x, y, x + width, y + height))
-    if str(region.get("type")).startswith("keypoint"):
+    if kind.startswith("keypoint") or (beside and height is None):
         positive = region.get("is_positive", value.get("is_positive"))
         return replace(drawn, points=(Point(x, y, positive is not False),))
     return None
 
 
 def _number(found: Any) -> bool:
-    return isinstance(found, (int, float)) and math.isfinite(found)
+    # Far outside what a page sends, where sums of it are numbers still.
+    return isinstance(found, (int, float)) and abs(found) < 1e6
 
 
 def crop(box: Box, width: int, height: int) -> tuple[int, int, int, int]:

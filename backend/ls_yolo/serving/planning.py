@@ -13,6 +13,9 @@ from ls_yolo.serving import tracking
 from ls_yolo.serving.registry import Model, Registry, join_versions
 from ls_yolo.text import some
 
+LEAST_SLICE = 64
+"""The least side of a slice, in pixels."""
+
 
 @dataclass(frozen=True)
 class ControlBinding:
@@ -20,6 +23,7 @@ class ControlBinding:
 
     ``boxes``: class index to label of the control that takes the boxes of bodies, if any.
     ``slice``: the side of the slices that larger images are cut into, in pixels; None: none are.
+    ``merge``: above which overlap (IoU, 0 to 1) what several models say is one; None: it is not.
     ``tracker``: what follows objects through a video, where the control needs it.
     """
 
@@ -29,6 +33,7 @@ class ControlBinding:
     conf: float
     boxes: Mapping[int, str] | None = None
     slice: int | None = None
+    merge: float | None = None
     tracker: tracking.Parameters | None = None
 
     def labels_of(self, control: Control) -> Mapping[int, str]:
@@ -67,9 +72,13 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
         return Plan((), f"waiting for something to draw: {error}", {}, str(error))
     bindings, classes, without = [], set(), []
     unmapped: dict[str, Mapping[str, str]] = {}
-    for control in drawn:
-        connected = _models(registry, control, url, extra_params)
-        models = [model for model in connected if controls.takes(control, model.task)]
+    asked = [(control, _models(registry, control, url, extra_params)) for control in drawn]
+    fitting = [[one for one in of if controls.takes(control, one.task)] for control, of in asked]
+    fit = [control for control, models in zip(drawn, fitting, strict=True) if models]
+    kept = controls.untaken(fit)
+    for (control, connected), models in zip(asked, fitting, strict=True):
+        if models and control not in kept:
+            continue  # another control's boxes are drawn in it
         if not models and control.flag("smart") and not control.model_path:
             continue  # a tool for people, whose answers other controls draw
         if not models:
@@ -86,7 +95,7 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
         boxes, missing = controls.boxes(control, config, mapped.labels)
         if mapped.unmapped or missing:
             unmapped[control.from_name] = {**mapped.unmapped, **missing}
-        lowest, side = control.score_threshold, control.number("model_slice", 0, 4096)
+        lowest, side = control.score_threshold, _side(control)
         tracker = _tracker(registry, control)
         bindings += [
             ControlBinding(
@@ -96,6 +105,7 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
                 model.entry.conf if lowest is None else lowest,
                 None if boxes is None else _labels(model, boxes),
                 _slice(model, side),
+                control.number("model_merge_iou", 0, 1),
                 tracker,
             )
             for model in models
@@ -125,7 +135,18 @@ def _models(
 def _tracker(registry: Registry, control: Control) -> tracking.Parameters | None:
     if control.tag.lower() != video_rectangle.CONTROL.tag.lower():
         return None
-    return tracking.parameters(control, registry.root, tracking.built_in())
+    return tracking.parameters(control, registry.root, tracking.built_in(), registry.custom)
+
+
+def _side(control: Control) -> float | None:
+    """The side of slices that the control asks for; 0: none."""
+    side = control.number("model_slice", 0, 4096)
+    if side is not None and 0 < side < LEAST_SLICE:
+        raise LabelConfigError(
+            f"model_slice of {control.from_name!r}: found {side:g}, expected 0, or "
+            f"{LEAST_SLICE} to 4096: the side of a slice in pixels, not a number of slices"
+        )
+    return side
 
 
 def _slice(model: Model, asked: float | None) -> int | None:

@@ -114,6 +114,8 @@ class Predictor:
         # As many as keep threads and models busy; each is at most one image for each run.
         ahead = max(self.reader.threads, *(batcher.batch_size for batcher in batchers), 1) * 2
         ahead = min(ahead, *(batcher.queue_size // (most[batcher] or 1) for batcher in batchers))
+        if any(run.slice for w in work for run in w.runs):
+            ahead = min(ahead, 2)  # whole images are kept until their slices are predicted
         with contextlib.ExitStack() as held:
             for batcher in batchers:
                 places = min(ahead or 1, len(tasks)) * most[batcher]
@@ -197,9 +199,8 @@ class Predictor:
 
     def _start(self, work: _Work) -> _Started:
         """Reads, decodes and queues a task's images; for the threads beside the models."""
-        for _, shown in (*work.shown, *work.videos):
-            if shown.fault:
-                raise MediaError(shown.fault)
+        if work.fault:
+            raise MediaError(work.fault)
         for batcher in {run.model.batcher for run in work.runs}:
             if work.places(batcher) > batcher.queue_size:
                 raise MediaError(
@@ -219,11 +220,7 @@ class Predictor:
                     if self._plotter is not None:
                         started.images[url] = image
                     started.sizes[url] = size
-                    sliced = {
-                        run.key: parts
-                        for run in wanted
-                        if run.slice and (parts := slicing.slices(*size, run.slice))
-                    }
+                    sliced = {run.key: parts for run in wanted if (parts := _parts(run, size))}
                     ready += [
                         (run, run.model.batcher.prepare(image, run.model.entry.imgsz, size))
                         for run in wanted
@@ -231,7 +228,7 @@ class Predictor:
                     ]
                 for run in wanted:
                     if run.key in sliced:
-                        started.results[run.key] = _in_slices(image, run, sliced[run.key])
+                        started.sliced[run.key] = _Sliced(image, run, sliced[run.key])
                 del file, image
         try:
             for run, prepared in ready:
@@ -272,12 +269,13 @@ class _Run:
 @dataclass(frozen=True)
 class _Work:
     """A task: what is drawn on which of its images, and the runs for it, sorted by address; and
-    what is drawn on which of its videos."""
+    what is drawn on which of its videos. ``fault``: why it cannot be predicted, else empty."""
 
     task: Mapping[str, Any]
     shown: Sequence[tuple[ControlBinding, Shown]]
     runs: Sequence[_Run]
     videos: Sequence[tuple[ControlBinding, Shown]] = ()
+    fault: str = ""
 
     def watches(self, batcher: object) -> bool:
         """Whether a video is for ``batcher``."""
@@ -288,13 +286,24 @@ class _Work:
         return sum(run.places for run in self.runs if run.model.batcher is batcher)
 
 
+@dataclass(frozen=True)
+class _Sliced:
+    """An image that is predicted in slices, once it is its turn: in the thread of the request,
+    since it takes long, and other requests wait for those that read images."""
+
+    image: Image
+    run: _Run
+    parts: Sequence[slicing.Slice]
+
+
 @dataclass
 class _Started:
-    """A task whose images are queued: width and height by address, results by what was run, and
-    the images by address where they are kept for pictures."""
+    """A task whose images are queued: width and height by address, results by what was run, what is
+    still to be run on slices, and the images by address where they are kept for pictures."""
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     results: dict[drawing.Key, Future[Result]] = field(default_factory=dict)
+    sliced: dict[drawing.Key, _Sliced] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
 
     def cancel(self) -> None:
@@ -304,12 +313,22 @@ class _Started:
 
 def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
     """What is to run for a task: each model once on each image."""
-    everything = [
-        (binding, image)
-        for binding in plan.bindings
-        if not binding.control.flag("smartonly")  # a tool for people
-        for image in label_config.shown(binding.control, task.get("data"))
-    ]
+    everything: list[tuple[ControlBinding, Shown]] = []
+    faults: list[str] = []
+    for binding in plan.bindings:
+        if binding.control.flag("smartonly"):  # a tool for people
+            continue
+        images = label_config.shown(binding.control, task.get("data"))
+        wrong = [image.fault for image in images if image.fault]
+        if wrong and len(wrong) == len(images):
+            faults += wrong[:1]  # what a task need not have, where another control has its own
+        else:
+            everything += [(binding, image) for image in images]
+    faults = [image.fault for _, image in everything if image.fault] or faults
+    if everything and not any(image.fault for _, image in everything):
+        for fault in faults:
+            log.warning("task %s: a control is left out: %s", task.get("id", "?"), fault)
+        faults = []
     shown = [one for one in everything if not one[0].control.of_video]
     videos = [one for one in everything if one[0].control.of_video]
     found: dict[drawing.Key, _Run] = {}
@@ -317,11 +336,17 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
         at = drawing.key(binding, image)
         conf = min(found[at].conf, binding.conf) if at in found else binding.conf
         found[at] = _Run(image.url, binding.model, conf, binding.slice)
-    return _Work(task, shown, sorted(found.values(), key=lambda run: run.url), videos)
+    runs = sorted(found.values(), key=lambda run: run.url)
+    return _Work(task, shown, runs, videos, next(iter(faults), ""))
 
 
 def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[Region]:
-    return drawing.regions(work.shown, lambda at: wait(started.results[at], gone), started.sizes)
+    def result_of(at: drawing.Key) -> Result:
+        if at in started.sliced:
+            return _in_slices(started.sliced.pop(at), gone)
+        return wait(started.results[at], gone)
+
+    return drawing.regions(work.shown, result_of, started.sizes)
 
 
 def _longest(runs: Sequence[_Run], size: tuple[int, int]) -> int | None:
@@ -338,30 +363,48 @@ def _longest(runs: Sequence[_Run], size: tuple[int, int]) -> int | None:
     return max(map(side, runs))
 
 
-def _in_slices(image: Image, run: _Run, parts: Sequence[slicing.Slice]) -> Future[Result]:
-    """What ``run`` says of ``image`` as a whole and of its ``parts``: a few wait at a time."""
+def _parts(run: _Run, size: tuple[int, int]) -> list[slicing.Slice]:
+    """The slices of an image of ``size`` that ``run`` looks at beside the whole."""
+    if not run.slice:
+        return []
+    parts = slicing.slices(*size, run.slice)
+    if len(parts) > slicing.MOST:
+        raise MediaError(
+            f"found an image of {size[0]} x {size[1]} pixels, which is {len(parts)} slices of "
+            f"{run.slice}, expected at most {slicing.MOST}; set a larger slice",
+            "too_large",
+        )
+    return parts
+
+
+def _in_slices(sliced: _Sliced, gone: Callable[[], bool]) -> Result:
+    """What is said of the image as a whole and of its parts: a few wait at a time."""
+    run, image = sliced.run, sliced.image
     batcher, entry = run.model.batcher, run.model.entry
     height, width = image.shape[:2]
     waiting: deque[tuple[slicing.Slice, Future[Result]]] = deque()
     found: list[Objects] = []
 
     def take() -> None:
-        (left, top, _, _), future = waiting.popleft()
-        result = future.result()
+        (left, top, _, _), future = waiting[0]
+        result = wait(future, gone)
+        waiting.popleft()
         if not isinstance(result, Classes):
-            found.append(result.moved(left, top))
+            found.append(slicing.made(result.moved(left, top)))
 
-    for part in [(0, 0, width, height), *parts]:
-        if len(waiting) == SLICES:
+    try:
+        for part in [(0, 0, width, height), *sliced.parts]:
+            if len(waiting) == SLICES:
+                take()
+            left, top, right, bottom = part
+            prepared = batcher.prepare(image[top:bottom, left:right], entry.imgsz)
+            waiting.append((part, batcher.submit(prepared, run.conf, entry.iou)))
+        while waiting:
             take()
-        left, top, right, bottom = part
-        prepared = batcher.prepare(image[top:bottom, left:right], entry.imgsz)
-        waiting.append((part, batcher.submit(prepared, run.conf, entry.iou)))
-    while waiting:
-        take()
-    done: Future[Result] = Future()
-    done.set_result(slicing.merged(found))
-    return done
+    finally:
+        for _, future in waiting:
+            future.cancel()
+    return slicing.merged(found)
 
 
 def wait(future: Future[_T], gone: Callable[[], bool]) -> _T:

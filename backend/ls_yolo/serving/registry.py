@@ -253,6 +253,11 @@ class Registry:
         return self._source.root
 
     @property
+    def custom(self) -> bool:
+        """Whether weights that models.yaml does not list may be asked for."""
+        return self._custom
+
+    @property
     def names(self) -> list[str]:
         """The names of models.yaml, in its order."""
         return list(self._slots)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -55,10 +56,11 @@ def built_in() -> Path | None:
     )
 
 
-def parameters(control: Control, root: Path, own: Path | None) -> Parameters:
+def parameters(control: Control, root: Path, own: Path | None, custom: bool = False) -> Parameters:
     """The parameters of the tracker that ``control`` asks for: ``model_tracker`` names a YAML file
     of the folder ``root``, without its suffix, or else one of ``own``; attributes that begin with
-    the tracker's name (``botsort_track_buffer``) replace what is in it.
+    the tracker's name (``botsort_track_buffer``) replace what is in it. ``custom``: whether weights
+    that models.yaml does not list may be named.
 
     Raises:
         LabelConfigError: there is no such file, it cannot be used, or an attribute cannot.
@@ -76,12 +78,16 @@ def parameters(control: Control, root: Path, own: Path | None) -> Parameters:
         found = {**_file(where, own / f"{kind}.yaml"), **found}
     for key, text in control.attributes.items():
         prefix = next((p for p in (f"{name.lower()}_", f"{kind}_") if key.startswith(p)), "")
+        if prefix and key.removeprefix(prefix) == "tracker_type":
+            raise LabelConfigError(
+                f"{key} of {control.from_name!r}: a tracker has its own; set model_tracker"
+            )
         if prefix:
             found[key.removeprefix(prefix)] = _value(
                 control, key, key.removeprefix(prefix), text, found
             )
     if found.get("with_reid"):
-        found["model"] = _reid(where, str(found.get("model", "auto")), root)
+        found["model"] = _reid(where, str(found.get("model", "auto")), root, custom)
     return found
 
 
@@ -92,8 +98,9 @@ def _read(where: str, name: str, root: Path, own: Path | None) -> dict[str, Any]
         raise LabelConfigError(
             f"{where}{name!r} lies outside {root}; only files inside it are read"
         )
-    if path.is_file():
-        return _file(where, path)
+    with contextlib.suppress(OSError):  # a name that is too long for a file
+        if path.is_file():
+            return _file(where, path)
     if own is not None and name in TYPES:
         return _file(where, own / f"{name}.yaml")
     raise LabelConfigError(
@@ -135,13 +142,18 @@ def _value(control: Control, attribute: str, key: str, text: str, known: Mapping
     return text.strip()
 
 
-def _reid(where: str, model: str, root: Path) -> str:
+def _reid(where: str, model: str, root: Path, custom: bool) -> str:
     """The weights file that tells objects by how they look."""
     if model == "auto":
         raise LabelConfigError(
             f"{where}with_reid with the model 'auto' needs features from inside the detector, "
             "which are not there; expected a weights file (.pt) of the models folder as its "
             "model, or with_reid: false"
+        )
+    if not custom:
+        raise LabelConfigError(
+            f"{where}found the model {model!r} for with_reid, which models.yaml cannot list; set "
+            "ALLOW_CUSTOM_MODEL_PATH=true to let labeling configs name weights, or with_reid: false"
         )
     path = (root / model).resolve()
     if not path.is_relative_to(root.resolve()) or path.suffix != ".pt" or not path.is_file():
@@ -162,7 +174,7 @@ def make(found: Parameters) -> Tracker:
 
     try:
         return _Ultralytics(TRACKER_MAP[found["tracker_type"]](SimpleNamespace(**found)))
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, OSError, TypeError, ValueError) as error:
         raise LabelConfigError(f"the tracker {found['tracker_type']}: {error}") from None
 
 

@@ -7,7 +7,7 @@ import contextvars
 import itertools
 import logging
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Generator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -250,7 +250,12 @@ def watch(
     since, step = time.monotonic(), 1 / (video.rate or clock.rate)
     frames: list[int] = []
     end = 0.0
-    most = min(places(run.model.batcher, video.width, video.height) for run in runs)
+    keys = {run.key: run.model.batcher for run in runs}
+    asked = Counter(keys.values())  # of a model that is asked twice, each frame takes two places
+    most = min(
+        max(places(batcher, video.width, video.height) // count - 1, 1)
+        for batcher, count in asked.items()
+    )
     with contextlib.closing(_ahead(_queued(video, clock, runs), most)) as ahead:
         for coming in ahead:
             budget.check(name, since, len(frames), end, video.duration)

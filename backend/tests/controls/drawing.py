@@ -30,7 +30,7 @@ def tag(kind: str, attributes: str = "", inner: str | None = None, name: str = "
 def draw(text: str, result: Any, width: int, height: int, **more: Any) -> list[dict[str, Any]]:
     """The regions of ``result`` in the first control of the labeling config ``text`` that is drawn
     for, as one model on one image makes them."""
-    control = controls.drawn(text)[0]
+    control = controls.untaken(controls.drawn(text))[0]
     kind = controls.of(control)
     assert kind is not None
     names = more.pop("names", NAMES)

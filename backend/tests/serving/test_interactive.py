@@ -52,6 +52,16 @@ def test_all_clicks_for_a_label_on_an_image_are_one_prompt():
     assert found.points == (Point(50, 25, True), Point(1, 25, False))
 
 
+def test_a_shape_with_its_labels_in_a_tag_of_their_own_is_read_once():
+    shape = BOX | {"type": "rectangle", "id": "a", "value": {**BOX["value"]}}
+    del shape["value"]["rectanglelabels"]
+    labels = shape | {"type": "labels", "from_name": "l"}
+    labels["value"] = shape["value"] | {"labels": ["Bus"]}
+    found = interactive.prompts({"result": [shape, labels]})
+    assert (found.label, found.box, found.points) == ("Bus", (10, 20, 40, 60), ())
+    assert found.ids == {"a"}
+
+
 def test_what_is_drawn_on_one_of_several_images_names_it():
     assert interactive.prompts({"result": [CLICK | {"item_index": 3}]}).item_index == 3
 
@@ -65,6 +75,9 @@ def test_what_is_drawn_on_one_of_several_images_names_it():
         {"result": [changed(CLICK, keypointlabels=[7])]},
         {"result": [changed(CLICK, x="left")]},
         {"result": [changed(CLICK, x=float("nan"))]},
+        {"result": 5},
+        {"result": [changed(CLICK, x=10**400)]},
+        {"result": [changed(BOX, x=1e308, width=1e308)]},
         {"result": [CLICK | {"from_name": None}]},
         {"result": [BOX | {"type": "choices"}]},
     ],

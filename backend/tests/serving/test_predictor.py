@@ -822,3 +822,64 @@ def test_what_two_models_say_of_the_same_object_is_one_region_where_that_is_aske
     (answer,) = predict(predictor, [{"data": {"image": write_image()}}], text, url=["a", "c"])
     assert len(answer["result"]) == count
     assert answer["result"][0]["score"] == pytest.approx(0.9)
+
+
+def test_what_two_models_say_is_merged_on_each_image_of_a_task(make, write_weights, write_image):
+    predictor = make("a: {weights: a.pt}\nc: {weights: c.pt}")
+    write_weights("c.pt", {7: "person"}, boxes=[[22, 12, 122, 60, 0.8, 7]])
+    predictor.registry.refresh(10)
+    text = config(
+        control("person", attributes='model_merge_iou="0.5"'),
+        image='<Image name="image" valueList="$images"/>',
+    )
+    task = {"data": {"images": [write_image("one.jpg"), write_image("two.jpg")]}}
+    (answer,) = predict(predictor, [task], text, url=["a", "c"])
+    assert [region["item_index"] for region in answer["result"]] == [0, 1]
+
+
+@pytest.mark.parametrize("attribute", ['model_merge_iou="50"', 'model_slice="2"'])
+def test_an_attribute_that_cannot_be_used_is_refused_when_the_model_is_connected(
+    predictor, attribute
+):
+    with pytest.raises(LabelConfigError, match="of 'label': found"):
+        predictor.plan(config(control("person", attributes=attribute)), [], [])
+
+
+def test_an_image_of_too_many_slices_is_an_error_that_says_so(make, write_image):
+    text = config(control("person", attributes='model_slice="64"'))
+    task = {"data": {"image": write_image("large.jpg", 1400, 1200)}}
+    (answer,) = predict(make(), [task], text)
+    assert "which is 672 slices of 64, expected at most 256" in answer["error"]
+
+
+def test_a_request_whose_client_is_gone_asks_for_no_more_slices(make, write_image, engine_calls):
+    predictor = make()
+    url = write_image("large.jpg", 4000, 100)
+    plan = predictor.plan(config(control("person", attributes='model_slice="100"')), [], [])
+    engine_calls.clear()
+    looks = iter([False] * 4)
+    with pytest.raises(ClientGone):
+        predictor.predict([{"data": {"image": url}}], plan, lambda: next(looks, True))
+    assert sum(call["count"] for call in inferences(engine_calls)) < 20
+
+
+def test_a_control_for_which_a_task_has_nothing_is_left_out_and_the_others_are_drawn_for(
+    predictor, write_image, caplog
+):
+    choices = '<Choices name="kind" toName="image" value="$kinds"/>'
+    task = {"id": 5, "data": {"image": write_image()}}
+    (answer,) = predict(predictor, [task], config(control("person"), choices))
+    assert found(answer) == ["person"]
+    assert "error" not in answer
+    assert "task 5: a control is left out: data.kinds: found None" in caplog.text
+    (answer,) = predict(predictor, [{"id": 6, "data": {}}], config(control("person"), choices))
+    assert answer["error"].startswith("data.image: found None")
+
+
+def test_a_control_for_boxes_of_bodies_is_an_ordinary_one_where_no_model_has_bodies(
+    predictor, write_image
+):
+    points = '<KeyPointLabels name="p" toName="image"><Label value="nose" model_index="0"/>'
+    text = config(control("person", name="p_bbox"), points + "</KeyPointLabels>")
+    (answer,) = predict(predictor, [{"data": {"image": write_image()}}], text)
+    assert [region["from_name"] for region in answer["result"]] == ["p_bbox"]

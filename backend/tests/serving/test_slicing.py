@@ -8,9 +8,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ls_yolo.results import Boxes, Keypoints, Mask, Masks, OrientedBoxes
-from ls_yolo.serving.slicing import merged, slices
+from ls_yolo.serving.slicing import made, merged, slices
 
 SIZES = st.integers(1, 5000)
+ONE = np.ones((1, 1), np.float32)
+
+
+def turned(xywhr, score):
+    return OrientedBoxes(
+        np.array([xywhr], np.float32), np.array([score], np.float32), np.zeros(1, np.int64)
+    )
 
 
 def boxes(*rows):
@@ -90,18 +97,40 @@ def test_masks_of_one_object_are_united():
 
 
 def test_of_turned_boxes_and_bodies_the_better_one_stays_as_it_is():
-    turned = OrientedBoxes(
-        np.array([[50, 50, 40, 20, 0.5], [51, 50, 40, 20, 0.5]], np.float32),
-        np.array([0.7, 0.9], np.float32),
-        np.zeros(2, np.int64),
-    )
-    assert merged([turned]).xywhr.tolist() == [[51, 50, 40, 20, 0.5]]
-    bodies = Keypoints(
-        boxes([0, 0, 50, 50, 0.7, 0], [1, 0, 50, 50, 0.9, 0]),
-        np.array([[[1, 1]], [[2, 2]]], np.float32),
-        np.ones((2, 1), np.float32),
-    )
-    assert merged([bodies]).xy.tolist() == [[[2, 2]]]
+    parts = [turned([50, 50, 40, 20, 0.5], 0.7), turned([51, 50, 40, 20, 0.5], 0.9)]
+    assert merged(parts).xywhr.tolist() == [[51, 50, 40, 20, 0.5]]
+    bodies = [
+        Keypoints(boxes([n, 0, 50, 50, score, 0]), np.full((1, 1, 2), n, np.float32), ONE)
+        for n, score in ((1, 0.7), (2, 0.9))
+    ]
+    assert merged(bodies).xy.tolist() == [[[2, 2]]]
+
+
+def test_turned_boxes_whose_bounds_overlap_but_which_share_nothing_stay_apart():
+    # Two boats side by side, at 45 degrees.
+    parts = [
+        turned([100, 100, 100, 20, np.pi / 4], 0.9),
+        turned([121, 79, 100, 20, np.pi / 4], 0.8),
+    ]
+    assert len(merged(parts).scores) == 2
+
+
+def test_what_the_model_tells_apart_in_one_slice_stays_apart():
+    adult, child = [0, 0, 100, 300, 0.9, 0], [30, 150, 80, 300, 0.8, 0]
+    assert len(merged([boxes(adult, child)]).scores) == 2
+    assert len(merged([boxes(adult, child), boxes(adult, child)]).scores) == 2
+
+
+def test_masks_of_slices_are_made_at_once():
+    calls = []
+
+    def make():
+        calls.append(1)
+        return Mask(0, 0, np.ones((2, 2), np.bool_))
+
+    ready = made(Masks(boxes([0, 0, 2, 2, 0.9, 0]), [make]))
+    assert [one().pixels.shape for one in (*ready.masks, *ready.masks)] == [(2, 2)] * 2
+    assert len(calls) == 1
 
 
 def test_nothing_makes_nothing():

@@ -28,13 +28,13 @@ def own(tmp_path):
 def ask(own, models_dir):
     """The parameters for the attributes of a VideoRectangle."""
 
-    def ask(attributes=""):
+    def ask(attributes="", custom=True):
         found = label_config.parse(
             '<View><Video name="v" value="$video"/><Labels name="l" toName="v"/>'
             f'<VideoRectangle name="box" toName="v" {attributes}/></View>'
         )
         (control,) = (one for one in found if one.tag == "VideoRectangle")
-        return tracking.parameters(control, models_dir, own)
+        return tracking.parameters(control, models_dir, own, custom)
 
     return ask
 
@@ -105,6 +105,18 @@ def test_appearance_is_told_by_a_weights_file_of_the_models_folder(ask, models_d
     (models_dir / "looks.pt").write_text("")
     found = ask('botsort_with_reid="true" botsort_model="looks.pt"')
     assert found["model"] == str(models_dir / "looks.pt")
+
+
+def test_weights_are_named_only_where_labeling_configs_may_name_them(ask, models_dir):
+    (models_dir / "looks.pt").write_text("")
+    with pytest.raises(LabelConfigError, match="set ALLOW_CUSTOM_MODEL_PATH=true"):
+        ask('botsort_with_reid="true" botsort_model="looks.pt"', custom=False)
+
+
+@pytest.mark.parametrize("attributes", ['botsort_tracker_type="x"', f'model_tracker="{"a" * 300}"'])
+def test_odd_attributes_are_refused_and_not_tried(ask, attributes):
+    with pytest.raises(LabelConfigError):
+        ask(attributes)
 
 
 @pytest.mark.parametrize(
