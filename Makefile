@@ -82,19 +82,19 @@ test-integration-setup test-kubernetes-setup test-host-setup: test-%-setup:
 	@$(PYTHON) scripts/install_engine.py
 	@$(PYTHON) scripts/dev testtools $*
 
-test-integration: BUDGET = 30m
+test-integration: BUDGET = 55m
 test-integration: test-integration-setup ## Both services, booted and checked end to end; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/dev check_compose
 	$(PYTEST) backend/tests/server/test_service.py tests/integration
 
-test-kubernetes: BUDGET = 25m
+test-kubernetes: BUDGET = 35m
 test-kubernetes: test-kubernetes-setup ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/build.py postgres
 	$(PYTEST) -n 3 --dist loadscope tests/kubernetes
 
-test-host: BUDGET = 30m
+test-host: BUDGET = 45m
 test-host: test-host-setup ## The playbooks, on fresh hosts with systemd, over SSH; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	$(PYTEST) tests/host
