@@ -100,9 +100,9 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
         classes = dict.fromkeys(one for row in fit for one in row["classes"])
         match = controls.match(control, classes)
         _, missing = controls.boxes(control, text, match.labels)
-        names = tuple(row["name"] for row in fit)
+        fitting = tuple(row["name"] for row in fit)
         rest = [one for one in classes if one not in match.labels]
-        found.append(Mapped(name, tag, names, match.classes, {**match.unmapped, **missing}, rest))
+        found.append(Mapped(name, tag, fitting, match.classes, {**match.unmapped, **missing}, rest))
     # What takes another control's boxes has no mapping of its own.
     kept = {control.from_name for control in controls.untaken(drawing)}
     taken = {control.from_name for control in drawing} - kept

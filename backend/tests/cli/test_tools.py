@@ -475,3 +475,17 @@ def test_a_control_that_the_models_cannot_be_drawn_by_is_told(coco, project, cap
     text = LABELS.replace("RectangleLabels", "PolygonLabels")
     assert main.main(["labels", "--project", project(text)]) == 1
     assert "found the models coco (detect), expected one for segment" in capsys.readouterr().out
+
+
+def test_each_control_chooses_among_all_models_of_the_project():
+    rows = [
+        {"name": "boxes", "task": "detect", "classes": ["cat"]},
+        {"name": "outlines", "task": "segment", "classes": ["cat"]},
+    ]
+    text = (
+        '<View><Image name="image" value="$image"/>'
+        '<PolygonLabels name="p" toName="image"><Label value="cat"/></PolygonLabels>'
+        '<RectangleLabels name="r" toName="image"><Label value="cat"/></RectangleLabels></View>'
+    )
+    found = labels.mapping(text, ("boxes", "outlines"), rows)
+    assert [item.models for item in found] == [("outlines",), ("boxes", "outlines")]
