@@ -126,7 +126,6 @@ def _predicted(
     names: Sequence[str],
     values: Mapping[str, Any],
 ) -> tuple[list[Shown], str, Mapping[str, Mapping[str, str]]]:
-    from ls_yolo.images.web import Web
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.serving import debug_plot
     from ls_yolo.serving.predictor import Predictor
@@ -134,13 +133,7 @@ def _predicted(
     from ls_yolo.serving.registry import Registry
 
     pictures = _Pictures()
-    reader = ImageReader(
-        Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
-        Studio.read(values),
-        values["LABEL_STUDIO_URL"],
-        public_urls=[u.strip() for u in values["LABEL_STUDIO_PUBLIC_URLS"].split(",") if u.strip()],
-        web=Web.read(values),
-    )
+    reader = ImageReader.read(values, Studio.read(values))
     predictor = Predictor(Registry.read(values, command=True), reader, pictures)
     plan = predictor.plan(config, names, ())
     answers = predictor.predict(tasks, plan)

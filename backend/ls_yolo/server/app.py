@@ -12,7 +12,6 @@ from gunicorn.arbiter import Arbiter
 from ls_yolo import logs, settings
 from ls_yolo.config import ConfigError
 from ls_yolo.engines.base import EngineError
-from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.server.base import RequestLimiter
@@ -46,16 +45,7 @@ def create_app() -> Flask:
     if not values["BASIC_AUTH_PASS"]:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the models")
     studio = Studio.read(values)
-    public_urls = values["LABEL_STUDIO_PUBLIC_URLS"].split(",")
-    reader = ImageReader(
-        Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
-        studio,
-        values["LABEL_STUDIO_URL"],
-        public_urls=[url.strip() for url in public_urls if url.strip()],
-        web=Web.read(values),
-        reduced=values["DECODE_REDUCED"],
-        threads=values["DECODE_THREADS"],
-    )
+    reader = ImageReader.read(values, studio)
     plotter = Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None
     predictor = Predictor(models, reader, plotter)
     return build(

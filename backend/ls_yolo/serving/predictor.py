@@ -324,11 +324,12 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
             faults += wrong[:1]  # what a task need not have, where another control has its own
         else:
             everything += [(binding, image) for image in images]
-    faults = [image.fault for _, image in everything if image.fault] or faults
-    if everything and not any(image.fault for _, image in everything):
-        for fault in faults:
-            log.warning("task %s: a control is left out: %s", task.get("id", "?"), fault)
-        faults = []
+    fault = next((image.fault for _, image in everything if image.fault), "")
+    if everything and not fault:
+        for missing in faults:
+            log.warning("task %s: a control is left out: %s", task.get("id", "?"), missing)
+    elif faults and not everything:
+        fault = faults[0]
     shown = [one for one in everything if not one[0].control.of_video]
     videos = [one for one in everything if one[0].control.of_video]
     found: dict[drawing.Key, _Run] = {}
@@ -337,7 +338,7 @@ def _work(task: Mapping[str, Any], plan: Plan) -> _Work:
         conf = min(found[at].conf, binding.conf) if at in found else binding.conf
         found[at] = _Run(image.url, binding.model, conf, binding.slice)
     runs = sorted(found.values(), key=lambda run: run.url)
-    return _Work(task, shown, runs, videos, next(iter(faults), ""))
+    return _Work(task, shown, runs, videos, fault)
 
 
 def _regions(work: _Work, started: _Started, gone: Callable[[], bool]) -> list[Region]:

@@ -13,6 +13,7 @@ from typing import Any
 from ls_yolo import metrics
 from ls_yolo.images import decode, limits, source
 from ls_yolo.images.decode import Header
+from ls_yolo.images.web import Web
 from ls_yolo.results import Image
 
 
@@ -55,9 +56,28 @@ class ImageReader:
         self._decoding = threading.BoundedSemaphore(threads)
         self._memory = limits.Memory()
 
+    @classmethod
+    def read(cls, values: Mapping[str, Any], studio: source.Fetcher | None) -> ImageReader:
+        """As the settings ``values`` say."""
+        public_urls = values["LABEL_STUDIO_PUBLIC_URLS"].split(",")
+        return cls(
+            Path(values["LOCAL_FILES_DOCUMENT_ROOT"]),
+            studio,
+            values["LABEL_STUDIO_URL"],
+            public_urls=[url.strip() for url in public_urls if url.strip()],
+            web=Web.read(values),
+            reduced=values["DECODE_REDUCED"],
+            threads=values["DECODE_THREADS"],
+        )
+
     def origin(self, url: str) -> source.Origin:
         """Where the image at ``url`` comes from."""
         return source.origin(url, self._own)
+
+    def _of(self, task: Mapping[str, Any]) -> tuple[Any, ...]:
+        """Where files of ``task`` may be: what `source.read` takes after a URL."""
+        known = self._root, self._studio, self._own
+        return *known, task.get("id"), self._web, task.get("project")
 
     @contextlib.contextmanager
     def fetched(self, task: Mapping[str, Any], url: str) -> Iterator[Fetched]:
@@ -69,15 +89,7 @@ class ImageReader:
         """
         with limits.holding():
             with metrics.stage("fetch"):
-                data = source.read(
-                    url,
-                    self._root,
-                    self._studio,
-                    self._own,
-                    task.get("id"),
-                    self._web,
-                    task.get("project"),
-                )
+                data = source.read(url, *self._of(task))
             header = decode.read_header(data)
             with self._memory.taken(header.memory):
                 yield Fetched(data, header, task.get("id", "?"))
@@ -88,15 +100,7 @@ class ImageReader:
         Raises:
             MediaError, StudioError: see `source.opened`.
         """
-        return source.opened(
-            url,
-            self._root,
-            self._studio,
-            self._own,
-            task.get("id"),
-            self._web,
-            task.get("project"),
-        )
+        return source.opened(url, *self._of(task))
 
     @contextlib.contextmanager
     def decoded(
