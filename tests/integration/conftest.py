@@ -11,10 +11,11 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 
 import docker
@@ -253,6 +254,50 @@ def fetch_demo(folder: Path) -> None:
     shutil.copytree(ours["DATASETS_DIR"] / "demo", folder / "datasets" / "demo")
 
 
+def client_with(*images: str) -> Any:
+    """A client of the Docker Engine, which has ``images``."""
+    try:
+        client = docker.from_env()
+        client.ping()
+    except docker.errors.DockerException as error:
+        lacking(f"no Docker engine answers ({error}); `make test-integration` starts one")
+    for image in images:
+        try:
+            client.images.get(image)
+        except docker.errors.ImageNotFound:
+            lacking(f"{image} is not built; `make images` builds it")
+    return client
+
+
+def answer_inside(
+    folder: Path, script: str, volumes: Mapping[str, str] = MappingProxyType({}), **tmpfs: str
+) -> Any:
+    """What ``script``, a file beside this one, finds in the backend's image, without a network.
+
+    It sees the demo's weights in /models and its images in /images, which are put into ``folder``,
+    and ``volumes``: folder here to folder there; ``tmpfs``: name of a folder to its options.
+    """
+    client = client_with(IMAGES["backend"])
+    (folder / "datasets").mkdir()
+    fetch_demo(folder)
+    for path in [folder, *folder.parents[:2], *folder.rglob("*")]:
+        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
+    seen = {
+        str(folder / "models"): "/models",
+        str(folder / "datasets" / "demo"): "/images",
+        str(Path(__file__).resolve().parent): "/tests",
+        **volumes,
+    }
+    output = client.containers.run(
+        IMAGES["backend"], ["python", f"/tests/{script}"],
+        remove=True, network_mode="none", read_only=True, mem_limit="4g",
+        tmpfs={f"/{name}": f"mode=1777,{options}" for name, options in tmpfs.items()},
+        volumes={here: {"bind": there, "mode": "ro"} for here, there in seen.items()},
+    )  # fmt: skip
+    line = next(line for line in output.decode().splitlines() if line.startswith("ANSWER "))
+    return json.loads(line.removeprefix("ANSWER "))
+
+
 @contextlib.contextmanager
 def new_stack(
     overlay: str = "compose.test.yaml",
@@ -260,16 +305,7 @@ def new_stack(
     **env: str,
 ) -> Iterator[Stack]:
     """The services, up and healthy, with nothing in them yet; ``env``: what to add to .env."""
-    try:
-        client = docker.from_env()
-        client.ping()
-    except docker.errors.DockerException as error:
-        lacking(f"no Docker engine answers ({error}); `make test-integration` starts one")
-    for image in IMAGES.values():
-        try:
-            client.images.get(image)
-        except docker.errors.ImageNotFound:
-            lacking(f"{image} is not built; `make images` builds it")
+    client_with(*IMAGES.values())
     folder = Path(tempfile.mkdtemp(prefix="ls-yolo-test-"))
     # The services' user is not this one; what they mount must be open to them.
     folder.chmod(0o755)

@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from conftest import IMAGES, ROOT
+from conftest import IMAGES, ROOT, client_with
 
 SCRIPT = Path(__file__).with_name("train_shapes.py")
 
@@ -21,6 +21,7 @@ def shapes() -> Path:
     folder = ROOT / ".cache" / "shapes" / hashlib.sha256(made_of).hexdigest()[:16]
     if folder.exists():
         return folder
+    client_with(IMAGES["backend"])
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent) as name:
         Path(name).chmod(0o777)  # the image's user is not this one

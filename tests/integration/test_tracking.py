@@ -3,47 +3,20 @@ what is followed is what ultralytics follows alone. What happens inside is in tr
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
 from typing import Any
 
-import docker
 import numpy as np
 import pytest
 
-from conftest import IMAGES, fetch_demo
+from conftest import answer_inside
 
 pytestmark = pytest.mark.docker
-HERE = Path(__file__).resolve().parent
 
 
 @pytest.fixture(scope="module")
 def inside(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """What tracking_inside.py found."""
-    try:
-        client = docker.from_env()
-        client.images.get(IMAGES["backend"])
-    except docker.errors.ImageNotFound:
-        pytest.skip(f"{IMAGES['backend']} is not built; `make images` builds it")
-    except docker.errors.DockerException as error:
-        pytest.skip(f"no Docker Engine answers ({error}); `make test-integration` starts one")
-    folder = tmp_path_factory.mktemp("tracking")
-    (folder / "datasets").mkdir()
-    fetch_demo(folder)
-    for path in [folder, *folder.parents[:2], *folder.rglob("*")]:
-        path.chmod(path.stat().st_mode | (0o055 if path.is_dir() else 0o044))
-    output = client.containers.run(
-        IMAGES["backend"], ["python", "/tests/tracking_inside.py"],
-        remove=True, network_mode="none", read_only=True, mem_limit="4g",
-        tmpfs={"/tmp": "mode=1777,size=1g"},
-        volumes={
-            str(folder / "models"): {"bind": "/models", "mode": "ro"},
-            str(folder / "datasets" / "demo"): {"bind": "/images", "mode": "ro"},
-            str(HERE): {"bind": "/tests", "mode": "ro"},
-        },
-    )  # fmt: skip
-    line = next(line for line in output.decode().splitlines() if line.startswith("ANSWER "))
-    return json.loads(line.removeprefix("ANSWER "))
+    return answer_inside(tmp_path_factory.mktemp("tracking"), "tracking_inside.py", tmp="size=1g")
 
 
 @pytest.mark.parametrize("kind", ["botsort", "bytetrack", "deepocsort", "fasttrack", "ocsort"])
