@@ -1,4 +1,4 @@
-"""Small models of drawn shapes: trained once in the backend's image, minutes, and then kept."""
+"""Small models of drawn shapes: trained once in the backend's image, two minutes, and then kept."""
 
 from __future__ import annotations
 
@@ -40,5 +40,9 @@ def shapes() -> Path:
             check=True, capture_output=True, timeout=900,
         )  # fmt: skip
         shutil.copytree(output, Path(name, "kept"))
-        Path(name, "kept").rename(folder)
+        try:
+            Path(name, "kept").rename(folder)
+        except OSError:
+            if not folder.exists():  # else another run has made it meanwhile
+                raise
     return folder

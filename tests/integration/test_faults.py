@@ -296,14 +296,14 @@ def test_at_sigterm_under_load_every_request_is_answered_and_the_exit_code_is_0(
     container = alone.container("backend")
     images = 'ls_yolo_images_total{model="coco"}'
     before = metric(alone, images)
-    with ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(predict, alone, *[local("bus.jpg")] * 10) for _ in range(4)]
+    with ThreadPoolExecutor(8) as pool:
+        jobs = [pool.submit(predict, alone, *[local("bus.jpg")] * 6) for _ in range(8)]
         wait_for(lambda: metric(alone, images) >= before + 4)
-        assert not any(job.done() for job in jobs)
+        assert not all(job.done() for job in jobs)
         container.stop(timeout=40)
         for job in jobs:
             found = results(job.result())
-            assert [labels(one).count("person") >= 3 for one in found] == [True] * 10
+            assert [labels(one).count("person") >= 3 for one in found] == [True] * 6
     assert container.wait()["StatusCode"] == 0
     assert "Traceback" not in alone.log("backend")
     for line in alone.log("backend").splitlines():
