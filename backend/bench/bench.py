@@ -36,7 +36,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +195,8 @@ def tasks(stage: Stage) -> Part:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ls-yolo-bench-")))
         folder.chmod(0o755)
+        shutil.copytree(options.datasets / "demo", folder / "demo")
+        (folder / "shapes").mkdir()
         for name in ("obb", "pose", "classify"):
             shutil.copyfile(small / f"{name}.pt", stage.models / f"{name}.pt")
             # As many shapes as fit, in the size that the models know.
@@ -203,13 +205,12 @@ def tasks(stage: Stage) -> Part:
             image = Image.new("RGB", (4 * SHAPES, 4 * SHAPES))
             for place in range(16):
                 image.paste(tile, (place % 4 * SHAPES, place // 4 * SHAPES))
-            image.save(folder / f"{name}.jpg", quality=95)
+            image.save(folder / "shapes" / f"{name}.jpg", quality=95)
         for name, (_, imgsz) in TASKS.items():
             (stage.models / f"{name}.pt").chmod(0o644)
             lines.append(f"{name}: {{weights: {name}.pt, conf: 0.25, imgsz: {imgsz}}}\n")
         (stage.models / "models.yaml").write_text("".join(lines))
-        place = stage.place()
-        place = replace(place, arguments=[*place.arguments, "-v", f"{folder}:/datasets/shapes:ro"])
+        place = stage.place(datasets=folder)
         service, _ = stack.enter_context(backend(place, stage.environ, stage.urls))
         service.settle(options.expect, SETTLE)
         for name, (config, imgsz) in TASKS.items():
@@ -432,10 +433,10 @@ class Stage:
         self.environ = [f"MODEL_POLL_SECONDS={0 if 'swap' not in options.parts else 2}"]
         self.environ += options.env
 
-    def place(self, gpu: bool = False) -> Place:
+    def place(self, gpu: bool = False, datasets: Path | None = None) -> Place:
         options = self.options
         arguments = [
-            *("-v", f"{options.datasets.resolve()}:/datasets:ro"),
+            *("-v", f"{(datasets or options.datasets).resolve()}:/datasets:ro"),
             *("-v", f"{self.models}:/models:ro"),
             *("--pids-limit", "512"),
             *([] if gpu else [f"--cpuset-cpus={options.cpus}"]),
