@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make bench`: the backend against loops of ultralytics, side by side in one run.
 
-    bench.py [speed] [tasks] [batches] [requests] [swap]
+    bench.py [speed] [tasks] [video] [clicks] [batches] [requests] [swap]
                                       all if none is named; batches only with a GPU
     bench.py --here [--device cpu]    without containers: see here.py
 
@@ -11,6 +11,8 @@ speed     yolov8n on the CPU: 8 clients, 8 tasks in a request, one of each, and 
 batches   16 clients with 8 tasks each, two models, against `YOLO.predict` on 32 decoded images at a
           time: on a GPU where there is one, else (by name) on the CPU.
 tasks     a model for each task, 8 clients, regions made, against the same loop.
+video     a clip, followed, against `YOLO(openvino).track(stream=True)`; memory after each round.
+clicks    milliseconds until a smart tool is answered, by the project's own model.
 requests  memory, threads and open files after --requests requests against those after 1,000.
 swap      weights are replaced under load: no request may fail, and each answer must be of the
           weights whose version it carries.
@@ -36,7 +38,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -45,47 +47,14 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(HERE)]
 
 import bars  # noqa: E402
-from client import Backend, BenchError, Figures  # noqa: E402
-from containers import (  # noqa: E402
-    Place,
-    backend,
-    docker,
-    look,
-    loop,
-    put,
-)
-from PIL import Image  # noqa: E402
+import controls  # noqa: E402
+from client import Backend, BenchError  # noqa: E402
+from containers import backend, look, loop, put  # noqa: E402
+from stage import SETTLE, WEIGHTS, Part, Stage, Way, ratio, turns  # noqa: E402
 
 from lib import versions  # noqa: E402
 
-WEIGHTS = "yolov8n.pt"
-CONFIG = '<View><Image name="image" value="$image"/>{}</View>'
-PERSONS = '<Label value="person"/><Label value="bus"/>'
-TASKS = {
-    "detect": (f'<RectangleLabels name="c" toName="image">{PERSONS}</RectangleLabels>', 640),
-    "segment": (f'<PolygonLabels name="c" toName="image">{PERSONS}</PolygonLabels>', 640),
-    "obb": (
-        '<RectangleLabels name="c" toName="image" model_obb="true">'
-        '<Label value="plank"/><Label value="brick"/></RectangleLabels>',
-        640,
-    ),
-    "pose": (
-        '<KeyPointLabels name="c" toName="image" model_add_bboxes="false">'
-        '<Label value="tip" predicted_values="arrow" model_index="0"/></KeyPointLabels>',
-        640,
-    ),
-    "classify": (
-        '<Choices name="c" toName="image"><Choice value="disc"/><Choice value="plank"/>'
-        '<Choice value="star"/></Choices>',
-        224,
-    ),
-}
-"""What each task is asked with, and the longest side that its network gets, in pixels."""
-SHAPES = 160
-"""Both sides of an image that the small models know, in pixels."""
 LARGER = "yolov8l.yaml"
-SETTLE = 300.0
-"""Seconds that an export may take."""
 EARLY = 1000
 """Requests after which memory is first looked at."""
 MOST_CLIENTS = 14
@@ -108,41 +77,6 @@ import sys
 from ultralytics import YOLO
 YOLO(sys.argv[1]).save("/out/larger.pt")
 """
-
-Way = Callable[[float], Figures]
-
-
-@dataclass
-class Part:
-    """What a part of the report says. ``targets``: what must hold, and whether it does."""
-
-    title: str
-    ran: str = ""
-    figures: dict[str, Figures] = field(default_factory=dict)
-    rounds: list[dict[str, Figures]] = field(default_factory=list)
-    targets: dict[str, bool] = field(default_factory=dict)
-    theirs: tuple[str, ...] = ()
-    """The ways that are not the backend's."""
-
-
-def turns(ways: dict[str, Way], options: argparse.Namespace, part: Part) -> None:
-    """Runs ``ways`` in turn, so many rounds; ``part`` gets every round, and the medians."""
-    for number in range(options.rounds):
-        part.rounds.append({name: way(options.seconds) for name, way in ways.items()})
-        print(f"{part.title}: round {number + 1} of {options.rounds}", file=sys.stderr)
-    part.figures = {
-        name: {
-            unit: statistics.median(found[name][unit] for found in part.rounds) for unit in figures
-        }
-        for name, figures in part.rounds[0].items()
-    }
-
-
-def ratio(part: Part, one: str, other: str) -> float:
-    """How many times as fast ``one`` is as ``other``: the median of what the rounds say."""
-    return statistics.median(
-        found[one]["images_per_second"] / found[other]["images_per_second"] for found in part.rounds
-    )
 
 
 def speed(stage: Stage) -> Part:
@@ -179,60 +113,6 @@ def speed(stage: Stage) -> Part:
         f"1 client, 1 task: the bare loop's time and {extra:.1f} ms, at most 4": extra <= 4,
         f"{against:.1f} times what loads its weights in each request, at least 2.5": against >= 2.5,
     }
-    return part
-
-
-def tasks(stage: Stage) -> Part:
-    """Each task against the bare loop; see the top of the file."""
-    sys.path[:0] = [str(ROOT / "tests" / "integration")]
-    from shapes import shapes  # small models, trained once
-
-    options, small = stage.options, shapes()
-    part = Part("8 clients, 1 task, regions made")
-    shutil.copyfile(options.models / "yolov8n-seg.pt", stage.models / "segment.pt")
-    shutil.copyfile(options.models / WEIGHTS, stage.models / "detect.pt")
-    lines, ways, theirs = [], {}, []
-    with contextlib.ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ls-yolo-bench-")))
-        folder.chmod(0o755)
-        shutil.copytree(options.datasets / "demo", folder / "demo")
-        (folder / "shapes").mkdir()
-        for name in ("obb", "pose", "classify"):
-            shutil.copyfile(small / f"{name}.pt", stage.models / f"{name}.pt")
-            # As many shapes as fit, in the size that the models know.
-            with Image.open(small / f"{name}.jpg") as found:
-                tile = found.resize((SHAPES, SHAPES))
-            image = Image.new("RGB", (4 * SHAPES, 4 * SHAPES))
-            for place in range(16):
-                image.paste(tile, (place % 4 * SHAPES, place // 4 * SHAPES))
-            image.save(folder / "shapes" / f"{name}.jpg", quality=95)
-        for name, (_, imgsz) in TASKS.items():
-            (stage.models / f"{name}.pt").chmod(0o644)
-            lines.append(f"{name}: {{weights: {name}.pt, conf: 0.25, imgsz: {imgsz}}}\n")
-        (stage.models / "models.yaml").write_text("".join(lines))
-        place = stage.place(datasets=folder)
-        service, _ = stack.enter_context(backend(place, stage.environ, stage.urls))
-        service.settle(options.expect, SETTLE)
-        for name, (config, imgsz) in TASKS.items():
-            photos = name in ("detect", "segment")
-            urls = stage.urls if photos else [f"/data/local-files/?d=shapes/{name}.jpg"]
-            paths = stage.paths if photos else [f"/datasets/shapes/{name}.jpg"]
-            run = loop(place, options.loop, f"/models/{name}.pt", "cpu", paths, name, imgsz)
-            ways[f"{name}, bare loop"] = stack.enter_context(run)
-            asked = service.asking(urls, CONFIG.format(config))
-            ways[f"{name}, backend"] = lambda s, a=asked, n=name: a.run(8, 1, s, n)  # type: ignore[misc]
-            theirs.append(f"{name}, bare loop")
-            with contextlib.closing(asked.connect()) as connection:
-                (answer,) = asked.ask(connection, urls[:1], name)
-                print(f"{name}: {len(answer['result'])} regions", file=sys.stderr)
-        for way in ways.values():
-            way(1)
-        turns(ways, options, part)
-        part.ran = service.engine
-    part.theirs = tuple(theirs)
-    for name in TASKS:
-        times = ratio(part, f"{name}, backend", f"{name}, bare loop")
-        part.targets[f"{name}: {times:.2f} of the bare loop, at least 1.1"] = times >= 1.1
     return part
 
 
@@ -416,45 +296,6 @@ def wait_for(holds: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-class Stage:
-    """The folders that containers get: a copy of the demo's model, which may be changed."""
-
-    def __init__(self, options: argparse.Namespace, folder: Path) -> None:
-        self.options = options
-        self.models = folder / "models"
-        self.models.mkdir()
-        self.models.chmod(0o755)
-        shutil.copyfile(options.models / WEIGHTS, self.models / WEIGHTS)
-        shutil.copyfile(HERE / "torch_each.py", self.models / "torch_each.py")
-        (self.models / "models.yaml").write_text(f"coco: {{weights: {WEIGHTS}, conf: 0.25}}\n")
-        photos = sorted((options.datasets / "demo").glob("*.jpg"))
-        self.paths = [f"/datasets/demo/{photo.name}" for photo in photos]
-        self.urls = [f"/data/local-files/?d=demo/{photo.name}" for photo in photos]
-        self.environ = [f"MODEL_POLL_SECONDS={0 if 'swap' not in options.parts else 2}"]
-        self.environ += options.env
-
-    def place(self, gpu: bool = False, datasets: Path | None = None) -> Place:
-        options = self.options
-        arguments = [
-            *("-v", f"{(datasets or options.datasets).resolve()}:/datasets:ro"),
-            *("-v", f"{self.models}:/models:ro"),
-            *("--pids-limit", "512"),
-            *([] if gpu else [f"--cpuset-cpus={options.cpus}"]),
-            *(["--device", "nvidia.com/gpu=all"] if gpu else []),
-        ]
-        if options.source:
-            arguments += ["-v", f"{options.source.resolve()}:/app/ls_yolo:ro"]
-        return Place(options.image, arguments)
-
-    def make(self, code: str, name: str, *words: str) -> None:
-        """Puts the weights ``name`` that ``code`` makes in the models folder."""
-        with tempfile.TemporaryDirectory(dir=self.models.parent) as out:
-            Path(out).chmod(0o777)
-            docker("run", "--rm", "-v", f"{self.models}:/models:ro", "-v", f"{out}:/out",
-                   self.options.image, "python3", "-c", code, *words)  # fmt: skip
-            put(self.models / name, (Path(out) / name).read_bytes())
-
-
 def has_gpu() -> bool:
     """Whether containers can get an NVIDIA GPU here, by its CDI name."""
     if not shutil.which("nvidia-smi"):
@@ -492,7 +333,15 @@ def cpu_name() -> str:
     return platform.machine()
 
 
-PARTS = {"speed": speed, "tasks": tasks, "batches": batches, "requests": requests, "swap": swap}
+PARTS = {
+    "speed": speed,
+    "tasks": controls.tasks,
+    "video": controls.video,
+    "clicks": controls.clicks,
+    "batches": batches,
+    "requests": requests,
+    "swap": swap,
+}
 
 
 def main() -> int:

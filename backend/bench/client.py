@@ -30,7 +30,7 @@ class Backend:
     """A service at ``address`` (host, port); ``cpu_seconds`` says what it has taken of CPUs so far.
 
     ``urls`` are those of the images that it is asked for, in turn; ``config`` is the labeling
-    config.
+    config, ``params`` those of the request.
     """
 
     def __init__(
@@ -39,9 +39,10 @@ class Backend:
         urls: Sequence[str],
         cpu_seconds: Callable[[], float],
         config: str = CONFIG,
+        params: Any = None,
     ) -> None:
         self._cpu_seconds = cpu_seconds
-        self._config = config
+        self._asked = {"label_config": config, "params": params}
         self._address = address
         self.urls = list(urls)
         self._next = itertools.cycle(urls)
@@ -49,9 +50,9 @@ class Backend:
         both = base64.b64encode(f"bench:{PASSWORD}".encode()).decode()
         self._headers = {"Authorization": f"Basic {both}", "Content-Type": "application/json"}
 
-    def asking(self, urls: Sequence[str], config: str) -> Backend:
+    def asking(self, urls: Sequence[str], config: str, params: Any = None) -> Backend:
         """The same service, asked for other images with another labeling config."""
-        return Backend(self._address, urls, self._cpu_seconds, config)
+        return Backend(self._address, urls, self._cpu_seconds, config, params)
 
     def connect(self) -> http.client.HTTPConnection:
         return http.client.HTTPConnection(*self._address, timeout=100)
@@ -97,7 +98,7 @@ class Backend:
         Raises:
             BenchError: the request or a task of it failed.
         """
-        body = {"tasks": [{"data": {"image": url}} for url in urls], "label_config": self._config}
+        body = {"tasks": [{"data": {"image": url}} for url in urls], **self._asked}
         path = f"/m/{model}/predict" if model else "/predict"
         connection.request("POST", path, json.dumps(body), self._headers)
         answer = connection.getresponse()

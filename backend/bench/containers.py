@@ -14,7 +14,8 @@ from pathlib import Path
 from client import PASSWORD, Backend, BenchError, Figures
 
 # Prints "ready", then for each line "SECONDS" how many images it predicted in how many seconds.
-# ``file``: one file after the other. ``batches``: 32 decoded images at a time, in half precision on
+# ``openvino``, ``torch``: one file after the other. ``track``: frame after frame of a video, by
+# OpenVINO. ``batches``: 32 decoded images at a time, in half precision on
 # a GPU, as ultralytics has it with half=True.
 LOOP = """
 import json, sys, time
@@ -24,7 +25,7 @@ from ultralytics import YOLO
 if weights.endswith(".yaml"):  # the network in its size; what it finds is nothing
     YOLO(weights).save("/tmp/new.pt")
     weights = "/tmp/new.pt"
-elif how == "openvino":
+elif how in ("openvino", "track"):
     import os, shutil
     shutil.copy(weights, "/tmp/weights.pt")
     os.chdir("/tmp")
@@ -39,10 +40,13 @@ def step():
     if how == "batches":
         model.predict([images[n % len(images)] for n in range(32)], **asked)
         count += 32
+    elif how == "track":
+        for _ in model.track(paths[0], stream=True, tracker="botsort.yaml", verbose=False):
+            count += 1
     else:
         model.predict(paths[count % len(paths)], verbose=False, **size)
         count += 1
-for _ in range(2 if how == "batches" else 2 * len(paths)):
+for _ in range({"batches": 2, "track": 1}.get(how, 2 * len(paths))):
     step()
 print("ready", flush=True)
 for line in sys.stdin:
