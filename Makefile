@@ -15,7 +15,7 @@ PYTHON_FILES := scripts tests backend label-studio charts
 .DEFAULT_GOAL := help
 .PHONY: help up setup prepare images preflight down destroy logs status password \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
-	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
+	test-integration-setup test-kubernetes-setup test-host-setup test-kubernetes-images test-bare \
 	helm-install bench format lock
 
 help: ## This list
@@ -82,16 +82,20 @@ test-integration-setup test-kubernetes-setup test-host-setup: test-%-setup:
 	@$(PYTHON) scripts/install_engine.py
 	@$(PYTHON) scripts/dev testtools $*
 
-test-integration: BUDGET = 55m
+test-integration: BUDGET = 45m
 test-integration: test-integration-setup ## Both services, booted and checked end to end; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/dev check_compose
 	$(PYTEST) backend/tests/server/test_service.py tests/integration
 
-test-kubernetes: BUDGET = 35m
-test-kubernetes: test-kubernetes-setup ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
+# The images of the chart's tests, on the nodes of KUBECONFIG's cluster.
+test-kubernetes-images: test-kubernetes-setup
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/build.py postgres
+	@$(PYTHON) scripts/dev cluster_images
+
+test-kubernetes: BUDGET = 35m
+test-kubernetes: test-kubernetes-images ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
 	$(PYTEST) -n 3 --dist loadscope tests/kubernetes
 
 test-host: BUDGET = 45m

@@ -25,7 +25,6 @@ from release import CHART, HELM, HELM3, Release, lacking, namespace
 
 HERE = Path(__file__).parent
 CI = CHART / "ci"
-POSTGRES = "ls-yolo/postgres"
 ARTIFACTS = ROOT / "artifacts"
 
 
@@ -97,7 +96,7 @@ def reached() -> str:
 @pytest.fixture(scope="session")
 def images(reached: str, once: Callable[..., Any]) -> dict[str, str]:
     """The two images, and that of Postgres, by the names that they have on the nodes."""
-    wanted = [*versions.images().values(), postgres_image()]
+    wanted = [*versions.images().values(), versions.POSTGRES_IMAGE]
     try:
         found: dict[str, str] = once("images", lambda: kubernetes.bring_images(wanted))
         return found
@@ -173,17 +172,13 @@ def merged(one: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
     return both
 
 
-def postgres_image() -> str:
-    return f"{POSTGRES}:17"
-
-
 def _overlay(images: Mapping[str, str]) -> dict[str, Any]:
     """Values that name the images as the nodes know them."""
     ours = versions.images()
     named = {
         "labelStudio": images[ours["label-studio"]],
         "backend": images[ours["backend"]],
-        "postgres": images[postgres_image()],
+        "postgres": images[versions.POSTGRES_IMAGE],
     }
     return {
         part: {"image": dict(zip(("repository", "tag"), name.rsplit(":", 1), strict=True))}
