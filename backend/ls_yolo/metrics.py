@@ -18,9 +18,10 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
-Stage = Literal["fetch", "decode", "queue", "infer", "encode"]
+Stage = Literal["fetch", "decode", "queue", "infer", "encode", "embed", "prompt"]
 """What happens to an image, in order: its bytes are read, decoded and prepared, wait for their
-batch, go through the model, and become Label Studio's regions."""
+batch, go through the model, and become Label Studio's regions. For a SAM it is embedded, once, and
+then prompted by each click."""
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
 """Upper bounds of the latency buckets: Label Studio itself gives up after 100 s."""

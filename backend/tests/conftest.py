@@ -3,6 +3,7 @@
 A weights file of these tests is JSON: ``names`` (class index to class name), ``boxes`` (left, top,
 right, bottom in pixels, score, class index) and ``fails`` (widths of images that break the engine).
 ``task`` is detect unless it says segment, with a mask of each box, or classify, with ``scores``.
+That of a SAM has any content: it outlines a square around what is pointed at.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from hypothesis import settings
 
 from ls_yolo.engines import base
 from ls_yolo.engines import load as loader
-from ls_yolo.engines.base import Prepared
+from ls_yolo.engines.base import Embedding, Prepared, Spot
 from ls_yolo.models.config import ModelConfig, Source
 from ls_yolo.results import Boxes, Classes, Image, Mask, Masks, Result
 from ls_yolo.serving.registry import Options, Registry
@@ -113,11 +114,57 @@ class FakeEngine:
         self.calls.append({"weights": self._weights, "release": True})
 
 
+class FakeSegmenter:
+    """Stands in for a SAM: the object is a square of 20 pixels around the first positive click, or
+    the box, less what is at or right of the first negative one."""
+
+    def __init__(self, weights: Path, architecture: str, calls: list[dict[str, Any]]) -> None:
+        self.description = f"fake, {architecture}"
+        self._weights = weights.name
+        self.calls = calls
+
+    def warm_up(self) -> None:
+        self.calls.append({"weights": self._weights, "warm_up": True})
+
+    def prepare(self, image: Image) -> Prepared:
+        return Prepared(image.shape[1], image.shape[0])
+
+    def embed(self, prepared: Prepared) -> Embedding:
+        self.calls.append({"weights": self._weights, "embed": (prepared.width, prepared.height)})
+        return Embedding(prepared.width, prepared.height)
+
+    def outline(
+        self,
+        embedding: Embedding,
+        spots: Sequence[Spot],
+        box: tuple[float, float, float, float] | None,
+    ) -> Masks:
+        self.calls.append({"weights": self._weights, "spots": list(spots), "box": box})
+        if box is None:
+            x, y = next((x, y) for x, y, positive in spots if positive)
+            box = x - 10, y - 10, x + 10, y + 10
+        left, top, right, bottom = map(int, box)
+        right = min([right, *(int(x) for x, _, positive in spots if not positive)])
+        boxes = Boxes(
+            np.array([[left, top, right, bottom]], np.float32),
+            np.array([0.8], np.float32),
+            np.zeros(1, np.int64),
+        )
+        return Masks(boxes, [lambda: Mask(left, top, np.ones((bottom - top, right - left), bool))])
+
+    def release(self) -> None:
+        self.calls.append({"weights": self._weights, "release": True})
+
+
 @pytest.fixture
 def engine_calls(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Every call to an engine, in order; with it, `engines.load` makes a `FakeEngine`."""
+    """Every call to an engine, in order; with it, `engines.load` makes a `FakeEngine`, and a
+    `FakeSegmenter` of a SAM."""
     calls: list[dict[str, Any]] = []
     monkeypatch.setattr(loader, "load_engine", lambda weights, *_: FakeEngine(weights, calls))
+    monkeypatch.setattr(
+        loader, "load_sam", lambda weights, kind, *_: FakeSegmenter(weights, kind, calls)
+    )
     return calls
 
 

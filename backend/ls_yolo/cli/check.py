@@ -19,7 +19,7 @@ def check() -> int:
     faults = []
     for entry in entries.values():
         try:
-            weights.inspect(entry.weights, entry.sha256)
+            weights.inspect_for(entry.weights, bool(entry.architecture), entry.sha256)
         except weights.WeightsError as error:
             faults.append(str(error))
     if faults:

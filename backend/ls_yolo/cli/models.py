@@ -92,7 +92,7 @@ def _row(spec: Any) -> dict[str, Any]:
     row = {"name": spec.name, "version": "", "state": "", "error": ""}
     try:
         entry: ModelConfig = spec.entry()
-        found = weights.inspect(entry.weights, entry.sha256)
+        found = weights.inspect_for(entry.weights, spec.sam, entry.sha256)
     except (ConfigError, weights.WeightsError) as error:
         return {**row, "state": "failed", "error": str(error)}
     row |= {"version": entry.version, "state": "not running", "task": found.task}

@@ -108,12 +108,12 @@ def _files(paths: Iterable[Path]) -> Iterator[Path]:
 def _load(values: Mapping[str, Any], name: str) -> Any:
     """The model called ``name``, loaded; no other is."""
     from ls_yolo.engines import base
-    from ls_yolo.serving.registry import ModelUnavailable, Registry, UnknownModel
+    from ls_yolo.serving.registry import ModelUnavailable, NoPredictions, Registry, UnknownModel
 
     try:
         registry = Registry.read(values, command=True)
         return registry.by_path(name or registry.default)
-    except (UnknownModel, ModelUnavailable, base.EngineError) as error:
+    except (UnknownModel, NoPredictions, ModelUnavailable, base.EngineError) as error:
         raise ToolError(str(error)) from None
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from ls_yolo.errors import RequestError
-from ls_yolo.results import Image, Result
+from ls_yolo.results import Image, Masks, Result
 
 Kind = Literal["torch", "openvino"]
 """The engines by name."""
@@ -70,6 +70,56 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Gives the memory back. The engine is not used afterwards."""
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """What a `Segmenter` has made of an image, and keeps in a class of its own; it answers clicks
+    without the image.
+
+    width, height: of the upright image, in pixels.
+    """
+
+    width: int
+    height: int
+
+
+Spot = tuple[float, float, bool]
+"""A click: x and y in pixels of the upright image, and whether it is on the object."""
+
+
+class Segmenter(Protocol):
+    """A loaded SAM. `embed` is for one thread at a time, all else for any."""
+
+    @property
+    def description(self) -> str:
+        """What runs the model, for people."""
+
+    def warm_up(self) -> None:
+        """Does what the first image would pay for otherwise, where that takes no long time."""
+
+    def prepare(self, image: Image) -> Prepared:
+        """``image`` made ready; small, whatever its size."""
+
+    def embed(self, prepared: Prepared) -> Embedding:
+        """What `outline` needs of an image: nearly all of the work, seconds on a CPU."""
+
+    def outline(
+        self,
+        embedding: Embedding,
+        spots: Sequence[Spot],
+        box: tuple[float, float, float, float] | None,
+    ) -> Masks:
+        """The one object that is meant by all ``spots`` and ``box`` together, of class 0; none
+        where no pixel is.
+
+        box: left, top, right, bottom in pixels of the upright image. There is a box, or a spot.
+
+        The score is the overlap (IoU) with the true object that the model expects.
+        """
+
+    def release(self) -> None:
+        """Gives the memory back. It is not used afterwards."""
 
 
 class EngineError(RequestError):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_args
 
-from ls_yolo.engines.base import Engine, EngineError, Kind, Precision
+from ls_yolo.engines.base import Engine, EngineError, Kind, Precision, Segmenter
 from ls_yolo.models.weights import safe
 
 
@@ -103,3 +103,21 @@ def load_engine(
     from ls_yolo.engines.torch_engine import TorchEngine
 
     return TorchEngine(weights, device, imgsz, options.precision)
+
+
+def load_sam(
+    weights: Path, architecture: str, options: EngineOptions = EngineOptions()
+) -> Segmenter:
+    """The SAM of ``weights``, by torch: on the GPU where there is one and ENGINE is not openvino.
+
+    architecture: one of `ls_yolo.models.sam.ARCHITECTURES`.
+
+    Raises:
+        EngineError: the weights cannot be used, or the device is not there.
+    """
+    safe()
+    from ls_yolo.engines.sam import SamSegmenter
+
+    return SamSegmenter(
+        weights, architecture, "cpu" if options.engine == "openvino" else options.device
+    )

@@ -21,7 +21,7 @@ from ultralytics.nn.modules.head import (
     SemanticSegment,
 )
 
-from ls_yolo.engines import cpu, letterbox, tasks
+from ls_yolo.engines import devices, letterbox, tasks
 from ls_yolo.engines.base import EngineError, Precision, Prepared
 from ls_yolo.engines.batches import Halving, by_shape
 from ls_yolo.engines.letterbox import Input, Letterboxed
@@ -55,16 +55,7 @@ class TorchEngine:
         imgsz: int | None = None,
         precision: Precision = "auto",
     ) -> None:
-        if device == "auto":
-            device = "cuda:0" if torch.cuda.is_available() else "cpu"
-        elif device.startswith("cuda") and not torch.cuda.is_available():
-            raise EngineError(
-                f"DEVICE: found {device!r}, but torch {torch.__version__} sees no GPU; "
-                "expected cpu or auto, or a container that has the GPU"
-            )
-        self._device = torch.device("cuda:0" if device == "cuda" else device)
-        if self._device.type == "cpu":
-            torch.set_num_threads(cpu.available())
+        self._device = devices.find(device)
         try:
             with weights_files.alias(weights) as link:
                 yolo = YOLO(str(link))

@@ -11,6 +11,7 @@ from typing import Any
 
 from ls_yolo import config
 from ls_yolo.files import hash_file
+from ls_yolo.models import sam
 
 DEFAULT_IOU = 0.7
 """The overlap above which two boxes of a class are one: ultralytics' own default."""
@@ -26,7 +27,8 @@ event tells of it."""
 class ModelConfig:
     """An entry of models.yaml. ``weights`` is absolute, ``conf`` and ``iou`` are 0 to 1, ``imgsz``
     and ``slice``, the side of the slices that an image is cut into, are in pixels; None: no slices.
-    ``task`` is what the weights are for, as ultralytics calls it; None: whatever they are."""
+    ``task`` is what the weights are for, as ultralytics calls it, or `sam.SAM`; None: whatever they
+    are. ``architecture``: one of `sam.ARCHITECTURES`; None: it is no SAM."""
 
     name: str
     weights: Path
@@ -37,11 +39,12 @@ class ModelConfig:
     imgsz: int | None
     slice: int | None = None
     task: str | None = None
+    architecture: str | None = None
 
     @property
     def version(self) -> str:
         """``<name>@<12 digits>``: a hash of the weights and of what changes answers."""
-        settings = {
+        settings: dict[str, Any] = {
             "names": {str(i): n for i, n in sorted(self.names.items())},
             "conf": self.conf,
             "iou": self.iou,
@@ -49,6 +52,8 @@ class ModelConfig:
             # Left out where it is not set: a version stays what it was before there were slices.
             **({"slice": self.slice} if self.slice else {}),
         }
+        if self.architecture:  # the rest is not its own, so it changes nothing
+            settings = {"architecture": self.architecture}
         text = self.sha256 + json.dumps(settings, sort_keys=True)
         return f"{self.name}@{hashlib.sha256(text.encode()).hexdigest()[:12]}"
 
@@ -75,6 +80,11 @@ class Spec:
             other.root,
             other.threshold,
         )
+
+    @property
+    def sam(self) -> bool:
+        """Whether it is a SAM."""
+        return sam.is_sam(self.item)
 
     @property
     def path(self) -> Path:
@@ -137,6 +147,7 @@ class Spec:
             imgsz=self.item.get("imgsz"),
             slice=self.item.get("slice"),
             task=self.item.get("task"),
+            architecture=sam.architecture(self.item),
         )
 
 
@@ -167,6 +178,13 @@ class Source:
             config.ConfigError: the file cannot be used.
         """
         document = config.load(self.path, "models")
+        faults = [
+            document.where(name, fault[0]) + fault[1]
+            for name, item in document.data.items()
+            if (fault := sam.fault(item))
+        ]
+        if faults:
+            raise config.ConfigError("\n".join(faults))
         return {
             name: Spec(
                 name,

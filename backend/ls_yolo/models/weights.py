@@ -21,6 +21,7 @@ from typing import Any
 
 from ls_yolo import settings
 from ls_yolo.files import hash_file
+from ls_yolo.models.sam import SAM
 
 MAX_PICKLE = 64 * 1024 * 1024
 """The most bytes of pickle that are read; that of the largest YOLO is below a megabyte."""
@@ -49,6 +50,8 @@ FOREIGN = {
     "anew with the ultralytics package, from yolov5nu.pt or another of its *u.pt files",
     "yolov7": "weights of the YOLOv7 repository, which ultralytics cannot load; train the model "
     "anew with the ultralytics package",
+    "sam": "weights of a SAM (Segment Anything), which is no YOLO; say `task: sam` in its entry of "
+    "models.yaml",
     "state": "a state dict, which holds numbers without the network they belong to; save the whole "
     "checkpoint instead: best.pt of the training, or YOLO.save()",
     "script": "a TorchScript export, which cannot be loaded as weights; put the .pt file here that "
@@ -102,7 +105,7 @@ def alias(path: Path) -> Iterator[Path]:
 def explain(path: Path, error: Exception) -> str:
     """Why ``path`` cannot be loaded, where ultralytics says ``error``."""
     try:
-        inspect(path, sha256="-")
+        inspect_for(path, sam=False, sha256="-")
     except (WeightsError, OSError) as known:
         return str(known)
     said = _ALIAS.sub(lambda _: str(path), str(error))
@@ -236,7 +239,12 @@ def inspect(path: Path, sha256: str = "") -> Info:
         ) from None
     content = content if isinstance(content, dict) else {"model": content}
     model = content.get("ema") or content.get("model")
-    model = _check_model(path, content, model, reader.named)
+    _check_code(path, reader.named)
+    if _of_sam(content):
+        size, parameters = path.stat().st_size, sum(reader.storages.values())
+        sha256 = sha256 or hash_file(path)
+        return Info(str(path), size, sha256, SAM, {}, parameters, "1024", "", "", "")
+    model = _check_model(path, content, model)
     arguments = content.get("train_args")
     arguments = arguments if isinstance(arguments, dict) else {}
     return Info(
@@ -251,6 +259,23 @@ def inspect(path: Path, sha256: str = "") -> Info:
         date=_text(content.get("date")),
         model=_text(arguments.get("model")),
     )
+
+
+def inspect_for(path: Path, sam: bool, sha256: str = "") -> Info:
+    """As `inspect`, of weights that must be those of a SAM, or of a YOLO.
+
+    Raises:
+        WeightsError, OSError: see `inspect`; or it is the other of the two.
+    """
+    found = inspect(path, sha256)
+    if (found.task == SAM) == sam:
+        return found
+    if sam:
+        raise WeightsError(
+            f"{path}: found a model of ultralytics for {found.task or 'an unknown task'!r}, "
+            "expected the weights of a SAM; take `task: sam` out of its entry of models.yaml"
+        )
+    raise WeightsError(f"{path}: found {FOREIGN['sam']}")
 
 
 def _found(path: Path, what: str) -> WeightsError:
@@ -269,10 +294,8 @@ def _check_start(path: Path) -> None:
         raise _found(path, FOREIGN["empty"])
 
 
-def _check_model(
-    path: Path, content: Mapping[Any, Any], model: Any, named: set[tuple[str, str]]
-) -> _Named:
-    """``model``; a WeightsError where the pickle of ``path`` holds no model of ultralytics.
+def _check_code(path: Path, named: set[tuple[str, str]]) -> None:
+    """Raises a WeightsError where the pickle of ``path`` names code that is not loaded.
 
     named: module and name of each class and function in it.
     """
@@ -292,6 +315,20 @@ def _check_model(
             "ALLOW_UNSAFE_WEIGHTS=true, which lets it run any code in the backend, and have "
             f"{own[0].partition('.')[0]} installed there"
         )
+
+
+def _of_sam(content: Mapping[Any, Any]) -> bool:
+    """Whether a pickle is the state dict of a SAM, alone or as ``model`` of a checkpoint."""
+    inner = content.get("model")
+    names = [str(name) for name in (inner if isinstance(inner, dict) else content)]
+    return all(
+        any(name.startswith(part) for name in names)
+        for part in ("image_encoder.", ("mask_decoder.", "sam_mask_decoder."))
+    )
+
+
+def _check_model(path: Path, content: Mapping[Any, Any], model: Any) -> _Named:
+    """``model``; a WeightsError where the pickle of ``path`` holds no model of ultralytics."""
     numbers = model if isinstance(model, dict) else content.get("state_dict")
     if numbers is None and not isinstance(model, _Named):
         numbers = content
@@ -323,7 +360,7 @@ def rename(path: Path, names: Mapping[int, str], output: Path) -> None:
     Raises:
         WeightsError: a class is not there, the file cannot be loaded, or ``output`` is there.
     """
-    known = inspect(path).names
+    known = inspect_for(path, sam=False).names
     if wrong := sorted(set(names) - set(known)):
         raise WeightsError(
             f"{path}: found no class {wrong[0]} in it, expected one of 0 to {len(known) - 1}"

@@ -20,10 +20,11 @@ from typing import Any, Literal
 from ls_yolo import config, metrics
 from ls_yolo.engines import base
 from ls_yolo.engines import load as loader
-from ls_yolo.engines.base import Engine
+from ls_yolo.engines.base import Engine, Segmenter
 from ls_yolo.engines.load import EngineOptions
 from ls_yolo.errors import RequestError
 from ls_yolo.models.config import Fingerprint, ModelConfig, Source, Spec
+from ls_yolo.models.sam import SAM
 from ls_yolo.serving.batcher import Batcher, BatchOptions
 from ls_yolo.text import nearest
 
@@ -47,6 +48,12 @@ class UnknownModel(RequestError):
     """A model that is not in models.yaml was asked for; the message names what is."""
 
     status = 404
+
+
+class NoPredictions(RequestError):
+    """A SAM was asked for predictions; the message names what has some."""
+
+    status = 400
 
 
 class ModelUnavailable(RequestError):
@@ -73,6 +80,49 @@ class Model:
     @property
     def version(self) -> str:
         return self.entry.version
+
+    @property
+    def runner(self) -> Batcher:
+        """What runs it, to be released."""
+        return self.batcher
+
+    @property
+    def about(self) -> str:
+        """For the log."""
+        return f"{len(self.names)} classes"
+
+
+@dataclass(frozen=True)
+class SamModel:
+    """A loaded SAM: it outlines what a person points at, and predicts nothing.
+
+    Whoever holds it may use it, as with `Model`.
+    """
+
+    entry: ModelConfig
+    segmenter: Segmenter
+    size: int = 0
+    """About how many bytes it takes in memory."""
+    task = SAM
+    names: Mapping[int, str] = field(default_factory=dict, hash=False)
+    """It has no classes."""
+
+    @property
+    def version(self) -> str:
+        return self.entry.version
+
+    @property
+    def runner(self) -> Segmenter:
+        """What runs it, to be released."""
+        return self.segmenter
+
+    @property
+    def about(self) -> str:
+        """For the log."""
+        return self.segmenter.description
+
+
+Loaded = Model | SamModel
 
 
 @dataclass(frozen=True)
@@ -119,7 +169,7 @@ class _Slot:
     spec: Spec
     wanted: bool
     entry: ModelConfig | None = None
-    model: Model | None = None
+    model: Loaded | None = None
     error: str = ""
     told: str = ""
     failed_at: float = 0.0
@@ -163,8 +213,8 @@ def join_versions(versions: Iterable[str]) -> str:
 class Registry:
     """The models of a models.yaml. Safe to share between threads.
 
-    load: makes the engine of an entry.
-    default: the model that answers where nothing else chooses one; empty: the first.
+    load, load_sam: make the engine of an entry, and what runs one that is a SAM.
+    default: the model that answers where nothing else chooses one; empty: the first that is no SAM.
     custom: whether a weights file inside the models folder that models.yaml does not list may be
         asked for by its path.
     options, batch: when models are loaded, and how their images go together.
@@ -186,9 +236,11 @@ class Registry:
         custom: bool = False,
         options: Options = Options(),
         batch: BatchOptions | None = None,
+        load_sam: Callable[[ModelConfig], Segmenter] | None = None,
     ) -> None:
         self._source = source
         self._load_engine = load
+        self._load_sam = load_sam or (lambda entry: _load_sam(entry, EngineOptions()))
         self._default = default
         self._custom = custom
         self._options = options
@@ -196,7 +248,7 @@ class Registry:
         # Guards the fields of this and of slots; never held while anything is loaded or released.
         self._lock = threading.Lock()
         self._reconciling = threading.Lock()  # one look at the files at a time
-        self._released: deque[Batcher] = deque()
+        self._released: deque[Batcher | Segmenter] = deque()
         self._releasing = threading.Lock()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -238,6 +290,7 @@ class Registry:
             command or values["ALLOW_CUSTOM_MODEL_PATH"],
             options,
             BatchOptions.read(values),
+            lambda entry: _load_sam(entry, engines),
         )
 
     # Asking.
@@ -245,7 +298,7 @@ class Registry:
     @property
     def default(self) -> str:
         """The name of the model that answers where nothing else chooses one."""
-        return self._default or next(iter(self._slots))
+        return self._default or next(iter(self.predicting(self._slots)))
 
     @property
     def root(self) -> Path:
@@ -267,9 +320,39 @@ class Registry:
 
         Raises:
             UnknownModel: there is none of that name.
+            NoPredictions: it is a SAM.
             ModelUnavailable: it cannot be loaded.
         """
-        return self._get(self._slot(name))
+        found = None if self.is_sam(name) else self._get(self._slot(name))
+        if isinstance(found, Model):
+            return found
+        others = [other for other, slot in self._slots.items() if not slot.spec.sam]
+        raise NoPredictions(
+            f"{name!r} is a SAM, which answers what is drawn with a smart tool and predicts "
+            f"nothing; expected another model: {', '.join(others) or 'models.yaml has none'}"
+        )
+
+    def sam(self, name: str) -> SamModel:
+        """The SAM called ``name``, loaded if it is not.
+
+        Raises:
+            UnknownModel: there is none of that name.
+            ModelUnavailable: it cannot be loaded.
+        """
+        found = self._get(self._slot(name)) if self.is_sam(name) else None
+        if isinstance(found, SamModel):
+            return found
+        raise UnknownModel(f"no SAM is called {name!r}")
+
+    def is_sam(self, name: str) -> bool:
+        """Whether ``name`` is that of a SAM; not where there is no such model."""
+        slot = self._slots.get(name)
+        return slot is not None and slot.spec.sam
+
+    def predicting(self, names: Iterable[str]) -> list[str]:
+        """Those of ``names`` that predict: all but SAMs; all, where there is nothing else."""
+        asked = list(names)
+        return [name for name in asked if not self.is_sam(name)] or asked
 
     def check(self, name: str) -> None:
         """Returns if there is a model called ``name``, whether or not it can answer.
@@ -313,9 +396,11 @@ class Registry:
         relative = str(path.relative_to(root.resolve()))
         with self._lock:
             slot = self._by_path.setdefault(relative, _Slot(self._source.custom(relative), False))
-        return self._get(slot)
+        found = self._get(slot)
+        assert isinstance(found, Model)  # only an entry of models.yaml makes a SAM
+        return found
 
-    def __iter__(self) -> Iterator[Model]:
+    def __iter__(self) -> Iterator[Loaded]:
         """Those that are loaded now, in the order of models.yaml."""
         with self._lock:
             found = [slot.model for slot in self._slots.values()]
@@ -329,7 +414,8 @@ class Registry:
         state: ``ready`` answers, ``unloaded`` is loaded when asked for, ``loading`` is not ready
         yet, ``failed`` cannot answer. The ``error`` of a model that is ready is why a newer state
         of its files was not taken; the outer one is why models.yaml was not. A model that is loaded
-        has ``classes`` (their names), ``engine`` (what runs it, for people) and ``memory_mb`` too.
+        has ``task``, ``classes`` (their names), ``engine`` (what runs it, for people) and
+        ``memory_mb`` too.
         """
         with self._lock:
             rows = [
@@ -338,6 +424,7 @@ class Registry:
                     "version": slot.entry.version if slot.entry else "",
                     "state": _state(slot),
                     "error": slot.error,
+                    **({"task": SAM} if slot.spec.sam else {}),  # known before it is loaded
                     **(_about(slot.model) if slot.model else {}),
                 }
                 for name, slot in self._slots.items()
@@ -359,7 +446,7 @@ class Registry:
             f"models.yaml has: {', '.join(known)}"
         )
 
-    def _get(self, slot: _Slot) -> Model:
+    def _get(self, slot: _Slot) -> Loaded:
         with self._lock:
             slot.used = time.monotonic()
             model = slot.model
@@ -386,7 +473,7 @@ class Registry:
 
     # Loading.
 
-    def _load(self, slot: _Slot, entry: ModelConfig, fingerprint: Fingerprint | None) -> Model:
+    def _load(self, slot: _Slot, entry: ModelConfig, fingerprint: Fingerprint | None) -> Loaded:
         """Loads ``entry`` and puts it in ``slot``, whose lock ``loading`` is held.
 
         ``fingerprint`` is that of the weights before they were hashed.
@@ -398,7 +485,7 @@ class Registry:
             model = self._build(entry)
             # The version names these very weights, so they must be what was loaded.
             if spec.fingerprint() != fingerprint:
-                model.batcher.release()
+                model.runner.release()
                 raise _Changed(f"{entry.weights}: changed while it was loaded")
         except BaseException:
             with self._lock:
@@ -411,19 +498,21 @@ class Registry:
             slot.wanted = True
             slot.used = time.monotonic()
             # A request that took the old one has it still; the last of them lets it go.
-            weakref.finalize(model, self._released.append, model.batcher).atexit = False
+            weakref.finalize(model, self._released.append, model.runner).atexit = False
         metrics.set_model(entry.name, entry.version)
         log.info(
-            "loaded %s from %s in %.1f s: %d classes%s",
+            "loaded %s from %s in %.1f s: %s%s",
             entry.version,
             entry.weights,
             time.monotonic() - began,
-            len(model.names),
+            model.about,
             f", in place of {old.version}" if old else "",
         )
         return model
 
-    def _build(self, entry: ModelConfig) -> Model:
+    def _build(self, entry: ModelConfig) -> Loaded:
+        if entry.task == SAM:
+            return self._build_sam(entry)
         engine = self._load_engine(entry)
         try:
             wrong = sorted(set(entry.names) - set(engine.names))
@@ -444,6 +533,15 @@ class Registry:
         names = {**engine.names, **entry.names}
         batcher = Batcher(engine, self._batch, entry.name)
         return Model(entry, names, batcher, engine.task, _size(entry))
+
+    def _build_sam(self, entry: ModelConfig) -> SamModel:
+        segmenter = self._load_sam(entry)
+        try:
+            segmenter.warm_up()
+        except BaseException:
+            segmenter.release()
+            raise
+        return SamModel(entry, segmenter, _size(entry))
 
     def _fail(self, slot: _Slot, error: Exception) -> str:
         """Keeps why a model cannot be used; says it once."""
@@ -475,12 +573,12 @@ class Registry:
             if not self._released:
                 return
             while self._released:
-                batcher = self._released.popleft()
+                runner = self._released.popleft()
                 try:
-                    batcher.release()
+                    runner.release()
                 except Exception:
                     log.exception("an engine could not be released")
-            del batcher
+            del runner
             _give_memory_back()
 
     def unload_idle(self) -> None:
@@ -693,6 +791,11 @@ class Registry:
             return True
 
 
+def _load_sam(entry: ModelConfig, options: EngineOptions) -> Segmenter:
+    assert entry.architecture is not None  # or models.yaml would have been refused
+    return loader.load_sam(entry.weights, entry.architecture, options)
+
+
 def _give_memory_back() -> None:
     """Returns to the system what engines have left; each change of weights would add to it."""
     gc.collect()  # the modules of torch refer to each other
@@ -708,11 +811,11 @@ def _state(slot: _Slot) -> State:
     return "failed" if slot.error else "unloaded"
 
 
-def _about(model: Model) -> dict[str, Any]:
+def _about(model: Loaded) -> dict[str, Any]:
     return {
         "task": model.task,
         "classes": list(model.names.values()),
-        "engine": model.batcher.description,
+        "engine": model.runner.description,
         "memory_mb": model.size >> 20,
     }
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import pickle
 import sys
@@ -14,49 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from backend.tests.models.checkpoints import Storage, write
 from ls_yolo.cli import main
 from ls_yolo.cli.weights import parse_names
 from ls_yolo.models import weights
 from ls_yolo.models.weights import WeightsError
-
-
-def write(path, content, **storages):
-    """A file as torch.save writes it; ``storages``: key to count of numbers."""
-    buffer = io.BytesIO()
-    pickler = pickle.Pickler(buffer, protocol=2)
-    pickler.persistent_id = lambda found: (
-        ("storage", "FloatStorage", found.key, "cpu", storages[found.key])
-        if isinstance(found, Storage)
-        else None
-    )
-    pickler.dump(content)
-    with zipfile.ZipFile(path, "w") as archive:
-        archive.writestr("best/data.pkl", buffer.getvalue())
-        archive.writestr("best/data/0", b"")
-    return path
-
-
-class Storage:
-    def __init__(self, key):
-        self.key = key
-
-
-@pytest.fixture
-def model(monkeypatch):
-    """Makes an object of a class that is in a module of ultralytics only while it is pickled."""
-
-    def make(name, **state):
-        module = types.ModuleType("ultralytics.nn.tasks")
-        kind = type(name, (), {"__module__": module.__name__})
-        setattr(module, name, kind)
-        monkeypatch.setitem(sys.modules, "ultralytics", types.ModuleType("ultralytics"))
-        monkeypatch.setitem(sys.modules, "ultralytics.nn", types.ModuleType("ultralytics.nn"))
-        monkeypatch.setitem(sys.modules, module.__name__, module)
-        found = kind()
-        found.__dict__.update(state)
-        return found
-
-    return make
 
 
 def test_inspect_tells_what_the_file_says(tmp_path, model):
