@@ -13,6 +13,7 @@ import typer
 from ls_yolo import settings
 from ls_yolo.cli.common import EX_FAILED, ToolError, app, fail
 from ls_yolo.cli.models import known
+from ls_yolo.models.sam import SAM
 from ls_yolo.text import nearest, some
 
 
@@ -53,12 +54,14 @@ def show_labels(
         except (LabelConfigError, SelectionError) as error:
             raise ToolError(f"{title}: {error}") from None
         found.append({"project": title, "controls": [asdict(item) for item in mappings]})
-        if not any(item.mapped for item in mappings):
+        if mappings and not any(item.mapped for item in mappings):
             empty.append(title)
         if not as_json:
             print(title)
             for item in mappings:
                 print(_describe(item))
+            if not mappings:
+                print("  a SAM alone: it draws under any label, where people point")
     if as_json:
         print(json.dumps(found, indent=2, ensure_ascii=False))
     for title in empty:
@@ -72,7 +75,7 @@ def show_labels(
 
 def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapped]:
     """How the labels of a labeling config map to the classes of the models ``names``, of
-    which ``rows`` tells (see `known`); no name: the default model.
+    which ``rows`` tells (see `known`); no name: the default model. Empty: those are SAMs alone.
 
     Raises:
         LabelConfigError: the configuration cannot be read, or has no control that is drawn for.
@@ -83,18 +86,25 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
     from ls_yolo.labelstudio import selection
 
     drawn = controls.drawn(text)
-    default = settings.read("backend")["DEFAULT_MODEL"] or (rows[0]["name"] if rows else "")
-    found, drawing = [], []
+    first = next((row for row in rows if row.get("task") != SAM), rows[0] if rows else {})
+    default = settings.read("backend")["DEFAULT_MODEL"] or first.get("name", "")
+    found, drawing, pointed = [], [], set()
     for control in drawn:
         path = (control.model_path,) if control.model_path else ()
         chosen = path or selection.choose(names, (), default)
-        asked = [_row(model, rows) for model in chosen]
+        everything = [_row(model, rows) for model in chosen]
+        asked = [row for row in everything if row.get("task") != SAM]
+        if not asked:
+            continue
         fit = [row for row in asked if _fits(control, row)]
         name, tag = control.from_name, control.tag
         if not fit:
+            if len(asked) < len(everything) and controls.takes(control, "segment"):
+                pointed.add(name)
             why = controls.no_task(control, [(row["name"], row["task"]) for row in asked])
             unmapped = {label.value: why for label in control.labels}
-            found.append(Mapped(name, tag, chosen, {}, unmapped, []))
+            names_asked = tuple(row["name"] for row in asked)
+            found.append(Mapped(name, tag, names_asked, {}, unmapped, []))
             continue
         drawing.append(control)
         classes = dict.fromkeys(one for row in fit for one in row["classes"])
@@ -106,7 +116,9 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
     # What takes another control's boxes has no mapping of its own.
     kept = {control.from_name for control in controls.untaken(drawing)}
     taken = {control.from_name for control in drawing} - kept
-    return [item for item in found if item.control not in taken]
+    found = [item for item in found if item.control not in taken]
+    # What a SAM draws in where people point lacks no model, unless no control has one.
+    return [item for item in found if item.control not in pointed] or found
 
 
 def _fits(control: Any, row: Mapping[str, Any]) -> bool:
@@ -120,7 +132,7 @@ def _fits(control: Any, row: Mapping[str, Any]) -> bool:
 def _row(name: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     for row in rows:
         if row["name"] == name:
-            if row.get("classes"):
+            if row.get("classes") or row.get("task") == SAM:
                 return row
             raise ToolError(
                 f"model {name!r} has said no classes yet: it is {row.get('state') or 'unknown'}"

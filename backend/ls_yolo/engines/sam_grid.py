@@ -40,7 +40,11 @@ def outlined(logits: Floats, where: Geometry) -> Mask | None:
         return None
     pixels = np.zeros((bottom - top, right - left), np.bool_)
     for tile in grid.tiles(left, top, right, bottom):
-        np.greater(tile.values(logits), 0, out=pixels[tile.within(left, top)])
+        cells, inside = logits[tile.down.cells, tile.across.cells], tile.within(left, top)
+        if cells.min() > 0:  # between numbers above 0 there are no others; most of an object
+            pixels[inside] = True
+        elif cells.max() > 0:
+            np.greater(tile.values(logits), 0, out=pixels[inside])
     return cut(Mask(left, top, pixels))
 
 

@@ -124,7 +124,9 @@ class Applier:
             raise ApplyError(f"{project.source}: {error}") from None
         version, waiting = str(answer["model_version"]), str(answer.get("waiting") or "")
         if waiting:
-            self._say(f"{project.title}: warning: {version}; no task is predicted until then")
+            # Where a SAM answers smart tools meanwhile, the version is its own.
+            why = version if version.endswith(waiting) else waiting
+            self._say(f"{project.title}: warning: {why}; no task is predicted until then")
             return version, waiting
         for name in (part.rpartition("@")[0] for part in version.split("+")):
             if name in self._faults:

@@ -11,6 +11,7 @@ from typing import Any
 from flask import Flask
 
 from ls_yolo.labelstudio.connections import ModelChoices
+from ls_yolo.models.sam import SAM
 from ls_yolo.server import routes
 from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.routes import Call
@@ -54,8 +55,10 @@ class ModelService:
 
     def versions(self, models: Sequence[str]) -> list[str]:
         if models:
-            return [join_versions(map(self._registry.version, models))]
-        return [row["version"] for row in self.status()["models"] if row["version"]]
+            names = self._registry.predicting(models)
+            return [join_versions(map(self._registry.version, names))]
+        rows = self.status()["models"]
+        return [row["version"] for row in rows if row["version"] and row.get("task") != SAM]
 
     def setup(self, call: Call) -> dict[str, Any]:
         # With models in the URL, extra_params may be anything: they do not choose.
@@ -63,7 +66,7 @@ class ModelService:
         extra = () if call.models else self._choices.remember(call.project, given)
         if not call.config:
             # Label Studio's own test of a connection has no project and so no configuration.
-            names = call.models or extra or (self._registry.default,)
+            names = self._registry.predicting(call.models or extra or (self._registry.default,))
             return {"model_version": join_versions(map(self._registry.version, names))}
         found = self._plan(call, extra)
         self._told.tell(call.project, found)
@@ -82,7 +85,7 @@ class ModelService:
         for _ in range(3):  # a model may be replaced between plan and prediction
             with contextlib.suppress(Released):
                 plan = self._plan(call, extra)
-                if drawn is not None and len(tasks) == 1 and not plan.waiting:
+                if drawn is not None and len(tasks) == 1 and (plan.sams or not plan.waiting):
                     return [self._clicks.answer(tasks[0], plan, drawn, gone)]
                 return self._predictor.predict(tasks, plan, gone)
         raise Released("the models change faster than they can answer; try again shortly")

@@ -143,6 +143,24 @@ def in_pixels(drawn: Prompts, width: int, height: int) -> Prompts:
     )
 
 
+def points_at_something(drawn: Prompts) -> bool:
+    """Whether ``drawn`` says where an object is, not only where it is not."""
+    return drawn.box is not None or any(point.positive for point in drawn.points)
+
+
+def inside(drawn: Prompts, width: int, height: int) -> Prompts:
+    """``drawn``, in pixels of an image of ``width`` x ``height``, without what lies outside; a box
+    of which nothing is left is none."""
+    points = tuple(p for p in drawn.points if 0 <= p.x <= width and 0 <= p.y <= height)
+    box = drawn.box
+    if box is not None:
+        left, top, right, bottom = box
+        box = max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height))
+        if box[0] >= box[2] or box[1] >= box[3]:
+            box = None
+    return replace(drawn, box=box, points=points)
+
+
 def meant(result: Objects, drawn: Prompts, classes: Collection[int]) -> int | None:
     """Which object of ``result`` is meant by ``drawn``, in pixels; None where none is.
 

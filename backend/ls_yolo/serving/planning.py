@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from ls_yolo import controls
 from ls_yolo.controls import video_rectangle
 from ls_yolo.labelstudio import selection
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError
 from ls_yolo.serving import tracking
-from ls_yolo.serving.registry import Model, Registry, join_versions
+from ls_yolo.serving.registry import (
+    Model,
+    ModelUnavailable,
+    Registry,
+    SamModel,
+    join_versions,
+)
 from ls_yolo.text import some
 
 LEAST_SLICE = 64
@@ -44,17 +51,31 @@ class ControlBinding:
 
 
 @dataclass(frozen=True)
+class SamBinding:
+    """A control, and a SAM that draws in it what a person points at, under any label.
+
+    ``load``: the SAM, loaded if it is not. Predictions do without it, so it is asked for late.
+    """
+
+    control: Control
+    version: str
+    load: Callable[[], SamModel]
+
+
+@dataclass(frozen=True)
 class Plan:
     """What answers a labeling config. ``unmapped``: control, then label, to the reason.
 
-    ``waiting``: why there is nothing to draw yet, else empty; then ``version`` says it too, which
-    Label Studio shows beside the connection.
+    ``waiting``: why there is nothing to predict yet, else empty; ``version`` then says it too,
+    which Label Studio shows beside the connection, unless there are ``sams``: what answers smart
+    tools besides.
     """
 
     bindings: tuple[ControlBinding, ...]
     version: str
     unmapped: Mapping[str, Mapping[str, str]]
     waiting: str = ""
+    sams: tuple[SamBinding, ...] = ()
 
 
 def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
@@ -63,16 +84,21 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
     Raises:
         LabelConfigError: the configuration cannot be used, or no label maps to any class.
         UnknownModel: a model that was asked for is not there.
+        ModelUnavailable: one cannot be loaded, be it of SAMs where there is nothing else.
     """
     try:
         drawn = controls.drawn(config)
     except controls.NothingToDraw as error:
         for name in selection.choose(url, extra_params, registry.default):
-            registry.get(name)
+            if not registry.is_sam(name):
+                registry.get(name)
         return Plan((), f"waiting for something to draw: {error}", {}, str(error))
     bindings, classes, without = [], set(), []
     unmapped: dict[str, Mapping[str, str]] = {}
-    asked = [(control, _models(registry, control, url, extra_params)) for control in drawn]
+    named = [(control, _names(registry, control, url, extra_params)) for control in drawn]
+    sams = _sams(registry, named)
+    by_sam = {binding.control.from_name for binding in sams}
+    asked = [(control, _models(registry, control, names)) for control, names in named]
     fitting = [[one for one in of if controls.takes(control, one.task)] for control, of in asked]
     fit = [control for control, models in zip(drawn, fitting, strict=True) if models]
     kept = controls.untaken(fit)
@@ -81,13 +107,16 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
             continue  # another control's boxes are drawn in it
         if not models and control.flag("smart") and not control.model_path:
             continue  # a tool for people, whose answers other controls draw
+        if not connected:
+            continue  # SAMs alone: for what people point at
         if not models:
             tasks = [(model.entry.name, model.task) for model in connected]
             why = controls.no_task(control, tasks)
             if control.model_path:
                 raise LabelConfigError(why)
-            unmapped[control.from_name] = {label.value: why for label in control.labels}
             without.append(why)
+            if control.from_name not in by_sam:
+                unmapped[control.from_name] = {label.value: why for label in control.labels}
             continue
         known = [name for model in models for name in model.names.values()]
         mapped = controls.match(control, known)
@@ -110,8 +139,10 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
             )
             for model in models
         ]
+    if not bindings and sams and not without:
+        return _pointed(sams)
     if not bindings:
-        raise LabelConfigError("; ".join(without))
+        raise LabelConfigError("; ".join(without) or _nothing_by_sam(drawn))
     if not any(binding.labels or binding.control.own for binding in bindings):
         wanted = sorted({label.value for control in drawn for label in control.labels})
         raise LabelConfigError(
@@ -120,16 +151,65 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
             "Rename one or the other, or give the label predicted_values"
         )
     version = join_versions(binding.model.version for binding in bindings)
-    return Plan(tuple(bindings), version, unmapped)
+    return Plan(tuple(bindings), version, unmapped, sams=sams)
 
 
-def _models(
+def _names(
     registry: Registry, control: Control, url: Sequence[str], extra_params: Sequence[str]
-) -> list[Model]:
+) -> list[str]:
+    """The models that are asked for ``control``. The SAMs of the connection draw in every control,
+    beside a model of its own too."""
+    connected = selection.choose(url, extra_params, registry.default)
+    if not control.model_path:
+        return list(connected)
+    return [control.model_path, *filter(registry.is_sam, connected)]
+
+
+def _models(registry: Registry, control: Control, names: Sequence[str]) -> list[Model]:
+    own = [name for name in names if not registry.is_sam(name)]
     if control.model_path:
-        return [registry.by_path(control.model_path)]
-    names = selection.choose(url, extra_params, registry.default)
-    return [registry.get(name) for name in names]
+        return [registry.by_path(name) for name in own]
+    return [registry.get(name) for name in own]
+
+
+def _sams(
+    registry: Registry, named: Sequence[tuple[Control, Sequence[str]]]
+) -> tuple[SamBinding, ...]:
+    """What SAMs draw: outlines, in the controls that take them. One whose weights cannot be used
+    leaves the other models alone; where there are no others, that is an error."""
+    alone = all(registry.is_sam(name) for _, names in named for name in names)
+    found = []
+    for control, names in named:
+        kind = controls.of(control)
+        if kind is None or kind.join or control.of_video or not controls.takes(control, "segment"):
+            continue
+        for name in dict.fromkeys(filter(registry.is_sam, names)):
+            try:
+                version = registry.version(name)
+            except ModelUnavailable:
+                if alone:
+                    raise
+                continue
+            found.append(SamBinding(control, version, partial(registry.sam, name)))
+    return tuple(found)
+
+
+def _pointed(sams: tuple[SamBinding, ...]) -> Plan:
+    """The plan of a project that no model is connected to but SAMs."""
+    version = join_versions(binding.version for binding in sams)
+    why = (
+        f"{version} answers what is drawn with a smart tool, and nothing else; for predictions "
+        "connect a model of your own beside it"
+    )
+    return Plan((), version, {}, why, sams)
+
+
+def _nothing_by_sam(drawn: Sequence[Control]) -> str:
+    tags = some(sorted({control.tag for control in drawn}))
+    return (
+        f"controls: found {tags}, expected one that a SAM draws in: PolygonLabels, BrushLabels, "
+        "BitmaskLabels, EllipseLabels or RectangleLabels; or connect a model that fits"
+    )
 
 
 def _tracker(registry: Registry, control: Control) -> tracking.Parameters | None:

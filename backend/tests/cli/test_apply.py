@@ -201,3 +201,31 @@ def test_gunicorn_does_not_start_with_a_setting_that_cannot_be_used(monkeypatch,
         importlib.import_module("ls_yolo.server.gunicorn_conf")
     assert caught.value.code == 78
     assert capsys.readouterr().err == "THREADS: found 'many', expected a whole number\n"
+
+
+@pytest.mark.parametrize(
+    ("version", "waiting", "said"),
+    [
+        ("a@1", "", []),
+        ("waiting for something to draw: no control", "no control",
+         ["Demo: warning: waiting for something to draw: no control; no task is predicted until "
+          "then"]),
+        ("smart@1", "smart@1 answers clicks alone",
+         ["Demo: warning: smart@1 answers clicks alone; no task is predicted until then"]),
+    ],
+)  # fmt: skip
+def test_where_nothing_can_be_predicted_yet_setup_says_why(tmp_path, version, waiting, said):
+    path, told = tmp_path / "demo.yaml", []
+    path.write_text(PROJECT)
+    (project,) = config.read(path)
+
+    class Answers:
+        def ask(self, models, path, body):
+            return {"model_version": version, "waiting": waiting, "unmapped": {}}
+
+    class Nothing:
+        client = None
+
+    applier = Applier(Nothing(), Answers(), tmp_path, told.append)
+    assert applier._check_labels(project) == (version, waiting)
+    assert told == said

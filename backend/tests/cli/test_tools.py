@@ -489,3 +489,38 @@ def test_each_control_chooses_among_all_models_of_the_project():
     )
     found = labels.mapping(text, ("boxes", "outlines"), rows)
     assert [item.models for item in found] == [("outlines",), ("boxes", "outlines")]
+
+
+SAM_ROW = {"name": "smart", "task": "sam", "classes": []}
+
+
+def test_a_sam_has_no_labels_to_map_and_nothing_to_warn_of():
+    rows = [SAM_ROW, {"name": "boxes", "task": "detect", "classes": ["cat"]}]
+    outlines = '<PolygonLabels name="p" toName="image"><Label value="cat"/></PolygonLabels>'
+    boxes = '<RectangleLabels name="r" toName="image"><Label value="cat"/></RectangleLabels>'
+    text = f'<View><Image name="image" value="$image"/>{outlines}{boxes}</View>'
+    # The first that predicts is the default; what only the SAM draws in is left out.
+    for names in ((), ("boxes",), ("smart", "boxes")):
+        found = {item.control: item.models for item in labels.mapping(text, names, rows)}
+        assert found.pop("r") == ("boxes",)
+        assert bool(found) == ("smart" not in names)
+    assert labels.mapping(text, ("smart",), rows) == []
+    (only,) = labels.mapping(text.replace(boxes, ""), ("smart", "boxes"), rows)
+    assert only.unmapped["cat"].endswith(
+        "found the models boxes (detect), expected one for segment or semantic"
+    )
+
+
+def test_labels_of_a_project_with_a_sam_alone_are_no_error(backend, project, capsys, monkeypatch):
+    monkeypatch.setitem(ROWS[1], "name", "smart")
+    monkeypatch.setitem(ROWS[1], "task", "sam")
+    assert main.main(["labels", "--project", project(models="[smart]")]) == 0
+    assert "a SAM alone: it draws under any label" in capsys.readouterr().out
+
+
+def test_predict_with_a_sam_is_refused(coco, models_dir, write_weights, picture, capsys):
+    write_weights("sam_b.pt", {})
+    with (models_dir / "models.yaml").open("a") as file:
+        file.write("smart: {weights: sam_b.pt, task: sam}\n")
+    assert main.main(["predict", "--model", "smart", str(picture())]) == 1
+    assert "'smart' is a SAM, which answers what is drawn" in capsys.readouterr().err

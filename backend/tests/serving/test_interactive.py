@@ -151,3 +151,30 @@ def test_per_cent_become_pixels(width, height):
     found = interactive.in_pixels(drawn, width, height)
     assert found.box == pytest.approx((0, 0, width, height))
     assert (found.points[0].x, found.points[0].y) == pytest.approx((width / 2, height))
+
+
+@given(
+    st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS),
+    st.lists(st.builds(Point, NUMBERS, NUMBERS, st.booleans()), max_size=4),
+)
+def test_what_is_drawn_beside_an_image_is_cut_off(box, points):
+    drawn = Prompts("Bus", "p", "image", None, box, tuple(points))
+    found = interactive.inside(drawn, 100, 80)
+    assert set(found.points) <= set(points)
+    assert all(0 <= p.x <= 100 and 0 <= p.y <= 80 for p in found.points)
+    if found.box is None:
+        left, top, right, bottom = box
+        assert max(left, 0) >= min(right, 100) or max(top, 0) >= min(bottom, 80)
+    else:
+        assert 0 <= found.box[0] < found.box[2] <= 100
+        assert 0 <= found.box[1] < found.box[3] <= 80
+    assert interactive.inside(found, 100, 80) == found
+
+
+def test_a_negative_click_alone_points_at_nothing():
+    def says(**drawn):
+        return interactive.points_at_something(Prompts("Bus", "p", "image", **drawn))
+
+    assert not says(points=(Point(1, 1, False),))
+    assert says(points=(Point(1, 1, False), Point(2, 2, True)))
+    assert says(points=(Point(1, 1, False),), box=(0, 0, 1, 1))
