@@ -10,6 +10,7 @@ import base64
 import io
 import json
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,12 +20,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+import requests
 import yaml
 from label_studio_sdk.converter.brush import decode_rle
 from PIL import Image
 from playwright.sync_api import Page
 
-from conftest import ARTIFACTS, Stack, new_stack
+from conftest import ARTIFACTS, IMAGES, Stack, new_stack
 from shapes import shapes
 from test_page import open_page
 
@@ -109,6 +111,22 @@ CASES = {
 }  # fmt: skip
 
 
+def untrained_sam(stack: Stack) -> str:
+    """Puts the weights of a MobileSAM that nobody has trained where the models are."""
+    folder = stack.folder / "untrained"
+    folder.mkdir()
+    folder.chmod(0o777)  # the image's user is not this one
+    here = {str(Path(__file__).resolve().parent): "/tests", str(folder): "/out"}
+    code = "import pathlib, sam_inside as s; s.untrained('mobile_sam', pathlib.Path('/out'))"
+    stack.docker.containers.run(
+        IMAGES["backend"], ["python", "-c", code], remove=True, network_mode="none",
+        environment={"PYTHONPATH": "/app:/tests", "PYTHONDONTWRITEBYTECODE": "1"},
+        volumes={path: {"bind": there, "mode": "rw"} for path, there in here.items()},
+    )  # fmt: skip
+    shutil.copy(folder / "mobile_sam.pt", stack.folder / "models")
+    return "mobile_sam.pt"
+
+
 @pytest.fixture(scope="module")
 def stack() -> Iterator[Stack]:
     """The services with a model for each task."""
@@ -119,6 +137,7 @@ def stack() -> Iterator[Stack]:
         for task in ("obb", "pose", "classify"):
             shutil.copy(found / f"{task}.pt", made.folder / "models")
             models[task] = {"weights": f"{task}.pt", "task": task, "conf": 0.4}
+        models["sam"] = {"weights": untrained_sam(made), "task": "sam"}
         for task in ("obb", "pose", "classify"):
             folder = made.datasets / task
             folder.mkdir()
@@ -451,6 +470,56 @@ def test_an_object_that_is_pointed_at_is_drawn_by_the_model(
     (drawn,) = [r for r in page.evaluate(SERIALIZED) if r["type"] == "polygonlabels"]
     assert label_of(drawn) == "Person"
     assert iou(pixels(drawn), pixels(person)) > 0.8
+
+
+def test_a_sam_beside_the_model_draws_what_the_model_does_not_know(
+    stack: Stack, stored: Any
+) -> None:
+    done = stack.setup(
+        {
+            "title": "sam",
+            "models": ["segment", "sam"],
+            "storage": {"path": "segment"},
+            "label_config": view(control("BrushLabels", labels("Person", "Door")) + TOOLS),
+        }
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    project = stack.project("sam")
+    ((_, predictions),) = stack.predictions(project.id).items()
+    assert [one.model_version.partition("@")[0] for one in predictions] == ["segment"]
+    (task,) = stack.tasks(project.id)
+    (connection,) = stack.api.ml.list(project=project.id)
+    person = max(
+        (r for r in stored["brush"].result if label_of(r) == "Person"), key=lambda r: r["score"]
+    )
+    mask = pixels(person)
+    inside = np.argwhere(cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, 5) > 8)
+    y, x = inside[len(inside) // 2] / mask.shape * 100
+
+    def click(label: str) -> tuple[str, list[Any]]:
+        value = {"x": float(x), "y": float(y), "width": 0.4, "keypointlabels": [label]}
+        drawn = {"type": "keypointlabels", "from_name": "keypointlabels", "to_name": "image"}
+        answer = requests.post(
+            f"{stack.url}/api/ml/{connection.id}/interactive-annotating",
+            json={"task": task.id, "context": {"result": [{**drawn, "value": value}]}},
+            headers={"Authorization": f"Token {stack.env['LABEL_STUDIO_API_KEY']}"},
+            timeout=120,
+        )
+        found = answer.json()["data"]
+        return str(found["model_version"]).partition("@")[0], list(found["result"])
+
+    name, (region,) = click("Person")
+    assert name == "segment"
+    assert iou(pixels(region), mask) > 0.9
+    # No class of the model is a door, so this waits for the SAM to have looked at the image.
+    name, (region,) = click("Door")
+    assert (name, region["from_name"], label_of(region)) == ("sam", "c", "Door")
+    assert pixels(region).any()
+    began = time.monotonic()
+    name, (again,) = click("Person")
+    assert (name, label_of(again)) == ("sam", "Person")
+    assert time.monotonic() - began < 20
+    assert (pixels(again) == pixels(region)).all()  # the same place, whatever it is called
 
 
 # Videos
