@@ -99,6 +99,7 @@ def load(
     precision: Precision = "auto",
     images: Path | None = None,
     weights: Path = WEIGHTS,
+    imgsz: int | None = None,
 ) -> tuple[Engine, dict[str, Any]]:
     """An engine as the backend loads it, and how that went."""
     lines = Lines()
@@ -107,7 +108,7 @@ def load(
     engine = loader.load_engine(
         weights,
         files.hash_file(weights),
-        None,
+        imgsz,
         loader.EngineOptions("cpu", "auto", precision, Path(cache), images),
     )
     told: dict[str, Any] = {"first": engine.description, "names": len(engine.names)}
@@ -182,20 +183,26 @@ def cut_images(folder: Path, images: dict[str, Any]) -> Path:
     return folder
 
 
+SMALLER = 320
+"""What the network gets where 200 images and more go through it, in pixels."""
+
+
 def int8_models(images: dict[str, Any]) -> dict[str, Any]:
     """int8 models: one that is taken, one that is refused, one of too few images."""
     answer: dict[str, Any] = {}
     _, answer["too few"] = load("/tmp/cache", "int8", Path("/images"))
     one, other = (cut_images(Path(f"/tmp/{name}"), images) for name in ("one", "other"))
-    _, answer["made"] = load("/tmp/cache", "int8", one)
+    engine, _ = load("/tmp/cache", imgsz=SMALLER)
+    answer["float"] = predict(engine, images)
+    _, answer["made"] = load("/tmp/cache", "int8", one, imgsz=SMALLER)
     # What becomes of the first is the CPU's business; the second is to end in the other way.
     taken = "int8 (" in answer["made"]["then"]
     int8.LOSS = 0.0 if taken else 1.0
     with contextlib.suppress(int8.Refused):
-        int8.make(Path("/tmp/cache/openvino"), files.hash_file(WEIGHTS), None, other)
-    engine, answer["taken"] = load("/tmp/cache", "int8", one if taken else other)
+        int8.make(Path("/tmp/cache/openvino"), files.hash_file(WEIGHTS), SMALLER, other)
+    engine, answer["taken"] = load("/tmp/cache", "int8", one if taken else other, imgsz=SMALLER)
     answer["boxes"] = predict(engine, images)
-    _, answer["refused"] = load("/tmp/cache", "int8", other if taken else one)
+    _, answer["refused"] = load("/tmp/cache", "int8", other if taken else one, imgsz=SMALLER)
     return answer
 
 

@@ -77,7 +77,7 @@ def test_an_int8_model_takes_over_and_is_found_at_the_next_start(inside: Any) ->
     assert ", int8 (mAP " in taken["first"]
     assert taken["log"] == []
     seen = inside["int8"]["boxes"]
-    for name, rows in inside["openvino"].items():
+    for name, rows in inside["int8"]["float"].items():
         for row in rows:
             if row[1] < 0.5:
                 continue
