@@ -139,6 +139,8 @@ class Applier:
                 self._say(
                     f"{project.title}: warning: {control}: {why}; the label stays for people to use"
                 )
+        for why in answer.get("warnings", []):
+            self._say(f"{project.title}: warning: {why}")
         return version, ""
 
     def _project(self, project: Project, version: str) -> int:

@@ -73,6 +73,7 @@ class ModelService:
         return {
             "model_version": found.version,
             "unmapped": found.unmapped,
+            "warnings": list(found.warnings),
             "waiting": found.waiting,
         }
 
@@ -118,7 +119,9 @@ class _Told:
             f"label {label!r} of {control!r}: {reason}"
             for control, reasons in plan.unmapped.items()
             for label, reason in reasons.items()
-        ] + ([f"waiting for something to draw: {plan.waiting}"] if plan.waiting else [])
+        ]
+        lines += plan.warnings
+        lines += [f"waiting for something to draw: {plan.waiting}"] if plan.waiting else []
         told = self._last.pop(project, []) == lines
         self._last[project] = lines
         while len(self._last) > PROJECTS_TOLD:

@@ -187,6 +187,9 @@ def build(service: Service, user: str, password: str, places: RequestLimiter) ->
                         "type": "object",
                         "description": "Control, then label, to why no class stands for it",
                     },
+                    warnings=list_of(
+                        TEXT | {"description": "What else is not drawn, or may not be taken"}
+                    ),
                     waiting={
                         "type": "string",
                         "description": "Why there is nothing to draw yet; empty where there is",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -20,6 +20,10 @@ from ls_yolo.serving.registry import (
 )
 from ls_yolo.text import some
 
+STRICT = (
+    "Label Studio refuses where it checks predictions strictly "
+    "(fflag_feat_utc_210_prediction_validation_15082025, which is off unless set)"
+)
 LEAST_SLICE = 64
 """The least side of a slice, in pixels."""
 
@@ -64,7 +68,8 @@ class SamBinding:
 
 @dataclass(frozen=True)
 class Plan:
-    """What answers a labeling config. ``unmapped``: control, then label, to the reason.
+    """What answers a labeling config. ``unmapped``: control, then label that no class stands for,
+    to the reason. ``warnings``: what else of it is not drawn, or may not be taken, a line each.
 
     ``waiting``: why there is nothing to predict yet, else empty; ``version`` then says it too,
     which Label Studio shows beside the connection, unless there are ``sams``: what answers smart
@@ -76,6 +81,7 @@ class Plan:
     unmapped: Mapping[str, Mapping[str, str]]
     waiting: str = ""
     sams: tuple[SamBinding, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
@@ -94,6 +100,7 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
                 registry.get(name)
         return Plan((), f"waiting for something to draw: {error}", {}, str(error))
     bindings, classes, without = [], set(), []
+    warnings: list[str] = []
     unmapped: dict[str, Mapping[str, str]] = {}
     named = [(control, _names(registry, control, url, extra_params)) for control in drawn]
     sams = _sams(registry, named)
@@ -116,14 +123,16 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
                 raise LabelConfigError(why)
             without.append(why)
             if control.from_name not in by_sam:
-                unmapped[control.from_name] = {label.value: why for label in control.labels}
+                warnings.append(f"{why}; the control is left to people")
             continue
         known = [name for model in models for name in model.names.values()]
         mapped = controls.match(control, known)
         classes.update(known)
         boxes, missing = controls.boxes(control, config, mapped.labels)
-        if mapped.unmapped or missing:
-            unmapped[control.from_name] = {**mapped.unmapped, **missing}
+        if mapped.unmapped:
+            unmapped[control.from_name] = mapped.unmapped
+        warnings += [f"{control.tag} {control.from_name!r}: {why}" for why in missing.values()]
+        warnings += _refused(control)
         lowest, side = control.score_threshold, _side(control)
         tracker = _tracker(registry, control)
         bindings += [
@@ -151,7 +160,19 @@ def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequ
             "Rename one or the other, or give the label predicted_values"
         )
     version = join_versions(binding.model.version for binding in bindings)
-    return Plan(tuple(bindings), version, unmapped, sams=sams)
+    warned = tuple(dict.fromkeys(warnings))
+    return Plan(tuple(bindings), version, unmapped, sams=sams, warnings=warned)
+
+
+def _refused(control: Control) -> Iterator[str]:
+    """What Label Studio refuses of ``control`` where it checks predictions strictly."""
+    name = f"{control.tag} {control.from_name!r}"
+    if control.repeats:
+        yield f"{name}: it is in a Repeater, whose numbered names {STRICT}"
+    if control.own:
+        yield f"{name}: it has labels that each task brings, which {STRICT}"
+    if control.tag.lower() == "choices" and any(label.path for label in control.labels):
+        yield f"{name}: choices inside choices are stored as paths, which {STRICT}"
 
 
 def _names(

@@ -172,6 +172,24 @@ def test_a_project_whose_new_model_cannot_be_used_is_not_predicted_with_the_old_
         applier.apply(project)
 
 
+def test_what_the_backend_warns_of_is_told_as_it_says_it(serve, tmp_path):
+    (tmp_path / "demo.yaml").write_text(PROJECT)
+    (project,) = config.read(tmp_path / "demo.yaml")
+    answer = {
+        "model_version": "a@1",
+        "unmapped": {"label": {"tug": "no class is called 'tug'"}},
+        "warnings": ["KeyPointLabels 'k': boxes of 'arrow' are left out"],
+    }
+    backend = Backend(f"http://127.0.0.1:{serve(200, json.dumps(answer).encode())}", "", "")
+    said: list[str] = []
+    applier = Applier(Studio("http://127.0.0.1:1", "legacy"), backend, tmp_path, said.append)
+    applier._check_labels(project)
+    assert said == [
+        "Demo: warning: label: no class is called 'tug'; the label stays for people to use",
+        "Demo: warning: KeyPointLabels 'k': boxes of 'arrow' are left out",
+    ]
+
+
 @pytest.fixture
 def gunicorn(monkeypatch):
     monkeypatch.setenv("THREADS", "4")

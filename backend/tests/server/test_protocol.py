@@ -134,7 +134,19 @@ def test_setup_without_a_configuration_answers_with_the_version(client):
 def test_setup_tells_the_labels_that_no_class_stands_for(client, caplog):
     answer = setup(client)
     assert answer.json["unmapped"] == {"label": {"head": "no class is called 'head'"}}
+    assert answer.json["warnings"] == []
     assert "project 3: label 'head' of 'label'" in caplog.text
+
+
+def test_setup_tells_what_label_studio_may_refuse(client, caplog):
+    repeated = (
+        '<View><Repeater on="$images"><Image name="i{{idx}}" value="$images[{{idx}}]"/>'
+        '<RectangleLabels name="r{{idx}}" toName="i{{idx}}"><Label value="person"/>'
+        "</RectangleLabels></Repeater></View>"
+    )
+    (said,) = setup(client, schema=repeated).json["warnings"]
+    assert "Repeater" in said
+    assert f"project 3: {said}" in caplog.text
 
 
 def test_the_log_has_the_labels_of_a_project_once_until_they_change(client, caplog):

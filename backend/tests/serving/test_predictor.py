@@ -525,12 +525,52 @@ def test_each_control_takes_the_models_whose_task_it_can_draw(others):
 
 def test_a_control_that_no_model_fits_is_told_and_the_others_work(others):
     text = config(control("person", name="r"), control("person", name="p", tag="PolygonLabels"))
-    assert others.plan(text, ["a"], []).unmapped == {
-        "p": {
-            "person": "PolygonLabels 'p': found the models a (detect), "
-            "expected one for segment or semantic"
-        }
-    }
+    plan = others.plan(text, ["a"], [])
+    assert plan.unmapped == {}
+    assert plan.warnings == (
+        "PolygonLabels 'p': found the models a (detect), expected one for segment or semantic; "
+        "the control is left to people",
+    )
+
+
+def test_boxes_of_bodies_that_no_control_takes_are_told_once(make, write_weights):
+    write_weights("p.pt", {0: "person"}, task="pose")
+    points = '<Label value="nose" predicted_values="person" model_index="0"/>'
+    text = config(f'<KeyPointLabels name="k" toName="image">{points}</KeyPointLabels>')
+    (said,) = make("p: {weights: p.pt}").plan(text, [], []).warnings
+    assert said.startswith("KeyPointLabels 'k': boxes are left out: found no RectangleLabels")
+
+
+REPEATED = (
+    '<View><Repeater on="$images"><Image name="i{{idx}}" value="$images[{{idx}}]"/>'
+    '<RectangleLabels name="r{{idx}}" toName="i{{idx}}"><Label value="person"/></RectangleLabels>'
+    "</Repeater></View>"
+)
+OWN = config('<RectangleLabels name="r{{idx}}" toName="image" value="$objects"/>')
+NESTED = config(
+    '<Choices name="r{{idx}}" toName="image" allowNested="true"><Choice value="any">'
+    '<Choice value="person"/></Choice></Choices>'
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "what"),
+    [
+        (REPEATED, "it is in a Repeater"),
+        (OWN, "it has labels that each task brings"),
+        (NESTED, "choices inside choices"),
+    ],
+)
+def test_what_label_studio_refuses_where_it_checks_strictly_is_named(predictor, text, what):
+    plan = predictor.plan(text, [], [])
+    (said,) = plan.warnings
+    assert f"'r{{{{idx}}}}': {what}" in said
+    assert "fflag_feat_utc_210_prediction_validation_15082025" in said
+    assert plan.bindings
+
+
+def test_what_label_studio_takes_is_not_warned_of(predictor):
+    assert predictor.plan(config(control("person")), [], []).warnings == ()
 
 
 def test_where_no_model_fits_any_control_the_error_names_both_sides(others):
