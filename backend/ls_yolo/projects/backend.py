@@ -13,6 +13,9 @@ from ls_yolo.labelstudio import selection
 
 Say = Callable[[str], None]
 
+BUSY_SECONDS = 60.0
+"""How long a backend that has no time for a request (429) is asked again."""
+
 
 class ApplyError(RuntimeError):
     """A project could not be made or has tasks without predictions; the message has the fix."""
@@ -34,18 +37,24 @@ class Backend:
         """What the backend answers to a POST.
 
         Raises:
-            ApplyError: it is not reached or refuses; its own message is passed on.
+            ApplyError: it is not reached, refuses, or is busy for too long; its own message is
+                passed on.
         """
         return self._post(f"{self.address(models)}/{path}", body, 100)
 
     def _post(self, url: str, body: dict[str, Any], timeout: float) -> Any:
         auth = (self.user, self.password) if self.password else None
-        try:
-            answer = httpx.post(url, json=body, auth=auth, timeout=timeout)
-        except httpx.HTTPError as error:
-            raise ApplyError(
-                f"{url}: {type(error).__name__}: {error}; is the backend running?"
-            ) from None
+        until = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                answer = httpx.post(url, json=body, auth=auth, timeout=timeout)
+            except httpx.HTTPError as error:
+                raise ApplyError(
+                    f"{url}: {type(error).__name__}: {error}; is the backend running?"
+                ) from None
+            if answer.status_code != 429 or time.monotonic() > until:
+                break
+            time.sleep(1)
         try:
             content = answer.json()
         except ValueError:

@@ -31,6 +31,8 @@ MAX_BODY = 64 * 1024 * 1024
 """The largest request body, in bytes: 250 tasks with their annotations are far below it."""
 RETRY_AFTER = "1"
 """Seconds after which a client that was turned away may try again."""
+REASON = 300
+"""The most characters of an error that the status line has: proxies bound it."""
 
 
 class RequestLimiter:
@@ -54,7 +56,10 @@ class RequestLimiter:
         most = max(1, self._threads - (1 if spare else 2))
         with self._lock:
             if self._running >= most:
-                raise QueueFull(f"{self._running} requests run already; try again shortly")
+                raise QueueFull(
+                    f"{self._running} requests run already, of {self._threads} THREADS; try again "
+                    "shortly"
+                )
             self._running += 1
 
     def give_back(self) -> None:
@@ -111,7 +116,7 @@ def shell(user: str, password: str, places: RequestLimiter) -> Flask:
         return jsonify(openapi.describe(app))
 
     @app.errorhandler(Exception)
-    def fail(error: Exception) -> tuple[Response, int]:
+    def fail(error: Exception) -> Response | tuple[Response, int]:
         if isinstance(error, ClientDisconnected):
             return jsonify(error="the request did not arrive in whole, or not in time"), 408
         if isinstance(error, HTTPException):
@@ -123,14 +128,24 @@ def shell(user: str, password: str, places: RequestLimiter) -> Flask:
         if isinstance(error, RequestError):
             log.warning("%s %r: %s", request.method, request.path, error)
             # What is wrong with an open route's models names others, which is not for everyone.
-            answer = jsonify(error=str(error) if g.trusted else "more is said with the password")
+            text = str(error) if g.trusted else "more is said with the password"
+            answer = jsonify(error=text)
+            # Of an error Label Studio shows the status line and nothing else.
+            answer.status = f"{error.status} {reason(text)}"
             if error.status == 429:
                 answer.headers["Retry-After"] = RETRY_AFTER
-            return answer, error.status
+            return answer
         log.exception("%s %r failed", request.method, request.path)
         return jsonify(error="the backend failed; its log says why"), 500
 
     return app
+
+
+def reason(text: str) -> str:
+    """``text`` as a status line can have it: printable ASCII, in one line, `REASON` characters at
+    most."""
+    line = "".join(char if " " <= char <= "~" else "?" for char in " ".join(text.split()))
+    return line if len(line) <= REASON else f"{line[: REASON - 3]}..."
 
 
 def observe(app: Flask) -> None:

@@ -7,6 +7,7 @@ import json
 import sys
 from http.server import BaseHTTPRequestHandler
 
+import httpx
 import pytest
 
 from ls_yolo.cli import main
@@ -130,6 +131,28 @@ def test_what_the_backend_refuses_is_passed_on(serve, body):
     backend = Backend(f"http://127.0.0.1:{serve(404, body)}", "", "")
     with pytest.raises(ApplyError, match="/m/x/setup answered 404: no such model"):
         backend.ask(["x"], "setup", {})
+
+
+def busy(monkeypatch, times):
+    """A backend that has no time so many times; a second goes by each time that one waits."""
+    answers = [429] * times + [200]
+    clock = iter(range(1000))
+    monkeypatch.setattr("ls_yolo.projects.backend.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr("ls_yolo.projects.backend.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(
+        "ls_yolo.projects.backend.httpx.post",
+        lambda *words, **more: httpx.Response(answers.pop(0), json={"error": "busy"}),
+    )
+    return Backend("http://backend:9090", "", "")
+
+
+def test_a_backend_that_is_busy_is_asked_again(monkeypatch):
+    assert busy(monkeypatch, 30).ask(["x"], "setup", {}) == {"error": "busy"}
+
+
+def test_a_backend_that_stays_busy_is_told(monkeypatch):
+    with pytest.raises(ApplyError, match="/m/x/setup answered 429: busy"):
+        busy(monkeypatch, 100).ask(["x"], "setup", {})
 
 
 @pytest.mark.parametrize("body", [b"<html>Welcome</html>", b"[]", b""])

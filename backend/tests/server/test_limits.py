@@ -34,8 +34,22 @@ def test_one_thread_is_always_free_and_one_more_but_for_what_is_spared(threads, 
             assert free
         except QueueFull as error:
             assert not free
-            assert str(error) == f"{running} requests run already; try again shortly"
+            assert str(error) == (
+                f"{running} requests run already, of {threads} THREADS; try again shortly"
+            )
         assert running < threads
+
+
+@given(st.text(max_size=400))
+def test_a_status_line_is_one_line_of_what_it_may_have(text):
+    found = base.reason(text)
+    assert len(found) <= base.REASON
+    assert found.isascii() and (found.isprintable() or not found)
+
+
+def test_a_short_error_is_in_the_status_line_as_it_is_and_a_long_one_is_cut():
+    assert base.reason("found 'a',\n expected 'b'") == "found 'a', expected 'b'"
+    assert base.reason("x" * 1000) == "x" * (base.REASON - 3) + "..."
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -94,6 +108,7 @@ def test_a_request_that_waits_has_a_place_until_it_is_done(application, places, 
     assert post("/predict", json=body).status_code == 429
     answer = post("/reload")
     assert (answer.status_code, answer.headers["Retry-After"]) == (429, "1")
+    assert answer.status == f"429 {answer.json['error']}"  # which Label Studio shows
     for name in ("health", "livez", "readyz", "metrics", "versions", "m/person/health"):
         assert application.test_client().get(f"/{name}").status_code == 200
     assert post("/setup", json={"schema": ""}).status_code == 200  # the place that is spared

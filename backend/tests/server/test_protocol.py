@@ -123,6 +123,7 @@ def test_extra_params_with_an_unknown_model_are_404_with_a_hint(client):
     answer = setup(client, extra_params={"0": "haed"})
     assert answer.status_code == 404
     assert "did you mean 'head'?" in answer.json["error"]
+    assert answer.status == f"404 {answer.json['error']}"  # which Label Studio shows
 
 
 def test_setup_without_a_configuration_answers_with_the_version(client):
