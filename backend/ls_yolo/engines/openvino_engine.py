@@ -120,7 +120,8 @@ def _with_preprocessing(model: Any, channels: int) -> Any:
     steps.input().model().set_layout(ov.Layout("NCHW"))
     work = steps.input().preprocess()
     work.convert_element_type(ov.Type.f32)
-    if channels == 3:
-        work.convert_color(ColorFormat.RGB)
     work.scale(255.0)
+    if channels == 3:
+        # Last: with a step behind it OpenVINO leaves it out for networks such as RT-DETR's, unsaid.
+        work.convert_color(ColorFormat.RGB)
     return steps.build()
