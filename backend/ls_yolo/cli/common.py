@@ -27,6 +27,14 @@ app = typer.Typer(
 class ToolError(RuntimeError):
     """A command cannot be done; the message says what was found, expected, and what to do."""
 
+    code = EX_FAILED
+
+
+class TokenRefused(ToolError):
+    """Label Studio does not take the token."""
+
+    code = EX_NOPERM
+
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table; where no terminal reads it, a row is a line, however long."""

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import EX_FAILED, ToolError, app, fail
+from ls_yolo.cli.common import EX_FAILED, TokenRefused, ToolError, app, fail
 from ls_yolo.cli.models import known
 from ls_yolo.models.sam import SAM
 from ls_yolo.text import nearest, some
@@ -149,7 +149,8 @@ def _row(name: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
 def _projects(where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Title, labeling config and models of each project."""
     if where.isascii() and where.isdigit() and not Path(where).exists():
-        yield project_of_studio(int(where))
+        found = project_of_studio(int(where))
+        yield found.title, found.config, found.models
     else:
         from ls_yolo.projects import config
 
@@ -158,34 +159,64 @@ def _projects(where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
             yield project.title, project.label_config, project.models
 
 
-def project_of_studio(number: int) -> tuple[str, str, tuple[str, ...]]:
-    """Title, labeling config and models of a project in Label Studio.
+@dataclass(frozen=True)
+class StudioProject:
+    """A project in Label Studio: its labeling config, the models that its connection names, and how
+    many tasks it has. ``studio`` is where it was found."""
+
+    number: int
+    title: str
+    config: str
+    models: tuple[str, ...]
+    tasks: int
+    studio: Any
+
+
+def project_of_studio(number: int) -> StudioProject:
+    """The project that has this number in Label Studio.
 
     Raises:
         ToolError: Label Studio is not reached or does not have it.
+        TokenRefused: it does not take the token.
     """
+    from label_studio_sdk.core.api_error import ApiError
+
     from ls_yolo.labelstudio import selection
     from ls_yolo.labelstudio.client import Studio, StudioError, reason
+    from ls_yolo.projects.apply import TokenError, check_token
+    from ls_yolo.projects.backend import ApplyError
 
     values = settings.read("setup")
+    if not values["LABEL_STUDIO_API_KEY"]:
+        raise TokenRefused("LABEL_STUDIO_API_KEY: found nothing, expected a token of Label Studio")
     studio = Studio(values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"])
     try:
+        check_token(studio)
         api: Any = studio.client
         project = api.projects.get(number)
         rows = studio.connections(number)
+    except TokenError as error:
+        raise TokenRefused(str(error)) from None
     except Exception as error:  # the SDK's errors and httpx's
         if isinstance(error, StudioError):
             raise ToolError(str(error)) from None
-        raise ToolError(
-            f"project {number}: unavailable from {studio.url}: {reason(error)}"
-        ) from None
+        if isinstance(error, ApiError) and error.status_code == 404:
+            raise ToolError(
+                f"project {number}: Label Studio has none of this number, or does not show it to "
+                "the user of LABEL_STUDIO_API_KEY; the number is in the address of its page"
+            ) from None
+        why = str(error) if isinstance(error, ApplyError) else reason(error)
+        raise ToolError(f"project {number}: unavailable from {studio.url}: {why}") from None
     # Label Studio asks the first connection only.
     first = min(rows, key=lambda row: int(row["id"]), default={})
     _, chosen, names = str(first.get("url") or "").partition(selection.PREFIX)
-    if chosen:
-        return project.title, project.label_config, selection.from_url(names.strip("/"))
-    extra = selection.from_extra_params(first.get("extra_params"))
-    return project.title, project.label_config, extra
+    models = (
+        selection.from_url(names.strip("/"))
+        if chosen
+        else selection.from_extra_params(first.get("extra_params"))
+    )
+    count = int(project.task_number or 0)
+    return StudioProject(number, project.title, project.label_config, models, count, studio)
 
 
 def _describe(item: Mapped) -> str:

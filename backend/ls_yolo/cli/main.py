@@ -41,7 +41,9 @@ def main(argv: list[str] | None = None) -> int:
             raise SystemExit(fail(error.format_message(), EX_USAGE)) from None
         if isinstance(error, ConfigError | SettingError):
             return fail(str(error), EX_CONFIG)
-        if isinstance(error, WeightsError | ToolError):
+        if isinstance(error, ToolError):
+            return fail(str(error), error.code)
+        if isinstance(error, WeightsError):
             return fail(str(error), EX_FAILED)
         raise
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import html
 import math
+import os
+import textwrap
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,54 +15,91 @@ from typing import Annotated, Any
 
 import typer
 
-from ls_yolo import settings
+from ls_yolo import files, settings
 from ls_yolo.cli.common import EX_FAILED, ToolError, app, fail, say
-from ls_yolo.cli.labels import project_of_studio
+from ls_yolo.cli.labels import StudioProject, project_of_studio
 
 MOST = 200
 """Tasks on a sheet at most."""
-SIDE = 640
+SIDE = 480
 """The longer side of a picture at most, in pixels."""
-CELL, COLUMNS, LINE = 320, 4, 24
-"""On the PNG: both sides of a cell, the cells in a row, and the height of a caption, in pixels."""
+CELL, GAP, COLUMNS = 400, 12, 4
+"""On the PNG: the width of a cell and both sides of its picture at most, what is free beside and
+below, in pixels; the cells in a row."""
+LINE, LETTER = 20, 9
+"""Of a line of text on the PNG: its height, and the width of a letter, in pixels."""
+WHOLE = frozenset({"choices", "taxonomy", "number", "rating"})
+"""Regions that say something of the task as a whole."""
 
 
 @dataclass(frozen=True)
 class Shown:
-    """A task on the sheet. ``pictures``: JPEGs of its images, with what is predicted drawn on them.
-    ``labels``: how many regions each label has. ``error``: why there is no prediction, if so."""
+    """A task on the sheet.
+
+    labels: how many regions each label has.
+    pictures: JPEGs of its images, with what is predicted drawn on them, and of some frames of its
+        videos; each after its name, which may be empty.
+    error: why there is no prediction, if so.
+    said: what is said of the task as a whole.
+    """
 
     task: int
     score: float | None
     labels: Mapping[str, int]
-    pictures: Sequence[bytes] = ()
+    pictures: Sequence[tuple[str, bytes]] = ()
     error: str = ""
+    said: Sequence[str] = ()
+
+    def caption(self, name: str = "") -> str:
+        """What is said of the task, or of its picture called ``name``."""
+        name = f"task {self.task}, {name}" if name else f"task {self.task}"
+        if self.error:
+            return f"{name}: {self.error}"
+        found = ", ".join([*(f"{count} {name}" for name, count in self.labels.items()), *self.said])
+        score = "" if self.score is None or not found else f" ({self.score:.2f})"
+        return f"{name}: {found or 'nothing'}{score}"
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a project's models say of some of its tasks.
+
+    ``version``: that of the models. ``faults``: what of the labeling config is not drawn, a line
+    each."""
+
+    title: str
+    version: str
+    shown: Sequence[Shown]
+    faults: Sequence[str] = ()
 
     @property
-    def caption(self) -> str:
-        if self.error:
-            return f"task {self.task}: {self.error}"
-        found = ", ".join(f"{count} {label}" for label, count in self.labels.items())
-        score = "" if self.score is None or not found else f" ({self.score:.2f})"
-        return f"task {self.task}: {found or 'nothing'}{score}"
+    def counts(self) -> Sequence[tuple[str, int]]:
+        """Each label and what is said of tasks as a whole, with how often; most often first."""
+        total: Counter[str] = Counter()
+        for one in self.shown:
+            total.update(one.labels)
+            total.update(one.said)
+        return total.most_common()
 
 
 @dataclass
 class _Pictures:
     """Keeps pictures by task; see `debug_plot.Saver`."""
 
-    by_task: dict[object, list[bytes]] = field(default_factory=dict)
+    by_task: dict[object, list[tuple[str, bytes]]] = field(default_factory=dict)
 
     def save(self, task: object, image: Any, regions: Sequence[Mapping[str, Any]]) -> None:
         from ls_yolo.serving import debug_plot
 
-        made = debug_plot.picture(image, regions, SIDE)
-        self.by_task.setdefault(task, []).append(made)
+        made = debug_plot.picture(image, debug_plot.rows(regions), SIDE)
+        self.by_task.setdefault(task, []).append(("", made))
 
 
 @app.command("preview", help="predictions on a sample of a project, as one sheet to look at")
 def preview(
-    project: Annotated[int, typer.Option(metavar="ID", help="a project's number in Label Studio")],
+    project: Annotated[
+        int, typer.Option(metavar="ID", min=1, help="a project's number in Label Studio")
+    ],
     tasks: Annotated[
         int, typer.Option(min=1, max=MOST, help="how many tasks, spread over the project")
     ] = 12,
@@ -72,24 +111,45 @@ def preview(
     predicted as a page and as an image; 1 if no task could be predicted."""
     from ls_yolo.errors import RequestError
 
-    title, config, names = project_of_studio(project)
     values = settings.read("backend")
+    _prepare(output)
+    found = project_of_studio(project)
     try:
-        shown, version, unmapped = _predicted(_sample(project, tasks), config, names, values)
+        made = _predicted(found, _sample(found, tasks), values)
     except RequestError as error:
-        raise ToolError(f"{title}: {error}") from None
+        raise ToolError(f"{found.title}: {error}") from None
+    targets = output / "preview.html", output / "preview.png"
     try:
-        output.mkdir(parents=True, exist_ok=True)
-        (output / "preview.html").write_text(page(title, version, shown, unmapped))
-        (output / "preview.png").write_bytes(sheet(shown))
+        files.write(targets[0], page(made))
+        files.write(targets[1], png(made))
     except OSError as error:
         raise ToolError(f"--output {output}: cannot be written: {error.strerror}") from None
-    for one in shown:
-        say(one.caption)
-    say(f"{output / 'preview.html'} and {output / 'preview.png'}: {len(shown)} tasks of {title}")
-    if all(one.error for one in shown):
+    for one in made.shown:
+        say(one.caption())
+    say(f"{targets[0]} and {targets[1]}: {len(made.shown)} tasks of {found.title}")
+    if all(one.error for one in made.shown):
         return fail("no task could be predicted; the lines above say why", EX_FAILED)
     return 0
+
+
+def _prepare(output: Path) -> None:
+    """Makes the folder, before anything that takes long.
+
+    Raises:
+        ToolError: it cannot be written.
+    """
+    try:
+        if output.exists() and not output.is_dir():
+            raise ToolError(f"--output {output}: found a file, expected a folder")
+        output.mkdir(parents=True, exist_ok=True)
+        why = "" if os.access(output, os.W_OK | os.X_OK) else "it is read-only, or not this user's"
+    except OSError as error:
+        why = str(error.strerror)
+    if why:
+        raise ToolError(
+            f"--output {output}: cannot be written: {why}; name another folder, in the backend's "
+            "container one below /data, for example /data/preview"
+        )
 
 
 def spread(count: int, most: int) -> list[int]:
@@ -98,120 +158,152 @@ def spread(count: int, most: int) -> list[int]:
     return [1 + place * count // number for place in range(number)]
 
 
-def _sample(project: int, most: int) -> list[dict[str, Any]]:
-    from ls_yolo.labelstudio.client import Studio, reason
+def _sample(project: StudioProject, most: int) -> list[dict[str, Any]]:
+    from ls_yolo.labelstudio.client import reason
 
-    values = settings.read("setup")
-    studio = Studio(values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"])
     try:
-        api: Any = studio.client
-        count = int(api.projects.get(project).task_number or 0)
+        api: Any = project.studio.client
         found = [
             task.model_dump()
-            for place in spread(count, most)
-            for task in api.tasks.list(project=project, page=place, page_size=1, fields="all").items
+            for place in spread(project.tasks, most)
+            for task in api.tasks.list(
+                project=project.number, page=place, page_size=1, fields="all"
+            ).items
         ]
     except Exception as error:  # the SDK's errors and httpx's
         raise ToolError(
-            f"project {project}: unavailable from {studio.url}: {reason(error)}"
+            f"tasks of project {project.number}: unavailable from {project.studio.url}: "
+            f"{reason(error)}"
         ) from None
     if not found:
-        raise ToolError(f"project {project}: found no task, expected at least one")
+        raise ToolError(f"{project.title}: found no task, expected at least one; import some first")
     return found
 
 
 def _predicted(
-    tasks: Sequence[Mapping[str, Any]],
-    config: str,
-    names: Sequence[str],
-    values: Mapping[str, Any],
-) -> tuple[list[Shown], str, Mapping[str, Mapping[str, str]]]:
-    from ls_yolo.labelstudio.client import Studio
-    from ls_yolo.serving import debug_plot
+    project: StudioProject, tasks: Sequence[Mapping[str, Any]], values: Mapping[str, Any]
+) -> Sheet:
+    from ls_yolo.images.limits import MediaError
+    from ls_yolo.labelstudio.client import Studio, StudioError
+    from ls_yolo.serving import debug_plot, stills
     from ls_yolo.serving.predictor import Predictor
     from ls_yolo.serving.reading import ImageReader
     from ls_yolo.serving.registry import Registry
 
     pictures = _Pictures()
     reader = ImageReader.read(values, Studio.read(values))
-    predictor = Predictor(Registry.read(values, command=True), reader, pictures)
-    plan = predictor.plan(config, names, ())
-    answers = predictor.predict(tasks, plan)
+    registry = Registry.read(values, command=True)
+    # Nobody waits at a page: a video may take as long as it takes.
+    predictor = Predictor(registry, reader, pictures, video_seconds=math.inf)
+    plan = predictor.plan(project.config, project.models, ())
+    say(f"{project.title}: {len(tasks)} of {project.tasks} tasks with {plan.version}")
     shown = []
-    for task, answer in zip(tasks, answers, strict=True):
-        rows = [row for region in answer["result"] if (row := debug_plot.row(region))]
-        shown.append(
-            Shown(
-                task["id"],
-                answer["score"],
-                Counter(row.label for row in rows),
-                pictures.by_task.get(task["id"], ()),
-                answer.get("error", ""),
-            )
-        )
-    return shown, plan.version, plan.unmapped
-
-
-def page(
-    title: str,
-    version: str,
-    shown: Sequence[Shown],
-    unmapped: Mapping[str, Mapping[str, str]],
-) -> str:
-    """The sheet as HTML, in one file."""
-    total: Counter[str] = Counter()
-    for one in shown:
-        total.update(one.labels)
-    counts = "".join(
-        f"<tr><td>{html.escape(label)}<td>{count}" for label, count in total.most_common()
-    )
-    faults = "".join(
-        f"<li>{html.escape(f'label {label!r} of {control!r}: {why}')}"
-        for control, reasons in unmapped.items()
+    for task, answer in zip(tasks, predictor.predict(tasks, plan), strict=True):
+        regions, error = answer["result"], answer.get("error", "")
+        kept = pictures.by_task.get(task["id"], [])
+        try:
+            if not error:
+                kept += stills.of_task(task, plan.bindings, reader, regions, SIDE)
+        except (MediaError, StudioError) as gone:  # after it was predicted
+            error = str(gone)
+        parts = [region for region in regions if region["type"] not in WHOLE]
+        whole = [region for region in regions if region["type"] in WHOLE]
+        labels = Counter(row.label for row in debug_plot.rows(parts))
+        said = [row.label for row in debug_plot.rows(whole)]
+        shown.append(Shown(task["id"], answer["score"], labels, kept, error, said))
+    faults = [
+        f"label {label!r} of {control!r}: {why}"
+        for control, reasons in plan.unmapped.items()
         for label, why in reasons.items()
-    )
+    ]
+    return Sheet(project.title, plan.version, shown, [*faults, *plan.warnings])
+
+
+def page(sheet: Sheet) -> str:
+    """The sheet as HTML, in one file."""
+    counts = "".join(f"<tr><td>{html.escape(name)}<td>{count}" for name, count in sheet.counts)
+    faults = "".join(f"<li>{html.escape(fault)}" for fault in sheet.faults)
     figures = "".join(
-        "<figure>"
+        f"<figure{' class=error' if one.error else ''}>"
         + "".join(
             f'<img src="data:image/jpeg;base64,{base64.b64encode(data).decode()}" alt="">'
-            for data in one.pictures
+            f"{html.escape(name)}"
+            for name, data in one.pictures
         )
-        + f"<figcaption>{html.escape(one.caption)}</figcaption></figure>"
-        for one in shown
+        + f"<figcaption>{html.escape(one.caption())}</figcaption></figure>"
+        for one in sheet.shown
     )
+    title = html.escape(sheet.title)
     return f"""<!doctype html>
-<html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>
+<html lang="en"><meta charset="utf-8"><title>{title}</title>
+<meta name="viewport" content="width=device-width">
 <style>
 body {{ font: 16px/1.4 sans-serif; margin: 2em }}
-main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(20em, 1fr)); gap: 1em }}
-figure {{ margin: 0 }} img {{ max-width: 100% }} td {{ padding-right: 1em }}
+main {{ display: grid; grid-template-columns: repeat(auto-fill, minmax(22em, 1fr)); gap: 1.5em }}
+figure {{ margin: 0 }} img {{ width: 100%; margin-bottom: 4px }} td {{ padding-right: 1em }}
+.error {{ color: #a00000 }}
 </style>
-<h1>{html.escape(title)}</h1><p>{html.escape(version)}, {len(shown)} tasks
-<table>{counts}</table><ul>{faults}</ul><main>{figures}</main></html>
+<h1>{title}</h1><p>{html.escape(sheet.version)}, {len(sheet.shown)} tasks
+<table>{counts}</table><ul class="error">{faults}</ul><main>{figures}</main></html>
 """
 
 
-def sheet(shown: Sequence[Shown]) -> bytes:
-    """The sheet as a PNG, a cell a picture, row by row."""
+def png(sheet: Sheet) -> bytes:
+    """The sheet as a PNG: what it is of, then a cell a picture, row by row."""
     import cv2
     import numpy as np
 
-    cells = [(one, data) for one in shown for data in one.pictures or (b"",)]
-    rows = math.ceil(len(cells) / COLUMNS)
-    canvas = np.full((rows * (CELL + LINE), COLUMNS * CELL, 3), 255, np.uint8)
-    for number, (one, data) in enumerate(cells):
-        top, left = number // COLUMNS * (CELL + LINE), number % COLUMNS * CELL
-        if data:
-            picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-            assert picture is not None
-            factor = (CELL - 8) / max(picture.shape[:2])
-            size = [max(round(side * factor), 1) for side in picture.shape[1::-1]]
-            small = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
-            canvas[top : top + size[1], left : left + size[0]] = small
-        # OpenCV draws no other letters than these.
-        text = one.caption.encode("ascii", "replace").decode()[: CELL // 7]
-        place = left, top + CELL + LINE // 2
-        cv2.putText(canvas, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.4, (0, 0, 0), 1, cv2.LINE_AA)
-    good, encoded = cv2.imencode(".png", canvas)
+    cells = [
+        (one.caption(name), data)
+        for one in sheet.shown
+        for name, data in one.pictures or (("", b""),)
+    ]
+    width = CELL * max(2, min(COLUMNS, len(cells)))
+    counts = ", ".join(f"{count} {name}" for name, count in sheet.counts)
+    head = [sheet.title, f"{sheet.version}, {len(sheet.shown)} tasks", counts, *sheet.faults]
+    rows = [_written([part for line in head for part in _wrapped(line, width)], width)]
+    for start in range(0, len(cells), COLUMNS):
+        parts = [_cell(*cell) for cell in cells[start : start + COLUMNS]]
+        row = np.full((max(map(len, parts)), width, 3), 255, np.uint8)
+        for number, part in enumerate(parts):
+            row[: len(part), number * CELL : (number + 1) * CELL] = part
+        rows.append(row)
+    good, encoded = cv2.imencode(".png", np.concatenate(rows))
     assert good
     return bytes(encoded.tobytes())
+
+
+def _cell(caption: str, data: bytes) -> Any:
+    """A picture, if any, and its caption below; as wide as a cell."""
+    import cv2
+    import numpy as np
+
+    text = _written(_wrapped(caption, CELL), CELL)
+    if not data:
+        return text
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    factor = (CELL - GAP) / max(picture.shape[:2])
+    size = [max(round(side * factor), 1) for side in picture.shape[1::-1]]
+    made = np.full((size[1], CELL, 3), 255, np.uint8)
+    made[:, : size[0]] = cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+    return np.concatenate([made, text])
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """``text`` in lines that many pixels wide."""
+    return textwrap.wrap(text, (width - GAP) // LETTER)
+
+
+def _written(lines: Sequence[str], width: int) -> Any:
+    """Lines of text in black on white, so many pixels wide, with a gap below."""
+    import cv2
+    import numpy as np
+
+    made = np.full((LINE * len(lines) + GAP, width, 3), 255, np.uint8)
+    for number, line in enumerate(lines):
+        # OpenCV draws no other letters than these.
+        text = line.encode("ascii", "replace").decode()
+        place = 2, LINE * (number + 1) - 5
+        cv2.putText(made, text, place, cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
+    return made

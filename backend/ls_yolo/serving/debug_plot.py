@@ -7,6 +7,7 @@ import colorsys
 import contextlib
 import itertools
 import logging
+import math
 import queue
 import threading
 import time
@@ -65,8 +66,9 @@ WAITING = 8
 def drawn(image: Image, rows: Sequence[Row]) -> bytes:
     """``image`` with ``rows`` on it, as a JPEG."""
     picture = image.copy()
-    width = max(1, round(max(picture.shape[:2]) / 400))
-    scale = max(0.4, max(picture.shape[:2]) / 1600)
+    width = math.ceil(max(picture.shape[:2]) / 400)
+    scale = max(0.5, max(picture.shape[:2]) / 1600)
+    stroke = max(1, round(1.5 * scale))  # letters of thicker ones run together
     beside = 0  # how far down what is said of the image as a whole goes
     for row in rows:
         colour = _colour(row.label)
@@ -79,16 +81,19 @@ def drawn(image: Image, rows: Sequence[Row]) -> bytes:
         # OpenCV draws no other letters than these.
         text = row.label.encode("ascii", "replace").decode()
         text += "" if row.score is None else f" {row.score:.2f}"
-        (size, height), under = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, width)
+        (size, height), under = cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, stroke)
         places = np.concatenate([*outlines, points])
         left, top = places.min(axis=0).tolist() if len(places) else (0, beside)
         bottom = max(top, height + under) if len(places) else beside + height + under
         beside = beside if len(places) else bottom
+        left = max(min(left, picture.shape[1] - size), 0)  # the score is at the end
         cv2.rectangle(
             picture, (left, bottom - height - under), (left + size, bottom), colour, cv2.FILLED
         )
         place = (left, bottom - under // 2)
-        cv2.putText(picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), width)
+        cv2.putText(
+            picture, text, place, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), stroke, cv2.LINE_AA
+        )
     good, data = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, 90])
     assert good
     return bytes(data.tobytes())
@@ -100,15 +105,25 @@ def _colour(label: str) -> tuple[int, int, int]:
     return round(255 * blue), round(255 * green), round(255 * red)
 
 
-def row(region: Region) -> Row | None:
-    """A region of a prediction, with its places in parts of the image, 0 to 1; None for the second
-    of a pair, which says again what the first does."""
+def rows(regions: Sequence[Region]) -> list[Row]:
+    """The regions of a prediction, with their places in parts of the image, 0 to 1. Of a pair, a
+    shape and its labels, there is one."""
+    beside = {one.get("id"): one for one in regions if one["type"] == "labels"}
+    return [
+        _row(one, beside.get(one.get("id"), one)["value"])
+        for one in regions
+        if one["type"] != "labels"
+    ]
+
+
+def _row(region: Region, named: Region) -> Row:
+    """``named``: the value that has the labels."""
     kind, value = region["type"], region["value"]
-    if kind == "labels":
-        return None
-    found = value.get(kind, kind)
+    found = value.get(kind, named.get("labels", kind))
     names = found if isinstance(found, list) else [found]
     label = ", ".join(" / ".join(one) if isinstance(one, list) else str(one) for one in names)
+    if kind in ("number", "rating"):
+        label = f"{region['from_name']}: {label}"
     shape = Row(label, region.get("score"))
     of = _PLACES.get(kind.removesuffix("labels"))
     return of(region, value, shape) if of else shape
@@ -173,15 +188,15 @@ _PLACES: Mapping[str, Callable[[Region, Region, Row], Row]] = {
 }
 
 
-def picture(image: Image, regions: Sequence[Region], longest: int = LONGEST) -> bytes:
-    """``image`` with the ``regions`` of a prediction on it, as a JPEG whose longer side is at most
-    ``longest`` pixels."""
+def picture(image: Image, shown: Sequence[Row], longest: int = LONGEST) -> bytes:
+    """``image`` with what is ``shown`` on it, in places as `rows` has them, as a JPEG whose longer
+    side is at most ``longest`` pixels."""
     height, width = image.shape[:2]
     if max(height, width) > longest:
         factor = longest / max(height, width)
         width, height = max(round(width * factor), 1), max(round(height * factor), 1)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return drawn(image, [found.scaled(width, height) for one in regions if (found := row(one))])
+    return drawn(image, [one.scaled(width, height) for one in shown])
 
 
 class Saver(Protocol):
@@ -232,7 +247,7 @@ class Plotter:
                 self._jobs.task_done()
 
     def _write(self, name: str, image: Image, regions: Sequence[Region]) -> None:
-        data = picture(image, regions)
+        data = picture(image, rows(regions))
         self._folder.mkdir(parents=True, exist_ok=True)
         files.write(self._folder / name, data)
         for old in sorted(self._folder.glob("*-task-*.jpg"))[: -self._kept]:

@@ -436,14 +436,20 @@ def test_a_label_studio_that_does_not_answer_is_told(monkeypatch, capsys):
 def test_a_project_of_label_studio_has_the_models_of_its_first_connection(monkeypatch, row, names):
     class Fake:
         def __init__(self, url, key):
-            project = SimpleNamespace(title="Demo", label_config=LABELS)
-            self.client = SimpleNamespace(projects=SimpleNamespace(get=lambda number: project))
+            project = SimpleNamespace(title="Demo", label_config=LABELS, task_number=4)
+            user = SimpleNamespace(email="a@b.c")
+            self.client = SimpleNamespace(
+                projects=SimpleNamespace(get=lambda number: project),
+                users=SimpleNamespace(whoami=lambda: user),
+            )
 
         def connections(self, number):
             return [{"id": 9, "url": "http://x/m/other"}, {"id": 3, **row}]
 
     monkeypatch.setattr("ls_yolo.labelstudio.client.Studio", Fake)
-    assert labels.project_of_studio(7) == ("Demo", LABELS, names)
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "legacy")
+    found = labels.project_of_studio(7)
+    assert (found.title, found.config, found.models, found.tasks) == ("Demo", LABELS, names, 4)
 
 
 POINTS = """<View><Image name="image" value="$image"/>

@@ -53,7 +53,7 @@ def test_any_label_and_any_place_can_be_drawn(label, box):
 
 
 def test_a_region_becomes_parts_of_the_image():
-    found = debug_plot.row(REGION)
+    (found,) = debug_plot.rows([REGION])
     assert (found.label, found.score) == ("person", 0.9)
     (corners,) = found.outlines
     assert sorted(corners.tolist()) == [[0.25, 0.25], [0.25, 0.75], [0.75, 0.25], [0.75, 0.75]]
@@ -77,7 +77,7 @@ POINTS = "".join(
 @pytest.mark.parametrize("kind", RESULTS)
 def test_the_regions_of_every_control_are_drawn_where_they_are(kind):
     text = config(tag(kind, "", POINTS if kind == "KeyPointLabels" else None))
-    rows = [debug_plot.row(region) for region in draw(text, RESULTS[kind], 200, 100)]
+    rows = debug_plot.rows(draw(text, RESULTS[kind], 200, 100))
     places = np.concatenate(
         [place for row in rows for place in (*row.outlines, row.points) if len(place)]
     )
@@ -91,10 +91,11 @@ def test_the_regions_of_every_control_are_drawn_where_they_are(kind):
         assert np.abs(found.astype(int) - GREY).max() > 50
 
 
-def test_the_second_of_a_pair_is_not_drawn_again():
+def test_a_shape_and_its_labels_are_drawn_once_under_the_label():
     beside = '<Labels name="l" toName="image"><Label value="person"/></Labels>'
     regions = draw(config(tag("Rectangle", "", ""), beside), RESULTS["RectangleLabels"], 200, 100)
-    assert [debug_plot.row(region) is None for region in regions] == [False, True]
+    assert len(regions) == 2
+    assert [row.label for row in debug_plot.rows(regions)] == ["person"]
 
 
 @pytest.mark.parametrize(
@@ -102,11 +103,11 @@ def test_the_second_of_a_pair_is_not_drawn_again():
     [
         ({"type": "choices", "value": {"choices": ["day", "rain"]}}, "day, rain"),
         ({"type": "taxonomy", "value": {"taxonomy": [["a", "b"], ["c"]]}}, "a / b, c"),
-        ({"type": "number", "value": {"number": 3}}, "3"),
+        ({"type": "number", "from_name": "persons", "value": {"number": 0}}, "persons: 0"),
     ],
 )
 def test_what_is_said_of_the_image_as_a_whole_is_text_without_a_place(value, label):
-    found = debug_plot.row(value)
+    (found,) = debug_plot.rows([value])
     assert (found.label, found.score, len(found.outlines)) == (label, None, 0)
 
 
