@@ -11,7 +11,8 @@ import io
 import json
 import shutil
 import time
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -525,46 +526,81 @@ def test_a_sam_beside_the_model_draws_what_the_model_does_not_know(
 # Videos
 
 RATE, FRAMES = 25, 40
+STAR = (1, 15), (26, 40)
+"""The first and the last frame of the times in which a star is seen."""
 
 
-def walk(folder: Path, bus: Path) -> list[float]:
-    """A video of a person that walks from left to right; where it is in each frame: the centre, in
+def film(path: Path, frames: Iterable[Any]) -> None:
+    """Writes ``frames`` as a video that Chromium plays: WebM, VP8."""
+    pictures = list(frames)
+    height, width = pictures[0].shape[:2]
+    kind = cv2.VideoWriter.fourcc(*"VP80")
+    file = cv2.VideoWriter(str(path), kind, RATE, (width, height))
+    for picture in pictures:
+        file.write(picture)
+    file.release()
+    path.chmod(0o644)
+
+
+def walk(bus: Path) -> tuple[list[Any], list[float]]:
+    """The frames of a person that walks from left to right, and where it is in each: the centre, in
     parts of the width."""
     image = cv2.imread(str(bus))
     assert image is not None
     person = cv2.resize(image[390:910, 210:350], (129, 480))
-    kind = cv2.VideoWriter.fourcc(*"mp4v")
-    path = folder / "walk.mp4"
-    file = cv2.VideoWriter(str(path), kind, RATE, (640, 480))
-    places = []
+    frames, places = [], []
     for frame in range(FRAMES):
         left = 10 + 10 * frame
         canvas = np.full((480, 640, 3), 110, np.uint8)
         canvas[:, left : left + 129] = person
-        file.write(canvas)
+        frames.append(canvas)
         places.append((left + 64.5) / 640)
-    file.release()
-    path.chmod(0o644)
-    return places
+    return frames, places
 
 
-def test_an_object_is_followed_through_a_video(stack: Stack) -> None:
-    folder = stack.datasets / "video"
-    folder.mkdir()
-    places = walk(folder, stack.datasets / "demo" / "bus.jpg")
+@pytest.fixture(scope="module")
+def films(stack: Stack) -> tuple[dict[str, Any], list[float]]:
+    """The regions of a video for each control, by title; and where the person is in each frame."""
+    for name in ("walk", "star"):
+        (stack.datasets / name).mkdir()
+    frames, places = walk(stack.datasets / "demo" / "bus.jpg")
+    film(stack.datasets / "walk" / "a.webm", frames)
+    star = cv2.imread(str(stack.datasets / "classify" / "image.jpg"))
+    assert star is not None
+    other = np.full_like(star, 60)
+    cv2.circle(other, (SIDE // 2, SIDE // 2), SIDE // 5, (200, 180, 240), -1, cv2.LINE_AA)
+    there = {frame for first, last in STAR for frame in range(first, last + 1)}
+    film(stack.datasets / "star" / "a.webm",
+         (star if frame in there else other for frame in range(1, FRAMES + 1)))  # fmt: skip
+    controls = {
+        "walk": ("segment", '<VideoRectangle name="box" toName="video" model_tracker="bytetrack"/>'
+                 f'<Labels name="label" toName="video">{labels("Person")}</Labels>'),
+        "star": ("classify", '<TimelineLabels name="label" toName="video">'
+                 f'{labels("star")}</TimelineLabels>'),
+    }  # fmt: skip
     done = stack.setup(
-        {
-            "title": "video",
-            "models": ["segment"],
-            "storage": {"path": "video", "regex": r".*\.mp4$"},
-            "label_config": f'<View><Video name="video" value="$video" frameRate="{RATE}"/>'
-            '<VideoRectangle name="box" toName="video" model_tracker="bytetrack"/>'
-            '<Labels name="label" toName="video"><Label value="Person"/></Labels></View>',
-        }
+        *(
+            {
+                "title": title,
+                "models": [model],
+                "storage": {"path": title, "regex": r".*\.webm$"},
+                "label_config": f'<View><Video name="video" value="$video" frameRate="{RATE}"/>'
+                f"{control}</View>",
+            }
+            for title, (model, control) in controls.items()
+        )
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (prediction,) = stack.api.predictions.list(project=stack.project("video").id)
-    (region,) = prediction.result
+    found = {}
+    for title in controls:
+        (prediction,) = stack.api.predictions.list(project=stack.project(title).id)
+        found[title] = prediction.result
+    return found, places
+
+
+def test_an_object_is_followed_through_a_video(films: Any) -> None:
+    regions, places = films
+    (region,) = regions["walk"]
     assert region["value"]["labels"] == ["Person"]
     sequence = region["value"]["sequence"]
     shown = [key for key in sequence if key["enabled"]]
@@ -576,3 +612,84 @@ def test_an_object_is_followed_through_a_video(stack: Stack) -> None:
         centre = (key["x"] + key["width"] / 2) / 100
         assert centre == pytest.approx(places[key["frame"] - 1], abs=0.03)
         assert key["time"] == pytest.approx((key["frame"] - 1) / RATE)
+
+
+def test_times_are_those_in_which_it_is_seen(films: Any) -> None:
+    found = [region["value"] for region in films[0]["star"]]
+    assert [value["timelinelabels"] for value in found] == [["star"], ["star"]]
+    spans = [(span["start"], span["end"]) for value in found for span in value["ranges"]]
+    assert spans == list(STAR)
+
+
+@pytest.mark.browser
+def test_the_page_draws_the_box_of_a_video_where_the_object_is(
+    stack: Stack, films: Any, page: Page
+) -> None:
+    regions, places = films
+    opened(stack, page, "walk")
+    (held,) = page.evaluate(SERIALIZED)
+    assert held["value"]["labels"] == ["Person"]
+    # The page reckons times anew from the frames.
+    kept, stored = (
+        [{key: part for key, part in row.items() if key != "time"} for row in value["sequence"]]
+        for value in (held["value"], regions["walk"][0]["value"])
+    )
+    assert kept == stored
+    video = "window.Htx.annotationStore.selected.names.get('video')"
+    for frame in (5, 20, 35):
+        page.evaluate(f"() => {video}.setFrame({frame})")
+        page.wait_for_function(f"() => {video}.frame === {frame}", timeout=10_000)
+        page.wait_for_timeout(1000)  # the picture of that frame comes, then the box is drawn
+        shot = ARTIFACTS / f"video-{frame}.png"
+        page.screenshot(path=str(shot))
+        assert sum(green_edges(page, shot)) / 2 == pytest.approx(places[frame - 1], abs=0.03)
+
+
+@pytest.mark.browser
+def test_the_page_shows_times_on_the_timeline(stack: Stack, films: Any, page: Page) -> None:
+    opened(stack, page, "star")
+    held = page.evaluate(SERIALIZED)
+    assert [region["value"]["ranges"] for region in held] == [
+        [{"start": first, "end": last}] for first, last in STAR
+    ]
+    page.screenshot(path=str(ARTIFACTS / "video-timeline.png"))
+    seen = np.asarray(Image.open(ARTIFACTS / "video-timeline.png").convert("RGB")).astype(int)
+    # Below the picture each time is a bar in the label's colour: as long as the time, one further
+    # down than the other.
+    green = seen[..., 1] - np.maximum(seen[..., 0], seen[..., 2]) > 40
+    rows = [np.flatnonzero(row) for row in green[:, :1080] if row.sum() > 100]
+    bars = Counter((int(row[0]), len(row)) for row in rows if row[-1] - row[0] < 1.1 * len(row))
+    (first, length), (second, other) = sorted(bar for bar, _ in bars.most_common(2))
+    assert length == pytest.approx(other, abs=3)
+    (start, end), (again, _) = STAR
+    assert (second - first) / length == pytest.approx((again - start) / (end - start + 1), rel=0.1)
+
+
+def opened(stack: Stack, page: Page, title: str) -> None:
+    """Opens the one task of a project with a video, once its regions are there."""
+    project = stack.project(title)
+    (task,) = stack.tasks(project.id)
+    page.goto(f"{stack.url}/projects/{project.id}/data?task={task.id}")
+    page.locator("canvas").first.wait_for(timeout=60_000)
+    page.wait_for_function(
+        "() => window.Htx?.annotationStore?.selected?.results?.length > 0", timeout=30_000
+    )
+    page.wait_for_function("() => document.querySelector('video')?.readyState >= 2", timeout=30_000)
+    page.wait_for_timeout(1000)
+    ARTIFACTS.mkdir(exist_ok=True)
+
+
+def green_edges(page: Page, shot: Path) -> tuple[float, float]:
+    """Where the first and the last column of the video are in which a line of the label's colour
+    stands, in parts of its width; of 640 x 480 pixels."""
+    seen = np.asarray(Image.open(shot).convert("RGB")).astype(int)
+    green = seen[..., 1] - np.maximum(seen[..., 0], seen[..., 2]) > 60
+    canvas = page.locator(".konvajs-content").first.bounding_box()
+    assert canvas is not None
+    x, y = round(canvas["x"]), round(canvas["y"])
+    part = green[y : y + round(canvas["height"]), x : x + round(canvas["width"])]
+    columns = np.flatnonzero(part.sum(axis=0) > 0.3 * len(part))
+    assert len(columns), "no box is drawn"
+    # The video, 640 pixels wide, is in the middle of the canvas, as large as it is.
+    left, right = (columns[[0, -1]] - (part.shape[1] - 640) / 2) / 640
+    return float(left), float(right)

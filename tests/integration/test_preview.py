@@ -30,8 +30,8 @@ def run(stack: Stack, project: int, *more: str, folder: str = FOLDER) -> tuple[i
 @pytest.fixture(scope="module")
 def made(stack: Stack, demo: Any) -> tuple[str, dict[str, bytes]]:
     """What the command prints of the demo, and the files that it writes, the second time too."""
-    for _ in range(2):
-        code, said = run(stack, demo.id)
+    for more in (["--tasks", "1"], []):
+        code, said = run(stack, demo.id, *more)
         assert code == 0, said
     chunks, _ = stack.container("backend").get_archive(FOLDER)
     with tarfile.open(fileobj=io.BytesIO(b"".join(chunks))) as archive:
