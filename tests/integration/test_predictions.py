@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import requests
+from label_studio_sdk.core.api_error import ApiError
 from PIL import Image, ImageOps
 
 from conftest import DEMO, MODELS, SEED_CONFIG, Stack, label_config
@@ -331,6 +332,15 @@ def test_a_connection_of_the_seed_chooses_its_models_and_keeps_them_over_a_resta
     )  # fmt: skip
     assert answer.status_code == 200, answer.text
     assert answer.json()["results"][0]["model_version"] == stored.model_version
+
+
+def test_label_studio_says_why_the_backend_refuses_a_connection(stack: Stack) -> None:
+    made = stack.api.projects.create(title="refused", label_config=label_config("zeppelin"))
+    with pytest.raises(ApiError, match=r"400 Client Error: no label maps to a class: .*zeppelin; "):
+        stack.api.ml.create(
+            project=made.id, url="http://backend:9090/m/coco", auth_method="BASIC_AUTH",
+            basic_auth_user=stack.auth[0], basic_auth_pass=stack.auth[1],
+        )  # fmt: skip
 
 
 def test_several_models_in_the_url_answer_together(stack: Stack) -> None:
