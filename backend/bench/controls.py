@@ -64,8 +64,8 @@ def tasks(stage: Stage) -> Part:
             with Image.open(small / f"{name}.jpg") as found:
                 tile = found.resize((SHAPES, SHAPES))
             image = Image.new("RGB", (4 * SHAPES, 4 * SHAPES))
-            for place in range(16):
-                image.paste(tile, (place % 4 * SHAPES, place // 4 * SHAPES))
+            for number in range(16):
+                image.paste(tile, (number % 4 * SHAPES, number // 4 * SHAPES))
             image.save(here / "shapes" / f"{name}.jpg", quality=95)
         for name, (_, imgsz) in TASKS.items():
             (stage.models / f"{name}.pt").chmod(0o644)

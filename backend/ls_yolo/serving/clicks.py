@@ -248,8 +248,9 @@ class Clicks:
         key = task.get("id"), image.url, binding.model.version
         if known := self._results.get(key):
             return known
-        pixels, size = self._pixels(task, image)
-        found = self._ask(binding, pixels, gone), size
+        longest = binding.model.entry.imgsz or binding.model.batcher.imgsz
+        pixels, size = self._pixels(task, image, longest)
+        found = self._ask(binding, pixels, gone, size), size
         self._results.put(key, found)
         return found
 
@@ -269,22 +270,34 @@ class Clicks:
         found = self._ask(binding, pixels[top:bottom, left:right], gone)
         return found.moved(left, top), size
 
-    def _pixels(self, task: Mapping[str, Any], image: Shown) -> tuple[Image, tuple[int, int]]:
+    def _pixels(
+        self, task: Mapping[str, Any], image: Shown, longest: int | None = None
+    ) -> tuple[Image, tuple[int, int]]:
+        """The image, in full if it is at hand or ``longest`` is None, else about that large; and
+        its full width and height in pixels."""
         key = task.get("id"), image.url
         if known := self._images.get(key):
             return known
         with (
             self._reader.fetched(task, image.url) as file,
-            self._reader.decoded(file, None) as found,
+            self._reader.decoded(file, longest, soon=True) as found,
         ):
-            if found[0].nbytes <= LARGEST_KEPT:
+            pixels, (width, height) = found
+            if pixels.shape[:2] == (height, width) and pixels.nbytes <= LARGEST_KEPT:
                 self._images.put(key, found)
             return found
 
     @staticmethod
-    def _ask(binding: ControlBinding, pixels: Image, gone: Callable[[], bool]) -> Objects:
+    def _ask(
+        binding: ControlBinding,
+        pixels: Image,
+        gone: Callable[[], bool],
+        size: tuple[int, int] | None = None,
+    ) -> Objects:
+        """What the model says of ``pixels``, or of an image of ``size`` of which they are a smaller
+        copy."""
         batcher, entry = binding.model.batcher, binding.model.entry
-        prepared = batcher.prepare(pixels, entry.imgsz)
+        prepared = batcher.prepare(pixels, entry.imgsz, size)
         future = batcher.submit(prepared, LOWEST, entry.iou, urgent=True)
         try:
             found = wait(future, gone)

@@ -104,19 +104,20 @@ class ImageReader:
 
     @contextlib.contextmanager
     def decoded(
-        self, file: Fetched, longest: int | None
+        self, file: Fetched, longest: int | None, soon: bool = False
     ) -> Iterator[tuple[Image, tuple[int, int]]]:
         """The image in ``file``, and its full width and height in pixels; meanwhile it counts as
         one of those that are decoded.
 
         longest: the longer side, in pixels, that is enough; None: all of them are needed.
+        soon: a person waits, so a large JPEG is decoded near that size, whatever the setting.
 
         Raises:
             MediaError: it cannot be decoded.
         """
         name = f"task {file.task}"
         with self._decoding, metrics.stage("decode"):
-            if self._reduced and longest is not None:
+            if longest is not None and (soon or self._reduced):
                 yield decode.decode_near(file.data, longest, file.header, name)
             else:
                 image = decode.decode(file.data, file.header, name)

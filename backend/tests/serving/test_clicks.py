@@ -76,6 +76,18 @@ def test_the_next_click_on_an_image_asks_the_model_no_more(ask, engine_calls):
     assert engine_calls == []
 
 
+def test_for_a_click_a_large_photograph_is_decoded_small_and_its_objects_are_where_they_were(
+    ask, engine_calls, write_image
+):
+    large = {"data": {"image": write_image("large.jpg", 6400, 3200)}}
+    engine_calls.clear()
+    answer = ask(click(1, 1), **large)
+    (call,) = engine_calls
+    assert call["decoded"] == [(3200, 1600)]
+    (region,) = answer["result"]
+    assert (region["original_width"], region["original_height"]) == (6400, 3200)
+
+
 def test_a_drawn_box_is_looked_into_at_full_resolution(ask, engine_calls):
     engine_calls.clear()
     drawn = Prompts("car", "tool", "image", box=(30, 40, 50, 60))
