@@ -7,6 +7,7 @@ import os
 import threading
 import time
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -177,3 +178,15 @@ def test_a_process_that_was_stopped_before_it_began_does_not_begin(tmp_path):
     exporter.stop()
     with pytest.raises(ExportError, match="stopped"):
         exporter.run()
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.floats(0.02, 1), st.booleans())
+def test_a_score_that_is_wrong_is_seen_beside_coordinates_of_hundreds(channels, places, off, plus):
+    one = np.full((1, channels + 1, places), 640.0, np.float32)
+    one[:, -1] = 0.5
+    other = one.copy()
+    other[0, -1, -1] += off if plus else -off
+    assert export.apart(one, one) == 0
+    assert export.apart(one, other) == pytest.approx(off, rel=1e-3)
+    other = one + np.array([0.01] * channels + [0], np.float32)[None, :, None]
+    assert export.apart(one, other) < 0.001
