@@ -98,8 +98,6 @@ def speed(stage: Stage) -> Part:
             each: lambda seconds: seed.run(8, 1, seconds),
         }
         service.settle(options.expect, SETTLE)
-        for way in ways.values():
-            way(1)
         turns(ways, options, part)
         part.ran = service.engine
     extra = statistics.median(
@@ -144,8 +142,6 @@ def batches(stage: Stage) -> Part:
                 options.clients, options.tasks, seconds, name
             )
             theirs.append(f"{label}, predict of 32")
-        for way in ways.values():
-            way(1)
         turns(ways, options, part)
         part.ran = service.engine
     part.theirs = tuple(theirs)

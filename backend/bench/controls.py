@@ -85,8 +85,6 @@ def tasks(stage: Stage) -> Part:
             with contextlib.closing(asked.connect()) as connection:
                 (answer,) = asked.ask(connection, urls[:1], name)
                 print(f"{name}: {len(answer['result'])} regions", file=sys.stderr)
-        for way in ways.values():
-            way(1)
         turns(ways, options, part)
         part.ran = service.engine
     part.theirs = tuple(theirs)
@@ -204,8 +202,6 @@ def clicks(stage: Stage) -> Part:
                 (answer,) = one.ask(connection, one.urls[:1])
             if not answer["result"]:
                 raise BenchError(f"{name}: nothing was found")
-        for way in ways.values():
-            way(1)
         turns(ways, options, part)
         part.ran = service.engine
     for name, figures in part.figures.items():

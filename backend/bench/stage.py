@@ -36,7 +36,10 @@ class Part:
 
 
 def turns(ways: dict[str, Way], options: argparse.Namespace, part: Part) -> None:
-    """Runs ``ways`` in turn, so many rounds; ``part`` gets every round, and the medians."""
+    """Runs ``ways`` in turn, so many rounds, after a second of each; ``part`` gets every round, and
+    the medians."""
+    for way in ways.values():
+        way(1)
     for number in range(options.rounds):
         part.rounds.append({name: way(options.seconds) for name, way in ways.items()})
         print(f"{part.title}: round {number + 1} of {options.rounds}", file=sys.stderr)

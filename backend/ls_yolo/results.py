@@ -28,6 +28,11 @@ class Boxes:
     scores: npt.NDArray[np.float32]
     classes: npt.NDArray[np.int64]
 
+    @classmethod
+    def none(cls) -> Boxes:
+        """Those of an image with nothing on it."""
+        return cls(np.zeros((0, 4), np.float32), np.zeros(0, np.float32), np.zeros(0, np.int64))
+
     @property
     def boxes(self) -> Boxes:
         """The upright bounds of each object."""

@@ -10,12 +10,17 @@ from lib import versions
 from lib.cli import run_main, say
 
 
+def bring() -> dict[str, str]:
+    """Brings them; returns the name that each has on the nodes. See `kubernetes.bring_images`."""
+    return kubernetes.bring_images([*versions.images().values(), versions.POSTGRES_IMAGE])
+
+
 def main() -> int:
     if not os.environ.get("KUBECONFIG"):
         say(f"no cluster is named, so no images are brought. {kubernetes.NO_CLUSTER}")
         return 0
     kubernetes.context()
-    kubernetes.bring_images([*versions.images().values(), versions.POSTGRES_IMAGE])
+    bring()
     return 0
 
 

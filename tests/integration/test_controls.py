@@ -29,7 +29,7 @@ from playwright.sync_api import Page
 
 from conftest import ARTIFACTS, IMAGES, Stack, new_stack
 from shapes import shapes
-from test_page import open_page
+from test_page import open_page, open_task
 
 pytestmark = pytest.mark.docker
 
@@ -356,11 +356,7 @@ def test_the_page_holds_what_is_stored_and_draws_it(
 ) -> None:
     project = stack.project(title)
     (task,) = stack.tasks(project.id)
-    page.goto(f"{stack.url}/projects/{project.id}/data?task={task.id}")
-    page.locator(".konvajs-content canvas").first.wait_for(timeout=60_000)
-    page.wait_for_function(
-        "() => window.Htx?.annotationStore?.selected?.results?.length > 0", timeout=30_000
-    )
+    open_task(stack, page, project.id, task.id)
     page.wait_for_timeout(1000)  # the canvas draws after the picture has loaded
     held = page.evaluate(SERIALIZED)
     result = stored[title].result
@@ -669,11 +665,7 @@ def opened(stack: Stack, page: Page, title: str) -> None:
     """Opens the one task of a project with a video, once its regions are there."""
     project = stack.project(title)
     (task,) = stack.tasks(project.id)
-    page.goto(f"{stack.url}/projects/{project.id}/data?task={task.id}")
-    page.locator("canvas").first.wait_for(timeout=60_000)
-    page.wait_for_function(
-        "() => window.Htx?.annotationStore?.selected?.results?.length > 0", timeout=30_000
-    )
+    open_task(stack, page, project.id, task.id, "canvas")
     page.wait_for_function("() => document.querySelector('video')?.readyState >= 2", timeout=30_000)
     page.wait_for_timeout(1000)
     ARTIFACTS.mkdir(exist_ok=True)

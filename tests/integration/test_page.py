@@ -41,6 +41,18 @@ def open_page(stack: Stack) -> Iterator[Page]:
         browser.close()
 
 
+def open_task(
+    stack: Stack, page: Page, project: int, task: int, canvas: str = ".konvajs-content canvas"
+) -> None:
+    """Opens a task in the page; returns once its ``canvas`` and the regions of its prediction are
+    there."""
+    page.goto(f"{stack.url}/projects/{project}/data?task={task}")
+    page.locator(canvas).first.wait_for(timeout=60_000)
+    page.wait_for_function(
+        "() => window.Htx?.annotationStore?.selected?.results?.length > 0", timeout=30_000
+    )
+
+
 @pytest.fixture
 def page(stack: Stack) -> Iterator[Page]:
     with open_page(stack) as page:

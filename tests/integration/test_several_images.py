@@ -12,7 +12,7 @@ from label_studio_sdk.core.api_error import ApiError
 from playwright.sync_api import Page
 
 from conftest import ARTIFACTS, Stack
-from test_page import open_page
+from test_page import open_page, open_task
 
 pytestmark = [pytest.mark.docker, pytest.mark.browser]
 
@@ -160,11 +160,7 @@ def test_the_page_holds_each_region_on_its_own_image(
 ) -> None:
     """The predictions are those of the tests before."""
     project, task = projects[title]
-    page.goto(f"{stack.url}/projects/{project.id}/data?task={task.id}")
-    page.locator(".konvajs-content canvas").first.wait_for(timeout=60_000)
-    page.wait_for_function(
-        "() => window.Htx?.annotationStore?.selected?.results?.length > 0", timeout=30_000
-    )
+    open_task(stack, page, project.id, task.id)
     held = page.evaluate("() => window.Htx.annotationStore.selected.serializeAnnotation()")
     right(title, held)
     ARTIFACTS.mkdir(exist_ok=True)

@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from cluster import kubernetes
-from dev import crds, testtools
+from dev import cluster_images, crds, testtools
 from lib import ROOT, versions
 from lib.cli import UserError
 from release import CHART, HELM, HELM3, Release, lacking, namespace
@@ -96,9 +96,8 @@ def reached() -> str:
 @pytest.fixture(scope="session")
 def images(reached: str, once: Callable[..., Any]) -> dict[str, str]:
     """The two images, and that of Postgres, by the names that they have on the nodes."""
-    wanted = [*versions.images().values(), versions.POSTGRES_IMAGE]
     try:
-        found: dict[str, str] = once("images", lambda: kubernetes.bring_images(wanted))
+        found: dict[str, str] = once("images", cluster_images.bring)
         return found
     except UserError as failure:
         lacking(f"{failure} (make test-kubernetes builds all three images)")

@@ -211,12 +211,7 @@ def _predicted(
         labels = Counter(row.label for row in debug_plot.rows(parts))
         said = [row.label for row in debug_plot.rows(whole)]
         shown.append(Shown(task["id"], answer["score"], labels, kept, error, said))
-    faults = [
-        f"label {label!r} of {control!r}: {why}"
-        for control, reasons in plan.unmapped.items()
-        for label, why in reasons.items()
-    ]
-    return Sheet(project.title, plan.version, shown, [*faults, *plan.warnings])
+    return Sheet(project.title, plan.version, shown, plan.faults)
 
 
 def page(sheet: Sheet) -> str:

@@ -47,8 +47,7 @@ def objects(result: Result) -> Boxes:
     if isinstance(result, (Masks, Keypoints)):
         return result.boxes
     if isinstance(result, Classes):
-        nothing = np.zeros(0, np.float32)
-        return Boxes(np.zeros((0, 4), np.float32), nothing, nothing.astype(np.int64))
+        return Boxes.none()
     corners = _corners(result)
     return Boxes(
         np.concatenate([corners.min(axis=1), corners.max(axis=1)], axis=1),

@@ -101,9 +101,7 @@ class SamSegmenter:
         logits, score = self._logits(embedding, spots, box)
         mask = outlined(logits, geometry(embedding.width, embedding.height))
         if mask is None:
-            empty = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32),
-                          np.zeros(0, np.int64))  # fmt: skip
-            return Masks(empty, [])
+            return Masks(Boxes.none(), [])
         height, width = mask.pixels.shape
         edges = [mask.left, mask.top, mask.left + width, mask.top + height]
         boxes = Boxes(

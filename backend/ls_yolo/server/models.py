@@ -115,12 +115,7 @@ class _Told:
 
     def tell(self, project: int | None, plan: Plan) -> None:
         """Logs what is not drawn and why, unless that was so the last time."""
-        lines = [
-            f"label {label!r} of {control!r}: {reason}"
-            for control, reasons in plan.unmapped.items()
-            for label, reason in reasons.items()
-        ]
-        lines += plan.warnings
+        lines = plan.faults
         lines += [f"waiting for something to draw: {plan.waiting}"] if plan.waiting else []
         told = self._last.pop(project, []) == lines
         self._last[project] = lines

@@ -248,8 +248,7 @@ class Clicks:
         key = task.get("id"), image.url, binding.model.version
         if known := self._results.get(key):
             return known
-        longest = binding.model.entry.imgsz or binding.model.batcher.imgsz
-        pixels, size = self._pixels(task, image, longest)
+        pixels, size = self._pixels(task, image, binding.model.imgsz)
         found = self._ask(binding, pixels, gone, size), size
         self._results.put(key, found)
         return found

@@ -83,6 +83,16 @@ class Plan:
     sams: tuple[SamBinding, ...] = ()
     warnings: tuple[str, ...] = ()
 
+    @property
+    def faults(self) -> list[str]:
+        """What of the configuration is not drawn, or may not be taken, and why: a line each."""
+        unmapped = [
+            f"label {label!r} of {control!r}: {reason}"
+            for control, reasons in self.unmapped.items()
+            for label, reason in reasons.items()
+        ]
+        return [*unmapped, *self.warnings]
+
 
 def plan(registry: Registry, config: str, url: Sequence[str], extra_params: Sequence[str]) -> Plan:
     """Which models draw for which controls of the labeling config ``config``.

@@ -357,7 +357,7 @@ def _longest(runs: Sequence[_Run], size: tuple[int, int]) -> int | None:
         return None
 
     def side(run: _Run) -> int:
-        imgsz = run.model.entry.imgsz or run.model.batcher.imgsz
+        imgsz = run.model.imgsz
         # A classifier looks at a square whose side is the shorter one.
         return imgsz * max(size) // min(size) if run.model.task == "classify" else imgsz
 

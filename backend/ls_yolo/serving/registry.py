@@ -82,6 +82,11 @@ class Model:
         return self.entry.version
 
     @property
+    def imgsz(self) -> int:
+        """The longer side of what the network gets, in pixels."""
+        return self.entry.imgsz or self.batcher.imgsz
+
+    @property
     def runner(self) -> Batcher:
         """What runs it, to be released."""
         return self.batcher

@@ -112,8 +112,7 @@ class Tracking:
     def __init__(self, tracker: Tracker) -> None:
         self._tracker = tracker
         self._at: list[int] = []
-        ids, scores = np.zeros(0, np.int64), np.zeros(0, np.float32)
-        self._sights = [Sights(ids, Boxes(np.zeros((0, 4), np.float32), scores, ids))]
+        self._sights = [Sights(np.zeros(0, np.int64), Boxes.none())]
 
     def take(self, at: int, result: Result, image: Image) -> None:
         assert not isinstance(result, Classes)
