@@ -1,4 +1,4 @@
-"""Starts Label Studio: checks, database, first user, then gunicorn in this process's place.
+"""Starts Label Studio: checks, database, first user, then gunicorn in this process.
 
     python -m ls_kit.entrypoint [serve|prepare]
 
@@ -308,10 +308,13 @@ def prepare(environ: Mapping[str, str]) -> None:
 
 
 def serve() -> NoReturn:
-    """Gunicorn in place of this process, so that signals reach it."""
-    gunicorn = str(Path(sys.executable).with_name("gunicorn"))
-    conf = str(Path(__file__).with_name("gunicorn.conf.py"))
-    os.execv(gunicorn, [gunicorn, "--config", conf])
+    """Gunicorn, in this process: its worker is forked with Label Studio's modules loaded."""
+    from gunicorn.app.wsgiapp import run
+
+    # Gunicorn reads its arguments from here.
+    sys.argv = ["gunicorn", "--config", str(Path(__file__).with_name("gunicorn.conf.py"))]
+    run()
+    raise AssertionError("gunicorn ends with sys.exit")
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,0 +1,48 @@
+"""What the docs point at is there."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from lib import ROOT
+
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+
+
+def headings(page: Path) -> set[str]:
+    """The names by which GitHub links to the headings of ``page``."""
+    text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+    lines = re.findall(r"^#+ (.*)$", text, re.MULTILINE)
+    plain = (re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", line).lower() for line in lines)
+    return {re.sub(r"[^\w\- ]", "", line).strip().replace(" ", "-") for line in plain}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_a_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None:
+    dead = []
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        path, _, heading = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        if not file.exists() or (heading and heading not in headings(file)):
+            dead.append(target)
+    assert dead == []
+
+
+def test_a_file_that_the_architecture_names_is_there() -> None:
+    named = re.findall(
+        r"`([\w./-]+\.(?:py|yml|yaml))`", (ROOT / "docs/architecture.md").read_text()
+    )
+    there = {
+        f"/{path.relative_to(ROOT)}"
+        for folder in ("backend", "compose", "label-studio", "models", "projects", "scripts")
+        for path in (ROOT / folder).rglob("*")
+    }
+    user = {"model.py"}  # written by whoever has a model class of their own
+    assert [
+        name
+        for name in named
+        if name not in user and not any(path.endswith(f"/{name}") for path in there)
+    ] == []
