@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import quote, urljoin, urlsplit
 
 import httpx
-from label_studio_sdk import LabelStudio
+from label_studio_sdk.base_client import LabelStudioBase
 from label_studio_sdk.core.api_error import ApiError
 
 from ls_yolo.errors import RequestError
@@ -50,16 +50,14 @@ class Studio:
         self._refused: tuple[float, Exception] | None = None
 
     @cached_property
-    def client(self) -> LabelStudio:
+    def client(self) -> LabelStudioBase:
         """The SDK's client.
 
         Raises:
             StudioError: the token has expired.
         """
         try:
-            return LabelStudio(  # type: ignore[no-untyped-call]
-                base_url=self.url, api_key=self._api_key, timeout=self._timeout
-            )
+            return LabelStudioBase(base_url=self.url, api_key=self._api_key, timeout=self._timeout)
         except ApiError as error:
             raise StudioError(
                 f"LABEL_STUDIO_API_KEY: {_detail(error)}; make a new one in Label Studio"
