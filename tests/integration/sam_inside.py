@@ -23,8 +23,7 @@ from ls_yolo.models import weights
 
 weights.safe()
 
-from ultralytics import SAM  # noqa: E402
-from ultralytics.models.sam import build  # noqa: E402
+from ultralytics.models.sam import Predictor, SAM2Predictor, build  # noqa: E402
 
 from ls_yolo.engines.base import EngineError  # noqa: E402
 from ls_yolo.engines.load import EngineOptions, load_engine, load_sam  # noqa: E402
@@ -86,9 +85,15 @@ def whole(found: Masks, shape: tuple[int, int]) -> Any:
 def compared(architecture: str, images: dict[str, Any], said: list[str]) -> dict[str, Any]:
     """Our masks and ultralytics' own, for the prompts ``said`` on each image."""
     path = FOLDER / f"{architecture}.pt"
-    ours, theirs = load_sam(path, architecture, CPU), SAM(str(path))
+    ours = load_sam(path, architecture, CPU)
+    kind = SAM2Predictor if "sam2" in architecture else Predictor
+    theirs = kind(
+        overrides={"model": str(path), "task": "segment", "mode": "predict", "imgsz": 1024,
+                   "conf": 0.25, "retina_masks": True, "save": False, "verbose": False}
+    )  # fmt: skip
     answer: dict[str, Any] = {}
     for name, image in images.items():
+        theirs.set_image(image)  # once: a SAM called by its name looks again for each prompt
         embedding = ours.embed(ours.prepare(image))
         assert isinstance(embedding, SamEmbedding)
         SIZES[architecture] = tensors(embedding.features)
@@ -96,11 +101,9 @@ def compared(architecture: str, images: dict[str, Any], said: list[str]) -> dict
             spots, box = PROMPTS[prompt]
             found = ours.outline(embedding, spots, box)
             wanted = theirs(
-                image,
                 points=[[spot[:2] for spot in spots]] if spots else None,
                 labels=[[int(spot[2]) for spot in spots]] if spots else None,
                 bboxes=[box] if box else None,
-                verbose=False,
             )[0]
             one = whole(found, image.shape[:2])
             other = wanted.masks.data[0].numpy().astype(bool)

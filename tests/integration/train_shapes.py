@@ -25,7 +25,8 @@ from ultralytics import YOLO
 
 SIZE = 160
 """Both sides of an image, in pixels."""
-IMAGES, EPOCHS = 8, 110
+IMAGES = 8
+EPOCHS = {"obb": 110, "pose": 110, "classify": 40}
 KINDS = {"obb": ["plank", "brick"], "pose": ["arrow"],
          "classify": ["disc", "plank", "star"]}  # fmt: skip
 SMOOTH = 4
@@ -139,11 +140,12 @@ def train(task: str, pretrained: Path, output: Path) -> None:
     with tempfile.TemporaryDirectory() as name:
         model = YOLO(f"yolov8n-{ending}.yaml").load(str(pretrained))
         model.train(
-            data=str(write(Path(name, "data"), task)), epochs=EPOCHS, imgsz=SIZE, batch=IMAGES,
-            device="cpu", workers=0, seed=0, deterministic=True, plots=False, val=False, save=False,
-            project=name, name="run", exist_ok=True, verbose=False, optimizer="AdamW", lr0=0.002,
-            warmup_epochs=0, nbs=IMAGES, freeze=9, cache=True, auto_augment=None, mosaic=0.0,
-            erasing=0.0, scale=0.0, translate=0.0, fliplr=0.0, hsv_h=0.0, hsv_s=0.0, hsv_v=0.0,
+            data=str(write(Path(name, "data"), task)), epochs=EPOCHS[task], imgsz=SIZE,
+            batch=IMAGES, nbs=IMAGES, device="cpu", workers=0, seed=0, deterministic=True,
+            plots=False, val=False, save=False, project=name, name="run", exist_ok=True,
+            verbose=False, optimizer="AdamW", lr0=0.002, warmup_epochs=0, freeze=9, cache=True,
+            auto_augment=None, mosaic=0.0, erasing=0.0, scale=0.0, translate=0.0, fliplr=0.0,
+            hsv_h=0.0, hsv_s=0.0, hsv_v=0.0,
         )  # fmt: skip
         shutil.copyfile(Path(name, "run", "weights", "last.pt"), output)
 
