@@ -26,8 +26,9 @@ from hypothesis import settings
 from ls_yolo.engines import base
 from ls_yolo.engines import load as loader
 from ls_yolo.engines.base import Embedding, Prepared, Spot
-from ls_yolo.models.config import ModelConfig, Source
+from ls_yolo.models.config import Source
 from ls_yolo.results import Boxes, Classes, Image, Mask, Masks, Result
+from ls_yolo.serving.loading import Loader
 from ls_yolo.serving.registry import Options, Registry
 
 # Machines are shared and slow; what hypothesis finds is kept in a test, not in a database. The same
@@ -205,11 +206,8 @@ def make_registry(
         path = models_dir / "models.yaml"
         path.write_text(text)
         source = Source(path, models_dir, conf)
-        made.append(Registry(source, load, default, custom, Options(**options)))
+        made.append(Registry(source, Loader(), default, custom, Options(**options)))
         return made[-1]
-
-    def load(entry: ModelConfig) -> base.Engine:
-        return loader.load_engine(entry.weights, "cpu")
 
     made: list[Registry] = []
     yield make

@@ -33,6 +33,7 @@ from ls_yolo.results import Masks  # noqa: E402
 from ls_yolo.serving import embeddings  # noqa: E402
 from ls_yolo.serving.clicks import Clicks  # noqa: E402
 from ls_yolo.serving.interactive import Point, Prompts  # noqa: E402
+from ls_yolo.serving.loading import Loader  # noqa: E402
 from ls_yolo.serving.planning import plan  # noqa: E402
 from ls_yolo.serving.reading import ImageReader  # noqa: E402
 from ls_yolo.serving.registry import Registry  # noqa: E402
@@ -172,8 +173,7 @@ def clicks() -> dict[str, Any]:
     (FOLDER / "yolov8n-seg.pt").write_bytes(Path("/models/yolov8n-seg.pt").read_bytes())
     registry = Registry(
         Source(FOLDER / "models.yaml", FOLDER, 0.25),
-        lambda entry: load_engine(entry.weights, entry.sha256, entry.imgsz, CPU),
-        load_sam=lambda entry: load_sam(entry.weights, entry.architecture or "", CPU),
+        Loader(CPU),
     )
     looks: list[int] = []
     segmenter = registry.sam("sam").segmenter

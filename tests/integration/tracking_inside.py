@@ -22,7 +22,7 @@ from ls_yolo.labelstudio import label_config
 from ls_yolo.results import Boxes
 from ls_yolo.serving import tracking, video
 from ls_yolo.serving.batcher import Batcher
-from ls_yolo.serving.registry import Model
+from ls_yolo.serving.loading import Model
 
 WEIGHTS, CLIP = Path("/models/yolov8n.pt"), Path("/tmp/clip.mp4")
 RATE, FRAMES, WIDTH, HEIGHT = 24, 24, 640, 480

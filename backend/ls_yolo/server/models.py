@@ -18,9 +18,9 @@ from ls_yolo.server.routes import Call
 from ls_yolo.serving import interactive
 from ls_yolo.serving.batcher import Released
 from ls_yolo.serving.clicks import Clicks
+from ls_yolo.serving.loading import join_versions
 from ls_yolo.serving.planning import Plan
 from ls_yolo.serving.predictor import Predictor
-from ls_yolo.serving.registry import join_versions
 
 log = logging.getLogger(__name__)
 RELOAD_WITHIN = 60.0

@@ -11,13 +11,8 @@ from ls_yolo.controls import video_rectangle
 from ls_yolo.labelstudio import selection
 from ls_yolo.labelstudio.label_config import Control, LabelConfigError
 from ls_yolo.serving import tracking
-from ls_yolo.serving.registry import (
-    Model,
-    ModelUnavailable,
-    Registry,
-    SamModel,
-    join_versions,
-)
+from ls_yolo.serving.loading import Model, SamModel, join_versions
+from ls_yolo.serving.registry import ModelUnavailable, Registry
 from ls_yolo.text import some
 
 STRICT = (

@@ -24,9 +24,10 @@ from ls_yolo.labelstudio.label_config import LabelConfigError, Shown
 from ls_yolo.results import Classes, Image, Objects, Result
 from ls_yolo.serving import debug_plot, drawing, planning, slicing, video
 from ls_yolo.serving.batcher import QueueFull, Released
+from ls_yolo.serving.loading import Model
 from ls_yolo.serving.planning import ControlBinding, Plan
 from ls_yolo.serving.reading import ImageReader
-from ls_yolo.serving.registry import Model, Registry
+from ls_yolo.serving.registry import Registry
 
 log = logging.getLogger(__name__)
 

@@ -18,14 +18,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ls_yolo import config, metrics
-from ls_yolo.engines import base
-from ls_yolo.engines import load as loader
-from ls_yolo.engines.base import Engine, Segmenter
+from ls_yolo.engines.base import EngineError, Segmenter
 from ls_yolo.engines.load import EngineOptions
 from ls_yolo.errors import RequestError
 from ls_yolo.models.config import Fingerprint, ModelConfig, Source, Spec
 from ls_yolo.models.sam import SAM
 from ls_yolo.serving.batcher import Batcher, BatchOptions
+from ls_yolo.serving.loading import Loaded, Loader, Model, SamModel, describe, size
 from ls_yolo.text import nearest
 
 log = logging.getLogger(__name__)
@@ -36,11 +35,6 @@ the way (no memory on the GPU, say) may be gone, but trying costs seconds."""
 
 START_TRIES = 5
 """How often weights are loaded at start that are replaced meanwhile."""
-MEMORY_FACTOR, MEMORY_BASE = 4, 100 * 1024 * 1024
-"""What a loaded model takes, estimated: so many times its weights file, and so many bytes. The file
-holds half precision, and the results of layers come on top. Measured differences in memory say
-less, because what was freed before is used again."""
-
 State = Literal["ready", "unloaded", "loading", "failed"]
 
 
@@ -60,74 +54,6 @@ class ModelUnavailable(RequestError):
     """A model of models.yaml cannot be loaded; the message says why."""
 
     status = 503
-
-
-@dataclass(frozen=True)
-class Model:
-    """A loaded model. ``names``: class index to class name, renamed as models.yaml says.
-
-    Whoever holds it may use it: the engine is released when nobody does any longer.
-    """
-
-    entry: ModelConfig
-    names: Mapping[int, str]
-    batcher: Batcher
-    task: str
-    """What it does, as ultralytics calls it: a key of `results.RESULTS`."""
-    size: int = 0
-    """About how many bytes it takes in memory."""
-
-    @property
-    def version(self) -> str:
-        return self.entry.version
-
-    @property
-    def imgsz(self) -> int:
-        """The longer side of what the network gets, in pixels."""
-        return self.entry.imgsz or self.batcher.imgsz
-
-    @property
-    def runner(self) -> Batcher:
-        """What runs it, to be released."""
-        return self.batcher
-
-    @property
-    def about(self) -> str:
-        """For the log."""
-        return f"{len(self.names)} classes"
-
-
-@dataclass(frozen=True)
-class SamModel:
-    """A loaded SAM: it outlines what a person points at, and predicts nothing.
-
-    Whoever holds it may use it, as with `Model`.
-    """
-
-    entry: ModelConfig
-    segmenter: Segmenter
-    size: int = 0
-    """About how many bytes it takes in memory."""
-    task = SAM
-    names: Mapping[int, str] = field(default_factory=dict, hash=False)
-    """It has no classes."""
-
-    @property
-    def version(self) -> str:
-        return self.entry.version
-
-    @property
-    def runner(self) -> Segmenter:
-        """What runs it, to be released."""
-        return self.segmenter
-
-    @property
-    def about(self) -> str:
-        """For the log."""
-        return self.segmenter.description
-
-
-Loaded = Model | SamModel
 
 
 @dataclass(frozen=True)
@@ -206,19 +132,14 @@ class _Seen:
         return time.monotonic() - self.since >= seconds
 
 
-class _Changed(base.EngineError):
+class _Changed(EngineError):
     """Weights were replaced while they were loaded."""
-
-
-def join_versions(versions: Iterable[str]) -> str:
-    """The version of several models together: sorted, joined by ``+``."""
-    return "+".join(sorted(set(versions)))
 
 
 class Registry:
     """The models of a models.yaml. Safe to share between threads.
 
-    load, load_sam: make the engine of an entry, and what runs one that is a SAM.
+    load: makes the model of an entry, warmed up.
     default: the model that answers where nothing else chooses one; empty: the first that is no SAM.
     custom: whether a weights file inside the models folder that models.yaml does not list may be
         asked for by its path.
@@ -236,20 +157,16 @@ class Registry:
     def __init__(
         self,
         source: Source,
-        load: Callable[[ModelConfig], Engine],
+        load: Callable[[ModelConfig], Loaded],
         default: str = "",
         custom: bool = False,
         options: Options = Options(),
-        batch: BatchOptions | None = None,
-        load_sam: Callable[[ModelConfig], Segmenter] | None = None,
     ) -> None:
         self._source = source
-        self._load_engine = load
-        self._load_sam = load_sam or (lambda entry: _load_sam(entry, EngineOptions()))
+        self._make = load
         self._default = default
         self._custom = custom
         self._options = options
-        self._batch = batch or BatchOptions()
         # Guards the fields of this and of slots; never held while anything is loaded or released.
         self._lock = threading.Lock()
         self._reconciling = threading.Lock()  # one look at the files at a time
@@ -290,12 +207,10 @@ class Registry:
                 engines = replace(engines, cache=None)
         return cls(
             Source.read(values),
-            lambda entry: loader.load_engine(entry.weights, entry.sha256, entry.imgsz, engines),
+            Loader(engines, BatchOptions.read(values)),
             values["DEFAULT_MODEL"],
             command or values["ALLOW_CUSTOM_MODEL_PATH"],
             options,
-            BatchOptions.read(values),
-            lambda entry: _load_sam(entry, engines),
         )
 
     # Asking.
@@ -430,7 +345,7 @@ class Registry:
                     "state": _state(slot),
                     "error": slot.error,
                     **({"task": SAM} if slot.spec.sam else {}),  # known before it is loaded
-                    **(_about(slot.model) if slot.model else {}),
+                    **(describe(slot.model) if slot.model else {}),
                 }
                 for name, slot in self._slots.items()
             ]
@@ -487,7 +402,7 @@ class Registry:
         self._make_room(slot, entry)
         began = time.monotonic()
         try:
-            model = self._build(entry)
+            model = self._make(entry)
             # The version names these very weights, so they must be what was loaded.
             if spec.fingerprint() != fingerprint:
                 model.runner.release()
@@ -515,42 +430,9 @@ class Registry:
         )
         return model
 
-    def _build(self, entry: ModelConfig) -> Loaded:
-        if entry.task == SAM:
-            return self._build_sam(entry)
-        engine = self._load_engine(entry)
-        try:
-            wrong = sorted(set(entry.names) - set(engine.names))
-            if wrong:
-                raise base.EngineError(
-                    f"names of {entry.name}: found class {wrong[0]}, but {entry.weights.name} "
-                    f"has classes 0 to {len(engine.names) - 1}"
-                )
-            if entry.task not in (None, engine.task):
-                raise base.EngineError(
-                    f"task of {entry.name}: found {entry.task!r}, but {entry.weights.name} is a "
-                    f"model for {engine.task!r}"
-                )
-            engine.warm_up()
-        except BaseException:
-            engine.release()
-            raise
-        names = {**engine.names, **entry.names}
-        batcher = Batcher(engine, self._batch, entry.name)
-        return Model(entry, names, batcher, engine.task, _size(entry))
-
-    def _build_sam(self, entry: ModelConfig) -> SamModel:
-        segmenter = self._load_sam(entry)
-        try:
-            segmenter.warm_up()
-        except BaseException:
-            segmenter.release()
-            raise
-        return SamModel(entry, segmenter, _size(entry))
-
     def _fail(self, slot: _Slot, error: Exception) -> str:
         """Keeps why a model cannot be used; says it once."""
-        known = isinstance(error, config.ConfigError | base.EngineError)
+        known = isinstance(error, config.ConfigError | EngineError)
         name = slot.spec.name
         text = str(error) if known else f"{name}: {type(error).__name__}: {error}"
         # Each try may find another number of bytes free.
@@ -600,7 +482,7 @@ class Registry:
         reserves it in ``slot``: others that load at the same time count with it."""
         if not self._options.memory:
             return
-        need = _size(entry)
+        need = size(entry)
         with self._lock:
             others = sorted((s for s in self._all() if s is not slot), key=lambda s: s.used)
             for other in others:
@@ -622,7 +504,7 @@ class Registry:
 
     def _fits(self, entry: ModelConfig) -> bool:
         memory = self._options.memory
-        return not memory or self._taken_memory() + _size(entry) <= memory
+        return not memory or self._taken_memory() + size(entry) <= memory
 
     def _taken_memory(self) -> int:
         return sum(slot.reserved + (slot.model.size if slot.model else 0) for slot in self._all())
@@ -796,11 +678,6 @@ class Registry:
             return True
 
 
-def _load_sam(entry: ModelConfig, options: EngineOptions) -> Segmenter:
-    assert entry.architecture is not None  # or models.yaml would have been refused
-    return loader.load_sam(entry.weights, entry.architecture, options)
-
-
 def _give_memory_back() -> None:
     """Returns to the system what engines have left; each change of weights would add to it."""
     gc.collect()  # the modules of torch refer to each other
@@ -814,20 +691,3 @@ def _state(slot: _Slot) -> State:
     if slot.loading.locked():
         return "loading"
     return "failed" if slot.error else "unloaded"
-
-
-def _about(model: Loaded) -> dict[str, Any]:
-    return {
-        "task": model.task,
-        "classes": list(model.names.values()),
-        "engine": model.runner.description,
-        "memory_mb": model.size >> 20,
-    }
-
-
-def _size(entry: ModelConfig) -> int:
-    """About how many bytes a model takes when it is loaded."""
-    try:
-        return entry.weights.stat().st_size * MEMORY_FACTOR + MEMORY_BASE
-    except OSError:  # replaced and gone, yet in memory
-        return MEMORY_BASE

@@ -26,9 +26,9 @@ from ls_yolo.labelstudio.label_config import Shown
 from ls_yolo.results import Boxes, Classes, Image, Result
 from ls_yolo.serving import tracking
 from ls_yolo.serving.batcher import Batcher
+from ls_yolo.serving.loading import Model
 from ls_yolo.serving.planning import ControlBinding
 from ls_yolo.serving.reading import ImageReader
-from ls_yolo.serving.registry import Model
 from ls_yolo.serving.tracking import Sights, Tracker
 
 SECONDS = 80.0

@@ -5,13 +5,8 @@ from __future__ import annotations
 import time
 
 from ls_yolo import metrics
-from ls_yolo.engines import load as loader
 
 POLL = 0.02
-
-
-def load(entry):
-    return loader.load_engine(entry.weights, "cpu")
 
 
 def settle(models):

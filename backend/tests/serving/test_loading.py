@@ -14,7 +14,7 @@ from backend.tests.serving.reloading import POLL, loads, releases, reloads, row,
 from ls_yolo.config import ConfigError
 from ls_yolo.engines import load as loader
 from ls_yolo.models import config as models_config
-from ls_yolo.serving import registry
+from ls_yolo.serving import loading, registry
 from ls_yolo.serving.registry import ModelUnavailable
 
 
@@ -248,7 +248,8 @@ def three(make_registry, write_weights, monkeypatch):
     """Three models of 3 bytes each by the estimate, and room for two."""
     for name in "abc":
         write_weights(f"{name}.pt", {0: name})
-    monkeypatch.setattr(registry, "_size", lambda entry: 3)
+    for module in (loading, registry):
+        monkeypatch.setattr(module, "size", lambda entry: 3)
     text = "".join(f"{name}: {{weights: {name}.pt}}\n" for name in "abc")
     return lambda **more: make_registry(text, memory=7, poll=POLL, **more)
 

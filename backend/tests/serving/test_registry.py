@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from ls_yolo import files
 from ls_yolo.config import ConfigError
 from ls_yolo.models import config
-from ls_yolo.serving.registry import UnknownModel, join_versions
+from ls_yolo.serving.loading import join_versions
+from ls_yolo.serving.registry import UnknownModel
 
 
 @pytest.fixture

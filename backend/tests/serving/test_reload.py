@@ -21,13 +21,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from backend.tests.server.label_studio import CONFIG
-from backend.tests.serving.reloading import POLL, load, loads, releases, reloads, row, settle, until
+from backend.tests.serving.reloading import POLL, loads, releases, reloads, row, settle, until
 from ls_yolo import files, metrics
 from ls_yolo.engines import load as loader
 from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.models.config import Source
 from ls_yolo.server import base
 from ls_yolo.server import models as routes
+from ls_yolo.serving.loading import Loader
 from ls_yolo.serving.predictor import Predictor
 from ls_yolo.serving.reading import ImageReader
 from ls_yolo.serving.registry import Options, Registry, UnknownModel
@@ -127,7 +128,7 @@ def test_a_models_yaml_behind_such_a_link_is_noticed_too(tmp_path, engine_calls,
     (tmp_path / "..data").symlink_to("..1")
     (tmp_path / "models.yaml").symlink_to("..data/models.yaml")
     source = Source(tmp_path / "models.yaml", tmp_path / "models", 0.5)
-    models = Registry(source, load, options=Options(poll=POLL))
+    models = Registry(source, Loader(), options=Options(poll=POLL))
     (tmp_path / "..new").symlink_to("..2")
     (tmp_path / "..new").rename(tmp_path / "..data")
     settle(models)
@@ -324,7 +325,7 @@ def test_whatever_happens_to_the_files_the_last_good_state_answers(engine_calls,
         content = {name: json.dumps({"names": {0: name}}) for name in ("one", "two")}
         weights.write_text(content["one"])
         listed.write_text("a: {weights: a.pt}")
-        models = Registry(Source(listed, root, 0.5), load, options=Options(poll=0.002))
+        models = Registry(Source(listed, root, 0.5), Loader(), options=Options(poll=0.002))
         good, name = ("one", "0.5"), "one"
         for action in actions:
             if action in content:
