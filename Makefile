@@ -15,7 +15,7 @@ PYTHON_FILES := scripts tests backend label-studio charts
 .DEFAULT_GOAL := help
 .PHONY: help up setup prepare images preflight down destroy logs status password \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
-	test-integration-setup test-kubernetes-setup test-host-setup test-kubernetes-images test-bare \
+	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
 	helm-install bench format lock
 
 help: ## This list
@@ -88,14 +88,10 @@ test-integration: test-integration-setup ## Both services, booted and checked en
 	@$(PYTHON) scripts/dev check_compose
 	$(PYTEST) backend/tests/server/test_service.py tests/integration
 
-# The images of the chart's tests, on the nodes of KUBECONFIG's cluster.
-test-kubernetes-images: test-kubernetes-setup
+test-kubernetes: BUDGET = 35m
+test-kubernetes: test-kubernetes-setup ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/build.py postgres
-	@$(PYTHON) scripts/dev cluster_images
-
-test-kubernetes: BUDGET = 35m
-test-kubernetes: test-kubernetes-images ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first
 	$(PYTEST) -n 3 --dist loadscope tests/kubernetes
 
 test-host: BUDGET = 45m
@@ -103,8 +99,9 @@ test-host: test-host-setup ## The playbooks, on fresh hosts with systemd, over S
 	@$(PYTHON) scripts/up.py prepare
 	$(PYTEST) tests/host
 
+test-bare: BUDGET = 30m
 test-bare: ## Linters, unit tests and what the other suites install, on a bare Debian (SUITE=bookworm)
-	@$(PYTHON) scripts/dev bare $(SUITE)
+	@timeout --kill-after=60 $(BUDGET) $(PYTHON) scripts/dev bare $(SUITE)
 
 bench: test-tools ## The backend against a bare loop on the demo images (ARGS=--help)
 	@$(PYTHON) scripts/up.py prepare

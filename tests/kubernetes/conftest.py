@@ -18,7 +18,7 @@ import pytest
 import yaml
 
 from cluster import kubernetes
-from dev import cluster_images, crds, testtools
+from dev import crds, testtools
 from lib import ROOT, versions
 from lib.cli import UserError
 from release import CHART, HELM, HELM3, Release, lacking, namespace
@@ -97,7 +97,8 @@ def reached() -> str:
 def images(reached: str, once: Callable[..., Any]) -> dict[str, str]:
     """The two images, and that of Postgres, by the names that they have on the nodes."""
     try:
-        found: dict[str, str] = once("images", cluster_images.bring)
+        names = [*versions.images().values(), versions.POSTGRES_IMAGE]
+        found: dict[str, str] = once("images", lambda: kubernetes.bring_images(names))
         return found
     except UserError as failure:
         lacking(f"{failure} (make test-kubernetes builds all three images)")
