@@ -106,7 +106,7 @@ GROWTH = 64.0
 
 
 def clip(photo: Path, path: Path) -> None:
-    """A camera that moves across a photograph, 1280 x 720 pixels."""
+    """A camera that moves across an image, 1280 x 720 pixels."""
     image = cv2.imread(str(photo))
     assert image is not None
     image = cv2.resize(image, (1380, round(1380 * image.shape[0] / image.shape[1])))
@@ -174,7 +174,7 @@ def drawn(kind: str, control: str, **value: Any) -> Any:
 
 def clicks(stage: Stage) -> Part:
     """How long a person waits; see bench.py."""
-    options, part = stage.options, Part("Smart tools, a photograph of 12 megapixels")
+    options, part = stage.options, Part("Smart tools, an image of 12 megapixels")
     shutil.copyfile(options.models / "yolov8n-seg.pt", stage.models / WEIGHTS)
     with contextlib.ExitStack() as stack:
         place = stage.place(datasets=(here := stack.enter_context(folder())))

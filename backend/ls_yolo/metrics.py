@@ -85,7 +85,7 @@ class _GpuMemory(Collector):
             return
         family = GaugeMetricFamily(
             "ls_yolo_gpu_memory_bytes",
-            "allocated: tensors; reserved: torch's pool; free and total: of the card.",
+            "allocated: tensors; reserved: torch's pool; free and total: of the GPU.",
             labels=("device", "kind"),
         )
         for index in range(cuda.device_count()):

@@ -174,7 +174,7 @@ def test_whatever_is_swapped_the_last_version_counts(swaps):
 
 
 @pytest.fixture
-def card(monkeypatch):
+def gpu(monkeypatch):
     """A GPU that torch uses."""
     cuda = types.SimpleNamespace(
         is_initialized=lambda: True,
@@ -186,7 +186,7 @@ def card(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", types.SimpleNamespace(cuda=cuda))
 
 
-def test_gpu_memory_is_told_where_torch_uses_one(card):
+def test_gpu_memory_is_told_where_torch_uses_one(gpu):
     found = {
         kind: value("ls_yolo_gpu_memory_bytes", device="cuda:0", kind=kind)
         for kind in ("allocated", "reserved", "free", "total")
@@ -203,7 +203,7 @@ def test_without_a_gpu_nothing_is_told_of_one(monkeypatch, torch):
     assert "ls_yolo_gpu_memory_bytes" not in {family.name for family in metrics.REGISTRY.collect()}
 
 
-def test_the_page_on_metrics_has_each_with_its_labels_and_its_kind(card):
+def test_the_page_on_metrics_has_each_with_its_labels_and_its_kind(gpu):
     own = [m for m in vars(metrics).values() if isinstance(m, MetricWrapperBase)]
     made = {metric._name: metric._labelnames for metric in own}
     there = []
@@ -216,7 +216,7 @@ def test_the_page_on_metrics_has_each_with_its_labels_and_its_kind(card):
     assert sorted(rows) == sorted(there)
 
 
-def test_the_page_on_metrics_asks_for_nothing_that_is_not_there(card):
+def test_the_page_on_metrics_asks_for_nothing_that_is_not_there(gpu):
     names = {family.name for family in metrics.REGISTRY.collect()}
     asked = set(re.findall(r"\b(?:ls_yolo|process)_[a-z_]+[a-z]", PAGE))
     known = {name + end for name in names for end in ("", "_total", "_bucket", "_sum", "_count")}

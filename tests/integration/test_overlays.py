@@ -302,7 +302,7 @@ def test_down_and_destroy_leave_nothing_though_the_settings_are_off(place: Insta
 
 class Engine:
     """An engine of its own, so that this machine's keeps its settings: it reads a made-up CDI
-    specification of two cards, each a device node and a variable.
+    specification of two GPUs, each a device node and a variable.
     """
 
     def __init__(self, folder: Path) -> None:

@@ -54,12 +54,12 @@ def crossing(kind: str) -> list[list[int]]:
 
 
 def write_clip() -> None:
-    """A photograph that the camera moves across."""
-    photograph = cv2.resize(cast(Any, cv2.imread("/images/bus.jpg")), None, fx=0.8, fy=0.8)
+    """An image that the camera moves across."""
+    image = cv2.resize(cast(Any, cv2.imread("/images/bus.jpg")), None, fx=0.8, fy=0.8)
     file = cv2.VideoWriter(str(CLIP), cv2.VideoWriter.fourcc(*"mp4v"), RATE, (WIDTH, HEIGHT))
     for frame in range(FRAMES):
         top = 250 + 5 * frame
-        file.write(np.ascontiguousarray(photograph[top : top + HEIGHT, :WIDTH]))
+        file.write(np.ascontiguousarray(image[top : top + HEIGHT, :WIDTH]))
     file.release()
 
 

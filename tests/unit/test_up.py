@@ -129,7 +129,7 @@ def test_setup_is_refused_where_the_gpu_cannot_be_had(steps, monkeypatch):
     """A playbook makes no pre-flight: the backend would go on with the CPU."""
     monkeypatch.setattr(settings, "env_text", lambda *_: "GPU=1")
     monkeypatch.setattr(up.database, "checks", lambda *_, **__: [])
-    no_cuda = up.gpu.Host(gpus=("A card",), devices=("0",), cdi=False, runtime=False)
+    no_cuda = up.gpu.Host(gpus=("A GPU",), devices=("0",), cdi=False, runtime=False)
     monkeypatch.setattr(up.gpu, "look", lambda *_, **__: no_cuda)
     with pytest.raises(UserError, match="does not read CDI specifications"):
         up.main(["setup"])
@@ -240,7 +240,7 @@ def test_services_start_once_the_models_are_fine(client):
 def gpu_values(monkeypatch):
     values = {**settings.values({}, Path(os.devnull)), "GPU": "1"}
     monkeypatch.setattr(settings, "values", lambda *_: values)
-    monkeypatch.setattr(up.cuda, "gpus", lambda: [("A card", "470.161.03", "7.5")])
+    monkeypatch.setattr(up.cuda, "gpus", lambda: [("A GPU", "470.161.03", "7.5")])
     return values
 
 

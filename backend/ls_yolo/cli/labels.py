@@ -81,7 +81,7 @@ def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) 
         LabelConfigError: the configuration cannot be read, or has no control that is drawn for.
         ToolError: there is no such model, or its classes are not known.
     """
-    # Label Studio's SDK takes a second to import; --help and the other commands do without.
+    # Here, since --help and the other commands do without.
     from ls_yolo import controls
     from ls_yolo.labelstudio import selection
 

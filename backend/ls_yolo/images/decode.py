@@ -235,7 +235,7 @@ def _pixels(picture: PillowImage.Image) -> Image:
 
 
 def _flat(picture: PillowImage.Image) -> PillowImage.Image:
-    """``picture`` in three channels of eight bits, on white."""
+    """``picture`` in three channels of 8 bits, on white."""
     if picture.mode.startswith("I"):  # 16 bits, which Pillow would clip at 255
         values: Any = np.asarray(picture).astype(np.int64)
         picture = PillowImage.fromarray(np.clip(values >> 8, 0, 255).astype(np.uint8))

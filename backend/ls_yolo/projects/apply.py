@@ -27,7 +27,7 @@ from ls_yolo.projects.config import Project
 from ls_yolo.text import some
 
 BATCH = 16
-"""Tasks per request for predictions: Label Studio gives a request 100 s, on slow processors too."""
+"""Tasks per request for predictions: Label Studio gives a request 100 s, on slow CPUs too."""
 
 PAGE = 100
 """Tasks per page when predictions are counted."""

@@ -76,7 +76,7 @@ def test_the_next_click_on_an_image_asks_the_model_no_more(ask, engine_calls):
     assert engine_calls == []
 
 
-def test_for_a_click_a_large_photograph_is_decoded_small_and_its_objects_are_where_they_were(
+def test_for_a_click_a_large_image_is_decoded_small_and_its_objects_are_where_they_were(
     ask, engine_calls, write_image
 ):
     large = {"data": {"image": write_image("large.jpg", 6400, 3200)}}

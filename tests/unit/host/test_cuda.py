@@ -1,4 +1,4 @@
-"""Drivers and cards against torch's CUDA."""
+"""Drivers and GPUs against torch's CUDA."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from host import cuda
 from lib import ROOT, versions
 
 NEEDED = versions.minimums()
-CARD = ("NVIDIA H100 80GB HBM3", "570.86.15", "9.0")
+GPU = ("NVIDIA H100 80GB HBM3", "570.86.15", "9.0")
 
 
 def test_the_cuda_of_the_minimums_is_that_of_the_lock_file():
@@ -22,19 +22,19 @@ def test_the_cuda_of_the_minimums_is_that_of_the_lock_file():
 @pytest.mark.parametrize("driver", ["525.60.13", "535.274.02", "550.54", "570.86.15"])
 @pytest.mark.parametrize("capability", ["7.0", "7.5", "8.9", "9.0", "12.0"])
 def test_what_torch_can_use_is_no_fault(driver, capability):
-    assert cuda.faults([("card", driver, capability)], NEEDED) == []
+    assert cuda.faults([("gpu", driver, capability)], NEEDED) == []
 
 
 @pytest.mark.parametrize("driver", ["390.157", "470.256.02", "525.60.12"])
 def test_a_driver_that_is_too_old_is_named_once_with_the_cure(driver):
-    ((what, found, needed, fix),) = cuda.faults([("card", driver, "8.0")] * 2, NEEDED)
+    ((what, found, needed, fix),) = cuda.faults([("gpu", driver, "8.0")] * 2, NEEDED)
     assert (what, found, needed) == ("GPU driver", driver, "525.60.13")
     assert "CUDA 12.8" in fix and "nvidia-driver" in fix
 
 
 def test_a_card_that_torch_is_not_compiled_for_is_named():
     old = ("GeForce GTX 1080", "535.274.02", "6.1")
-    ((what, found, needed, fix),) = cuda.faults([CARD, old], NEEDED)
+    ((what, found, needed, fix),) = cuda.faults([GPU, old], NEEDED)
     assert (what, found, needed) == ("GPU capability", "6.1", "7.0")
     assert "GeForce GTX 1080" in fix and "DEVICE=cpu" in fix
 
@@ -54,4 +54,4 @@ def test_what_the_driver_does_not_know_is_no_fault():
 
 
 def test_cards_are_read_as_nvidia_smi_prints_them():
-    assert cuda.parse(", ".join(CARD) + "\n") == [CARD]
+    assert cuda.parse(", ".join(GPU) + "\n") == [GPU]

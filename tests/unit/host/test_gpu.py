@@ -42,7 +42,7 @@ BY_HAND = """\
 cdiVersion: "0.6.0"
 kind: "nvidia.com/gpu"
 devices:
-  # The first card.
+  # The first GPU.
   - name: '0'
     containerEdits:
       env:

@@ -194,7 +194,9 @@ def engine_faults(wanted, parent, networks, ours):
             for text in subnets
             if text and ":" not in text
         ):
-            faults.append(f"network_subnet: the Docker Engine's network {name} overlaps {wanted}. {fix}")
+            faults.append(
+                f"network_subnet: the Docker Engine's network {name} overlaps {wanted}. {fix}"
+            )
     return faults
 
 
