@@ -8,7 +8,7 @@ TEST_PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin
 RUN := env PATH="$(TEST_PATH):$$PATH" PYTHONDONTWRITEBYTECODE=1
 # Each suite has a budget, so that what hangs is seen where it hangs.
 PYTEST = $(RUN) timeout --kill-after=30 $(BUDGET) pytest
-PYTHON_FILES := scripts tests backend label-studio charts
+PYTHON_FILES := scripts tests backend label-studio charts ansible
 
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
 

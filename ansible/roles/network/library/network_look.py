@@ -186,8 +186,8 @@ def engine_faults(wanted, parent, networks, ours):
         )
         if (network.get("Options") or {}).get("parent") == parent:
             faults.append(
-                f"network_parent: the Docker Engine's network {name} has {parent} already, and it lets no "
-                f"other stand on it. {fix}"
+                f"network_parent: the Docker Engine's network {name} has {parent} already, and it "
+                f"lets no other stand on it. {fix}"
             )
         elif any(
             wanted.overlaps(ipaddress.IPv4Network(text, strict=False))
