@@ -41,6 +41,10 @@ SEED_CONFIG = """<View>
   </RectangleLabels>
 </View>"""  # noqa: E501
 
+# Other suites run beside these: torch's threads that wait for each other give way and do not spin,
+# which takes a sixth less of the CPU.
+GIVE_WAY = {"OMP_WAIT_POLICY": "PASSIVE"}
+
 # One file of weights under several names, so that which model answered can be told apart.
 MODELS = {
     "coco": {"weights": "yolov8n.pt", "conf": 0.25},
@@ -290,7 +294,7 @@ def answer_inside(
     }
     output = client.containers.run(
         IMAGES["backend"], ["python", f"/tests/{script}"],
-        remove=True, network_mode="none", read_only=True, mem_limit="4g",
+        remove=True, network_mode="none", read_only=True, mem_limit="4g", environment=GIVE_WAY,
         tmpfs={f"/{name}": f"mode=1777,{options}" for name, options in tmpfs.items()},
         volumes={here: {"bind": there, "mode": "ro"} for here, there in seen.items()},
     )  # fmt: skip

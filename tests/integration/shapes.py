@@ -9,7 +9,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from conftest import IMAGES, ROOT, client_with
+from conftest import GIVE_WAY, IMAGES, ROOT, client_with
 
 SCRIPT = Path(__file__).with_name("train_shapes.py")
 
@@ -32,6 +32,7 @@ def shapes() -> Path:
             [
                 "docker", "run", "--rm", "--network", "none", "--shm-size", "256m",
                 "-e", "YOLO_CONFIG_DIR=/tmp", "-e", "YOLO_OFFLINE=true",
+                *(word for pair in GIVE_WAY.items() for word in ("-e", "=".join(pair))),
                 "-v", f"{SCRIPT}:/train_shapes.py:ro",
                 "-v", f"{ROOT / 'models' / 'yolov8n.pt'}:/models/yolov8n.pt:ro",
                 "-v", f"{output}:/out", "--workdir", "/tmp", "--entrypoint", "python",
