@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import base64
+import functools
+import socket
 import ssl
+import time
+import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
 
 from lib import settings
-from lib.cli import UserError
+from lib.cli import UserError, say
 
 HOST_CA = Path("/etc/ssl/certs/ca-certificates.crt")
 CPU_TORCH_INDEX = "https://download.pytorch.org/whl/cpu"
 DEBIAN_MIRROR = "http://deb.debian.org/debian"
+TRIES, PAUSE = 3, 2.0
+"""How often something is fetched that fails on its way, and the seconds in between."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 def tls_context(ca_bundle: str = "") -> ssl.SSLContext:
@@ -61,6 +70,35 @@ def fetch(url: str, timeout: float = 30, ca_bundle: str = "", accept: str = "*/*
         request.add_unredirected_header("Authorization", f"Basic {login}")
     context = tls_context(ca_bundle) if url.startswith("https:") else None
     return urllib.request.urlopen(request, timeout=timeout, context=context)
+
+
+def passes(error: OSError) -> bool:
+    """Whether ``error`` is one of the way or of a busy server, and may be gone at the next try."""
+    if isinstance(error, urllib.error.HTTPError):
+        return error.code == 429 or error.code >= 500
+    reason = error.reason if isinstance(error, urllib.error.URLError) else error
+    if isinstance(reason, socket.gaierror):
+        return reason.errno == socket.EAI_AGAIN
+    return isinstance(reason, ConnectionResetError | ConnectionAbortedError | BrokenPipeError
+                      | TimeoutError | ssl.SSLEOFError)  # fmt: skip
+
+
+def retried(fetching: Callable[_P, _T]) -> Callable[_P, _T]:
+    """``fetching``, called again where it fails by what `passes`, `TRIES` times in all."""
+
+    @functools.wraps(fetching)
+    def call(*arguments: _P.args, **named: _P.kwargs) -> _T:
+        for left in reversed(range(TRIES)):
+            try:
+                return fetching(*arguments, **named)
+            except OSError as error:
+                if not left or not passes(error):
+                    raise
+                say(f"{error}; trying again")
+                time.sleep(PAUSE)
+        raise AssertionError
+
+    return call
 
 
 def answers(url: str, timeout: float = 5, ca_bundle: str = "") -> bool:

@@ -60,6 +60,7 @@ def find_url(page: str, body: str, is_json: bool, filename: str) -> str:
     return ""
 
 
+@net.retried
 def locate(wheel: Wheel, index: str, ca_bundle: str = "") -> str:
     page = f"{index.rstrip('/')}/{wheel.project}/"
     accept = f"{JSON_TYPE}, text/html;q=0.5"
@@ -91,6 +92,7 @@ def progress_bar(name: str, total: int) -> Callable[[int], None]:
     return show
 
 
+@net.retried
 def download(url: str, path: Path, sha256: str, ca_bundle: str = "") -> None:
     """Fetches ``url``; ``path`` comes into being only whole and with the right hash."""
     part = path.with_name(f"{path.name}.part")

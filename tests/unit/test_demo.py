@@ -8,7 +8,9 @@ import http.server
 import io
 import json
 import os
+import socket
 import stat
+import struct
 import threading
 import zipfile
 from pathlib import Path
@@ -16,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import demo
-from lib import ROOT, wheels
+from lib import ROOT, net, wheels
 from lib.cli import UserError
 from lib.wheels import Wheel
 
@@ -37,22 +39,35 @@ def digest(data):
 
 @pytest.fixture
 def index():
-    """A package index on this machine. ``files`` is what it serves, ``seen`` what was asked."""
+    """A package index on this machine. ``files`` is what it serves, ``seen`` what was asked,
+    ``broken`` the addresses that fail in turn, and how."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             type(self).seen.append(self.path)
             kind, body = self.files.get(self.path, ("", b""))
-            self.send_response(200 if kind else 404)
+            how = self.broken.pop(0)[1] if self.broken and self.broken[0][0] == self.path else ""
+            if how == "reset":
+                self.reset()
+                return
+            self.send_response(how if isinstance(how, int) else 200 if kind else 404)
             self.send_header("Content-Type", kind or "text/plain")
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(body)
+            self.wfile.write(body[: len(body) // 2] if how == "half" else body)
+            if how == "half":
+                self.reset()
+
+        def reset(self):
+            self.wfile.flush()
+            linger = struct.pack("ii", 1, 0)  # closed at once, with all that is on its way
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+            self.connection.close()
 
         def log_message(self, *_):
             pass
 
-    Handler.files, Handler.seen = {}, []
+    Handler.files, Handler.seen, Handler.broken = {}, [], []
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     Handler.url = f"http://127.0.0.1:{server.server_port}/simple"
@@ -161,6 +176,27 @@ def test_a_full_cache_is_named_and_not_the_index(index, fetch, tmp_path):
     (tmp_path / "cache").touch()  # a file in its place
     with pytest.raises(UserError, match=f"{tmp_path}/cache: cannot be written"):
         fetch()
+
+
+def test_a_way_that_breaks_is_tried_again_and_one_that_stays_broken_is_named(
+    index, fetch, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(net, "PAUSE", 0.01)
+    serve(index, wheel_bytes(), True)
+    page, file = "/simple/photos/", f"/files/{NAME}"
+    index.broken = [(page, "reset"), (file, "half"), (file, 503)]
+    fetch()
+    assert (tmp_path / "datasets/demo/cat.png").read_bytes() == PHOTO
+    assert capsys.readouterr().out.count("trying again") == 3
+    (tmp_path / "datasets/demo/cat.png").unlink()
+    index.broken = [(page, "reset")] * net.TRIES
+    with pytest.raises(UserError, match=r"unavailable.*reset.*PIP_INDEX_URL"):
+        fetch()
+    index.broken, index.seen[:] = [], []
+    index.files.clear()
+    with pytest.raises(UserError, match="404"):
+        fetch()
+    assert index.seen == [page], "a 404 stays one"
 
 
 def test_an_index_without_the_file_or_without_an_answer_has_a_cure(index, fetch):
