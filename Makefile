@@ -5,7 +5,8 @@ PYTHON ?= python3
 COMPOSE := $(PYTHON) scripts/compose.py
 # Tests see their own tools first, and the docker client that the scripts choose.
 TEST_PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin
-RUN := env PATH="$(TEST_PATH):$$PATH" PYTHONDONTWRITEBYTECODE=1
+# What Python compiles is kept, but not beside the sources, which containers mount.
+RUN := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" PATH="$(TEST_PATH):$$PATH"
 # Each suite has a budget, so that what hangs is seen where it hangs.
 PYTEST = $(RUN) timeout --kill-after=30 $(BUDGET) pytest
 PYTHON_FILES := scripts tests backend label-studio charts ansible

@@ -534,9 +534,6 @@ class Machine:
             env={
                 **os.environ,
                 "ANSIBLE_HOME": str(self.folder / "home"),
-                # Compiled once, and not in the checkout.
-                "PYTHONDONTWRITEBYTECODE": "",
-                "PYTHONPYCACHEPREFIX": str(self.folder / "pyc"),
                 "ANSIBLE_NOCOLOR": "1",
                 # A machine that tests are run on can be busy.
                 "ANSIBLE_TIMEOUT": "60",
