@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import os
 import shutil
 import subprocess
 import tempfile
@@ -12,13 +13,16 @@ from pathlib import Path
 from conftest import GIVE_WAY, IMAGES, ROOT, client_with
 
 SCRIPT = Path(__file__).with_name("train_shapes.py")
+# The user's, not the checkout's: what they are made of is in the name, and a clean clone is no
+# reason to train anew.
+KEPT = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ls-yolo" / "shapes"
 
 
 @functools.cache
 def shapes() -> Path:
     """The folder of ``<task>.pt``, ``<task>.jpg`` and truth.json that train_shapes.py makes."""
     made_of = SCRIPT.read_bytes() + (ROOT / "backend" / "torch.lock").read_bytes()
-    folder = ROOT / ".cache" / "shapes" / hashlib.sha256(made_of).hexdigest()[:16]
+    folder = KEPT / hashlib.sha256(made_of).hexdigest()[:16]
     if folder.exists():
         return folder
     client_with(IMAGES["backend"])
