@@ -11,8 +11,15 @@ import tempfile
 from pathlib import Path
 
 from conftest import GIVE_WAY, IMAGES, ROOT, client_with
+from lib.files import sha256_of
 
 SCRIPT = Path(__file__).with_name("train_shapes.py")
+WEIGHTS = ROOT / "models" / "yolov8n.pt"
+MADE_OF = [
+    SCRIPT,
+    WEIGHTS,
+    *(ROOT / "backend" / f"{name}.lock" for name in ("torch", "requirements")),
+]
 # The user's, not the checkout's: what they are made of is in the name, and a clean clone is no
 # reason to train anew.
 KEPT = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ls-yolo" / "shapes"
@@ -21,8 +28,8 @@ KEPT = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "ls-y
 @functools.cache
 def shapes() -> Path:
     """The folder of ``<task>.pt``, ``<task>.jpg`` and truth.json that train_shapes.py makes."""
-    made_of = SCRIPT.read_bytes() + (ROOT / "backend" / "torch.lock").read_bytes()
-    folder = KEPT / hashlib.sha256(made_of).hexdigest()[:16]
+    made_of = "".join(map(sha256_of, MADE_OF))
+    folder = KEPT / hashlib.sha256(made_of.encode()).hexdigest()[:16]
     if folder.exists():
         return folder
     client_with(IMAGES["backend"])
@@ -38,7 +45,7 @@ def shapes() -> Path:
                 "-e", "YOLO_CONFIG_DIR=/tmp", "-e", "YOLO_OFFLINE=true",
                 *(word for pair in GIVE_WAY.items() for word in ("-e", "=".join(pair))),
                 "-v", f"{SCRIPT}:/train_shapes.py:ro",
-                "-v", f"{ROOT / 'models' / 'yolov8n.pt'}:/models/yolov8n.pt:ro",
+                "-v", f"{WEIGHTS}:/models/yolov8n.pt:ro",
                 "-v", f"{output}:/out", "--workdir", "/tmp", "--entrypoint", "python",
                 IMAGES["backend"], "/train_shapes.py", "/models/yolov8n.pt", "/out",
             ],
