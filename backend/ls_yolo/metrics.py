@@ -44,14 +44,14 @@ IMAGES = Counter(
 )
 STAGE = Histogram(
     "ls_yolo_stage_seconds",
-    "Time an image spends in a stage; infer: time of a batch.",
+    "Time an image spends in a stage; infer: time of a batch, where images go in batches.",
     ("stage",),
     buckets=SECONDS,
     registry=REGISTRY,
 )
 BATCH_SIZE = Histogram(
     "ls_yolo_batch_size",
-    "Images in a batch.",
+    "Images in a batch, or computed at a time where each goes by itself.",
     ("model",),
     buckets=(1, 2, 4, 8, 16, 32, 64, 128),
     registry=REGISTRY,

@@ -56,6 +56,7 @@ class FakeEngine:
     description = "fake, cpu"
     calls: list[dict[str, Any]]
     imgsz = 640
+    slots = 1
 
     def __init__(self, weights: Path, calls: list[dict[str, Any]]) -> None:
         try:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from ls_yolo.errors import RequestError
 from ls_yolo.results import Image, Masks, Result
@@ -43,6 +43,11 @@ class Engine(Protocol):
     """The longest side, in pixels, that the network gets where `prepare` is told no other."""
 
     @property
+    def slots(self) -> int:
+        """Images that may be under way at a time, if it is `Overlapping`; else 1: it gains by
+        batches."""
+
+    @property
     def description(self) -> str:
         """What runs the model, for people: ``openvino, bf16, 2 threads``."""
 
@@ -70,6 +75,22 @@ class Engine(Protocol):
 
     def release(self) -> None:
         """Gives the memory back. The engine is not used afterwards."""
+
+
+class Overlapping(Engine, Protocol):
+    """An engine that computes images side by side: as one is done the next may begin, and none
+    waits for the end of a batch."""
+
+    def start(self, item: Prepared, alone: bool, done: Callable[[], None] | None) -> Any:
+        """Begins to compute an image, of which at most ``slots`` are under way; what is returned is
+        for `finish`.
+
+        alone: no other is expected meanwhile.
+        done: called once it is computed, or has failed, from a thread of the engine.
+        """
+
+    def finish(self, run: Any, conf: float, iou: float) -> Result:
+        """The result of what `start` began, once it is there; see `predict`."""
 
 
 @dataclass(frozen=True)

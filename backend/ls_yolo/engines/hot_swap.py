@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from ls_yolo.engines import export, int8
-from ls_yolo.engines.base import Engine, Precision, Prepared
+from ls_yolo.engines.base import Engine, Overlapping, Precision, Prepared
 from ls_yolo.engines.export import Exporter, ExportError
 from ls_yolo.results import Image, Result
 
@@ -129,7 +130,8 @@ class HotSwapEngine:
         self._prepare = first.prepare
         self._name = name
         self._missing = ""
-        self._lock = threading.Lock()
+        self._lock = threading.Condition()
+        self._running: Counter[int] = Counter()
         self._released = False
         self.names = first.names
         self.task = first.task
@@ -156,6 +158,8 @@ class HotSwapEngine:
                 old = next_one if released else self._engine
                 if not released:
                     self._engine = next_one
+                while self._running[id(old)]:
+                    self._lock.wait()
             old.release()
             if released:
                 return
@@ -173,6 +177,28 @@ class HotSwapEngine:
     def predict(self, prepared: Sequence[Prepared], conf: float, iou: float) -> list[Result]:
         with self._lock:
             return self._engine.predict(prepared, conf, iou)
+
+    @property
+    def slots(self) -> int:
+        return self._engine.slots
+
+    def start(
+        self, item: Prepared, alone: bool, done: Callable[[], None] | None
+    ) -> tuple[Overlapping, Any]:
+        with self._lock:
+            engine = cast(Overlapping, self._engine)  # nobody asks another, nor goes back to one
+            run = engine.start(item, alone, done)
+            self._running[id(engine)] += 1
+        return engine, run
+
+    def finish(self, run: tuple[Overlapping, Any], conf: float, iou: float) -> Result:
+        engine, inner = run  # of what computes it, whatever has taken over meanwhile
+        try:
+            return engine.finish(inner, conf, iou)
+        finally:
+            with self._lock:
+                self._running[id(engine)] -= 1
+                self._lock.notify_all()
 
     def release(self) -> None:
         with self._lock:

@@ -88,6 +88,7 @@ class TorchEngine:
         if self._half:
             decode_in_full(self._model.backend.model.model[-1])
         network = replace(network, end2end=bool(self._model.end2end))
+        self.slots = 1
         self.names = dict(network.names)
         self.task = network.task
         self.imgsz = network.imgsz

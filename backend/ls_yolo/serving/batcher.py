@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import itertools
 import logging
 import math
@@ -14,10 +15,10 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from ls_yolo import metrics
-from ls_yolo.engines.base import Engine, Prepared
+from ls_yolo.engines.base import Engine, Overlapping, Prepared
 from ls_yolo.errors import RequestError
 from ls_yolo.results import Image, Result
 
@@ -28,6 +29,9 @@ URGENT_FOR = 30.0
 time, and none is interrupted."""
 URGENT_BATCH = 2
 """The most images of a batch then: with more, a click would wait longer than people notice."""
+
+SILENT = 5.0
+"""After so many seconds the oldest image is waited for: of one that fails OpenVINO may not tell."""
 
 _running: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
@@ -77,6 +81,9 @@ class Batcher:
 
     A batch is what waits, what is urgent first. If less waits than ``options.batch_size`` and more
     is being prepared (see `pending`), it is waited for a little; a lone image never waits.
+
+    An `Overlapping` engine gets the first batch so, and from then on an image for each that is
+    done, until none waits.
 
     name: what the metrics call it.
     """
@@ -209,18 +216,67 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._take():
-            now = time.monotonic()
-            for item in batch:
-                metrics.STAGE.labels("queue").observe(now - item.since)
-            metrics.QUEUE_DEPTH.labels(self.name).set(self.depth)
-            # One engine call has one iou. Unlike thresholds go together: a box below the lowest is
-            # in nobody's answer, and one above it never hides behind one with a lower score.
-            for _, group in itertools.groupby(
-                sorted(batch, key=lambda item: item.iou), key=lambda item: item.iou
-            ):
-                self._answer(list(group))
+            if self._engine.slots > 1:
+                self._overlap(batch)
+            else:
+                # One call has one iou. Unlike thresholds go together: a box below the lowest is in
+                # nobody's answer, and one above it never hides behind one with a lower score.
+                for _, group in itertools.groupby(
+                    sorted(batch, key=lambda item: item.iou), key=lambda item: item.iou
+                ):
+                    self._answer(list(group))
             del batch  # an idle batcher holds no images
         self._engine.release()
+
+    def _overlap(self, first: list[_Item]) -> None:
+        """Keeps the engine's slots full until nothing waits and nothing is under way."""
+        engine = cast(Overlapping, self._engine)
+        waiting = deque(first)
+        first.clear()
+        running: dict[_Item, Any] = {}
+        done: set[_Item] = set()
+
+        def ended(item: _Item) -> None:  # called by the engine's threads
+            with self._changed:
+                done.add(item)
+                self._changed.notify_all()
+
+        while waiting or running:
+            while waiting:
+                item = waiting.popleft()
+                alone = not (running or waiting or self.depth or self._coming)
+                metrics.BATCH_SIZE.labels(self.name).observe(len(running) + 1)
+                began = time.monotonic()
+                try:
+                    run = engine.start(item.prepared, alone, functools.partial(ended, item))
+                except Exception as error:
+                    item.answer.set_exception(error)
+                else:
+                    running[item] = began, run
+            with self._changed:
+                told = self._changed.wait_for(
+                    lambda: done or not running or (self.depth and len(running) < self._size()),
+                    SILENT,
+                )
+                # Not all that is told: what was not waited for any longer may tell afterwards.
+                ready = (
+                    [item for item in running if item in done] if told else [next(iter(running))]
+                )
+                done.clear()
+                waiting.extend(self._next(self._size() - len(running) + len(ready)))
+            for item in ready:
+                self._finish(item, *running.pop(item))
+
+    def _finish(self, item: _Item, began: float, run: Any) -> None:
+        engine = cast(Overlapping, self._engine)
+        try:
+            result = engine.finish(run, item.conf, item.iou)
+        except Exception as error:
+            item.answer.set_exception(error)
+            return
+        metrics.STAGE.labels("infer").observe(time.monotonic() - began)
+        metrics.IMAGES.labels(self.name).inc()
+        item.answer.set_result(result)
 
     def _take(self) -> list[_Item]:
         """The next batch; empty once released."""
@@ -239,17 +295,28 @@ class Batcher:
                     ),
                     self._window,
                 )
-                size = self._size()
-                while self.depth and len(batch) < size:
-                    item = (self._urgent or self._items).popleft()
-                    if item.answer.set_running_or_notify_cancel():
-                        batch.append(item)
+                batch = self._next(self._size())
+        return batch
+
+    def _next(self, most: int) -> list[_Item]:
+        """So many at most of what waits, what is urgent first; the lock is held."""
+        batch: list[_Item] = []
+        now = time.monotonic()
+        while self.depth and len(batch) < most:
+            item = (self._urgent or self._items).popleft()
+            if item.answer.set_running_or_notify_cancel():
+                metrics.STAGE.labels("queue").observe(now - item.since)
+                batch.append(item)
+        metrics.QUEUE_DEPTH.labels(self.name).set(self.depth)
         return batch
 
     def _size(self) -> int:
         """The most images of the next batch."""
         clicked = time.monotonic() - self._urgent_at < URGENT_FOR
-        return min(self.batch_size, URGENT_BATCH) if clicked else self.batch_size
+        most = self.batch_size
+        if self._engine.slots > 1:
+            most = min(most, self._engine.slots)
+        return min(most, URGENT_BATCH) if clicked else most
 
     def _answer(self, items: Sequence[_Item]) -> None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 
 import cv2
 import numpy as np
@@ -346,7 +347,7 @@ class Fake:
     """An engine that answers with its own number as the score."""
 
     task = "detect"
-
+    slots = 1
     imgsz = 640
 
     def __init__(self, score, fails=False):
@@ -462,6 +463,45 @@ def test_releasing_stops_whatever_is_being_made():
     later = step(lambda: Fake(0.3))
     HotSwapEngine(Fake(0.1), [step(make, stopped.set), later], "a.pt").release()
     assert stopped.is_set()
+
+
+class SideBySide(Fake):
+    """An engine that has images under way; each is done when it is asked for."""
+
+    slots = 2
+
+    def start(self, item, alone, done):
+        assert not self.released
+        return item
+
+    def finish(self, run, conf, iou):
+        return self.predict([run], conf, iou)[0]
+
+
+def test_an_engine_is_released_once_the_images_under_way_are_done_which_it_finishes_itself():
+    made = threading.Event()
+    first, second = SideBySide(0.1), SideBySide(0.2)
+
+    def make():
+        assert made.wait(10)
+        return second
+
+    engine = HotSwapEngine(first, [step(make)], "a.pt")
+    prepared = engine.prepare(np.zeros((10, 20, 3), np.uint8), None)
+    runs = [engine.start(prepared, False, None) for _ in range(2)]
+    made.set()
+    while engine.description != "fake 0.2":
+        time.sleep(0.001)
+    runs.append(engine.start(prepared, False, None))
+    scores = []
+    for run in runs:
+        assert not first.released or len(scores) == 2
+        scores.append(round(float(engine.finish(run, 0.5, 0.7).scores[0]), 3))
+    assert scores == [0.1, 0.1, 0.2]
+    engine._thread.join(10)
+    assert first.released
+    engine.release()
+    assert second.released
 
 
 class Lettered(Fake):

@@ -35,6 +35,7 @@ class Engine:
     """
 
     names = {0: "person"}  # noqa: RUF012
+    slots = 1
 
     def __init__(self):
         self.batches = []
@@ -73,9 +74,48 @@ class Engine:
         self.released = True
 
 
+class Overlapping(Engine):
+    """The same, with images side by side, each computed in a thread of its own."""
+
+    slots = 3
+
+    def __init__(self):
+        super().__init__()
+        self.under_way = 0
+        self.most = 0
+        self.started = []
+        self.silent = False
+
+    def start(self, item, alone, done):
+        assert not self.released
+        with self.busy:
+            self.under_way += 1
+            self.most = max(self.most, self.under_way)
+            self.started.append((item.number, alone))
+        self.inside.set()
+
+        def compute():
+            assert self.go.wait(10)
+            if not self.silent:
+                done()
+
+        thread = threading.Thread(target=compute)
+        thread.start()
+        return item, thread
+
+    def finish(self, run, conf, iou):
+        item, thread = run
+        thread.join(10)
+        with self.busy:
+            self.under_way -= 1
+        if item.fails:
+            raise MemoryError("out of memory")
+        return self.boxes(item.number).above(conf)
+
+
 @contextmanager
-def owned(**options):
-    engine = Engine()
+def owned(engine=None, **options):
+    engine = engine or Engine()
     batcher = Batcher(engine, BatchOptions(**options))
     try:
         yield batcher, engine
@@ -284,6 +324,123 @@ def test_places_that_are_held_are_refused_to_others_until_they_are_free():
                 pass
         with batcher.reserve(5):
             pass
+
+
+# Engines that compute images side by side
+
+
+@settings(max_examples=60)
+@given(st.lists(st.lists(requests, max_size=12), max_size=5), st.booleans())
+def test_side_by_side_each_image_is_answered_once_with_its_own_boxes(clients, expected):
+    with owned(Overlapping(), window=0.001) as (batcher, engine):
+
+        def client(number):
+            futures = []
+            for i, (conf, iou, fails, pause) in enumerate(clients[number]):
+                if pause:
+                    time.sleep(0.0003)
+                made = image(number * 100 + i, fails)
+                if expected:
+                    with batcher.pending():
+                        time.sleep(0)
+                futures.append(batcher.submit(made, conf, iou))
+            return futures
+
+        with ThreadPoolExecutor(max(1, len(clients))) as pool:
+            answers = list(pool.map(client, range(len(clients))))
+        for number, futures in enumerate(answers):
+            for i, (future, (conf, _, fails, _)) in enumerate(
+                zip(futures, clients[number], strict=True)
+            ):
+                if fails:
+                    with pytest.raises(MemoryError):
+                        future.result(10)
+                else:
+                    wanted = [score for score in (0.9, 0.3) if np.float32(score) > np.float32(conf)]
+                    boxes = future.result(10)
+                    assert boxes.scores.tolist() == pytest.approx(wanted)
+                    assert set(boxes.classes.tolist()) <= {number * 100 + i}
+    assert engine.most <= engine.slots
+    for number in range(len(clients)):
+        order = [n for n, _ in engine.started if n // 100 == number]
+        assert order == sorted(order)
+
+
+def test_the_next_image_begins_as_one_is_done_and_waits_for_no_other():
+    """What stands still holds up nobody but itself."""
+
+    class Slow(Overlapping):
+        def start(self, item, alone, done):
+            if item.number != -1:
+                return super().start(item, alone, done)
+            thread = threading.Thread(target=lambda: (self.hold.wait(10), done()))
+            thread.start()
+            return item, thread
+
+    slow = Slow()
+    slow.hold = threading.Event()
+    with owned(slow) as (batcher, engine):
+        held = batcher.submit(image(-1), 0.5, 0.7)
+        others = [batcher.submit(image(i), 0.5, 0.7) for i in range(9)]
+        assert [classes(future) for future in others] == [[i] for i in range(9)]
+        assert not held.done()
+        engine.hold.set()
+        assert classes(held) == [-1]
+
+
+def test_only_an_image_that_is_by_itself_is_said_to_be():
+    with owned(Overlapping()) as (batcher, engine):
+        assert classes(batcher.submit(image(0), 0.5, 0.7)) == [0]
+        with standing(batcher, engine):
+            others = [batcher.submit(image(i), 0.5, 0.7) for i in range(1, 6)]
+        assert [classes(future) for future in others] == [[i] for i in range(1, 6)]
+        assert engine.started[:2] == [(0, True), (-1, True)]
+        assert not any(alone for number, alone in engine.started[2:5])
+
+
+def test_what_is_urgent_begins_next_and_few_are_under_way_then():
+    with owned(Overlapping()) as (batcher, engine):
+        with standing(batcher, engine):
+            waiting = [batcher.submit(image(i), 0.5, 0.7) for i in range(6)]
+            clicked = batcher.submit(image(9), 0.5, 0.7, urgent=True)
+        assert classes(clicked) == [9]
+        assert [classes(future) for future in waiting] == [[i] for i in range(6)]
+        numbers = [number for number, _ in engine.started]
+        # Two of those before it could begin while there was no click yet.
+        assert numbers.index(9) <= 3
+        engine.most = 0
+        assert [classes(batcher.submit(image(i), 0.5, 0.7)) for i in range(4)]
+        assert engine.most <= 2
+
+
+def test_an_engine_that_does_not_tell_is_asked(monkeypatch):
+    monkeypatch.setattr("ls_yolo.serving.batcher.SILENT", 0.01)
+    with owned(Overlapping()) as (batcher, engine):
+        engine.silent = True
+        assert classes(batcher.submit(image(3), 0.5, 0.7)) == [3]
+
+
+def test_an_engine_may_tell_after_it_was_asked(monkeypatch):
+    monkeypatch.setattr("ls_yolo.serving.batcher.SILENT", 0.01)
+    with owned(Overlapping()) as (batcher, engine):
+        engine.go.clear()
+        futures = [batcher.submit(image(i), 0.5, 0.7) for i in range(7)]
+        time.sleep(0.05)
+        engine.go.set()
+        assert [classes(future) for future in futures] == [[i] for i in range(7)]
+    assert engine.most <= engine.slots
+
+
+def test_side_by_side_release_answers_what_waits():
+    with owned(Overlapping()) as (batcher, engine):
+        engine.go.clear()
+        futures = [batcher.submit(image(i), 0.5, 0.7) for i in range(8)]
+        closing = threading.Thread(target=batcher.release)
+        closing.start()
+        engine.go.set()
+        closing.join(10)
+        assert engine.released
+        assert [classes(future) for future in futures] == [[i] for i in range(8)]
 
 
 # The end

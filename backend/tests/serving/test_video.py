@@ -32,6 +32,7 @@ class Counting:
 
     task = "detect"
     imgsz = 640
+    slots = 1
     description = "counting"
 
     def __init__(self, seconds=0.0):
