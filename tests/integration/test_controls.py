@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import shutil
 import time
 from collections import Counter
@@ -635,10 +636,14 @@ def test_the_page_draws_the_box_of_a_video_where_the_object_is(
     for frame in (5, 20, 35):
         page.evaluate(f"() => {video}.setFrame({frame})")
         page.wait_for_function(f"() => {video}.frame === {frame}", timeout=10_000)
-        page.wait_for_timeout(1000)  # the picture of that frame comes, then the box is drawn
-        shot = ARTIFACTS / f"video-{frame}.png"
-        page.screenshot(path=str(shot))
-        assert sum(green_edges(page, shot)) / 2 == pytest.approx(places[frame - 1], abs=0.03)
+        shot, there = ARTIFACTS / f"video-{frame}.png", pytest.approx(places[frame - 1], abs=0.03)
+        # The picture of that frame comes, then the box is drawn: on a busy machine after seconds.
+        for _ in range(20):
+            page.wait_for_timeout(1000)
+            page.screenshot(path=str(shot))
+            if (drawn := sum(green_edges(page, shot)) / 2) == there:
+                break
+        assert drawn == there
 
 
 @pytest.mark.browser
@@ -673,7 +678,7 @@ def opened(stack: Stack, page: Page, title: str) -> None:
 
 def green_edges(page: Page, shot: Path) -> tuple[float, float]:
     """Where the first and the last column of the video are in which a line of the label's colour
-    stands, in parts of its width; of 640 x 480 pixels."""
+    stands, in parts of its width, or NaN; of 640 x 480 pixels."""
     seen = np.asarray(Image.open(shot).convert("RGB")).astype(int)
     green = seen[..., 1] - np.maximum(seen[..., 0], seen[..., 2]) > 60
     canvas = page.locator(".konvajs-content").first.bounding_box()
@@ -681,7 +686,8 @@ def green_edges(page: Page, shot: Path) -> tuple[float, float]:
     x, y = round(canvas["x"]), round(canvas["y"])
     part = green[y : y + round(canvas["height"]), x : x + round(canvas["width"])]
     columns = np.flatnonzero(part.sum(axis=0) > 0.3 * len(part))
-    assert len(columns), "no box is drawn"
+    if not len(columns):
+        return math.nan, math.nan  # no box is drawn
     # The video, 640 pixels wide, is in the middle of the canvas, as large as it is.
     left, right = (columns[[0, -1]] - (part.shape[1] - 640) / 2) / 640
     return float(left), float(right)
