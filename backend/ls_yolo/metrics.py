@@ -19,8 +19,8 @@ from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
 Stage = Literal["fetch", "decode", "queue", "infer", "encode", "embed", "prompt"]
-"""What happens to an image, in order: its bytes are read, decoded and prepared, wait for their
-batch, go through the model, and become Label Studio's regions. For a SAM it is embedded, once, and
+"""What happens to an image, in order: its bytes are read, decoded and prepared, wait for the
+model, go through it, and become Label Studio's regions. For a SAM it is embedded, once, and
 then prompted by each click."""
 
 SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100)
@@ -51,7 +51,7 @@ STAGE = Histogram(
 )
 BATCH_SIZE = Histogram(
     "ls_yolo_batch_size",
-    "Images in a batch, or computed at a time where each goes by itself.",
+    "Images in a batch, or under way as one begins.",
     ("model",),
     buckets=(1, 2, 4, 8, 16, 32, 64, 128),
     registry=REGISTRY,

@@ -86,8 +86,11 @@ class Overlapping(Engine, Protocol):
         for `finish`.
 
         alone: no other is expected meanwhile.
-        done: called once it is computed, or has failed, from a thread of the engine.
+        done: called once it is computed, from a thread of the engine; perhaps not where it failed.
         """
+
+    def ended(self, run: Any) -> bool:
+        """Whether what `start` began is computed or has failed."""
 
     def finish(self, run: Any, conf: float, iou: float) -> Result:
         """The result of what `start` began, once it is there; see `predict`."""

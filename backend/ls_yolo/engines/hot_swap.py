@@ -191,6 +191,10 @@ class HotSwapEngine:
             self._running[id(engine)] += 1
         return engine, run
 
+    def ended(self, run: tuple[Overlapping, Any]) -> bool:
+        engine, inner = run
+        return engine.ended(inner)
+
     def finish(self, run: tuple[Overlapping, Any], conf: float, iou: float) -> Result:
         engine, inner = run  # of what computes it, whatever has taken over meanwhile
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -116,9 +117,15 @@ class OpenVINOEngine:
             request.set_input_tensor(ov.Tensor(item.pixels[None], shared_memory=True))
             request.start_async()
         except BaseException:
-            free.append(request)
+            self._give_back(Run(request, item, free))
             raise
         return Run(request, item, free)
+
+    def ended(self, run: Run) -> bool:
+        try:
+            return bool(run.request.wait_for(0))
+        except Exception:  # it failed, as `finish` will say
+            return True
 
     def finish(self, run: Run, conf: float, iou: float) -> Result:
         try:
@@ -130,8 +137,9 @@ class OpenVINOEngine:
             self._give_back(run)
 
     def drop(self, run: Run) -> None:
-        run.request.cancel()
-        run.request.wait()
+        with contextlib.suppress(Exception):  # that it was cancelled
+            run.request.cancel()
+            run.request.wait()
         self._give_back(run)
 
     @staticmethod

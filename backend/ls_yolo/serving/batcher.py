@@ -30,8 +30,9 @@ time, and none is interrupted."""
 URGENT_BATCH = 2
 """The most images of a batch then: with more, a click would wait longer than people notice."""
 
-SILENT = 5.0
-"""After so many seconds the oldest image is waited for: of one that fails OpenVINO may not tell."""
+SILENT = 0.5
+"""After so many seconds it is looked whether an image has ended: OpenVINO tells of none that
+failed."""
 
 _running: weakref.WeakSet[Batcher] = weakref.WeakSet()
 
@@ -216,7 +217,9 @@ class Batcher:
 
     def _run(self) -> None:
         while batch := self._take():
-            if self._engine.slots > 1:
+            slots = self._engine.slots
+            # More than that are there where another engine has taken over meanwhile.
+            if slots > 1 and len(batch) <= slots:
                 self._overlap(batch)
             else:
                 # One call has one iou. Unlike thresholds go together: a box below the lowest is in
@@ -244,7 +247,9 @@ class Batcher:
         while waiting or running:
             while waiting:
                 item = waiting.popleft()
-                alone = not (running or waiting or self.depth or self._coming)
+                # So few at a time that cores would stand still are computed by all of them too.
+                few = self._size() < engine.slots - 1
+                alone = few or not (running or waiting or self.depth or self._coming)
                 metrics.BATCH_SIZE.labels(self.name).observe(len(running) + 1)
                 began = time.monotonic()
                 try:
@@ -254,16 +259,15 @@ class Batcher:
                 else:
                     running[item] = began, run
             with self._changed:
-                told = self._changed.wait_for(
-                    lambda: done or not running or (self.depth and len(running) < self._size()),
+                self._changed.wait_for(
+                    lambda: done or not running or (self.depth and len(running) < self._room()),
                     SILENT,
                 )
-                # Not all that is told: what was not waited for any longer may tell afterwards.
-                ready = (
-                    [item for item in running if item in done] if told else [next(iter(running))]
-                )
+                ready = [
+                    item for item, (_, run) in running.items() if item in done or engine.ended(run)
+                ]
                 done.clear()
-                waiting.extend(self._next(self._size() - len(running) + len(ready)))
+                waiting.extend(self._next(len(running) - len(ready)))
             for item in ready:
                 self._finish(item, *running.pop(item))
 
@@ -273,10 +277,11 @@ class Batcher:
             result = engine.finish(run, item.conf, item.iou)
         except Exception as error:
             item.answer.set_exception(error)
-            return
-        metrics.STAGE.labels("infer").observe(time.monotonic() - began)
-        metrics.IMAGES.labels(self.name).inc()
-        item.answer.set_result(result)
+        else:
+            metrics.IMAGES.labels(self.name).inc()
+            item.answer.set_result(result)
+        finally:
+            metrics.STAGE.labels("infer").observe(time.monotonic() - began)
 
     def _take(self) -> list[_Item]:
         """The next batch; empty once released."""
@@ -295,14 +300,14 @@ class Batcher:
                     ),
                     self._window,
                 )
-                batch = self._next(self._size())
+                batch = self._next(0)
         return batch
 
-    def _next(self, most: int) -> list[_Item]:
-        """So many at most of what waits, what is urgent first; the lock is held."""
+    def _next(self, under_way: int) -> list[_Item]:
+        """Of what waits as many as there is room for, what is urgent first; the lock is held."""
         batch: list[_Item] = []
         now = time.monotonic()
-        while self.depth and len(batch) < most:
+        while self.depth and under_way + len(batch) < self._room():
             item = (self._urgent or self._items).popleft()
             if item.answer.set_running_or_notify_cancel():
                 metrics.STAGE.labels("queue").observe(now - item.since)
@@ -317,6 +322,11 @@ class Batcher:
         if self._engine.slots > 1:
             most = min(most, self._engine.slots)
         return min(most, URGENT_BATCH) if clicked else most
+
+    def _room(self) -> int:
+        """The most images under way at a time; what is urgent may go where cores are free."""
+        most = self._size()
+        return max(most, min(self.batch_size, self._engine.slots - 1)) if self._urgent else most
 
     def _answer(self, items: Sequence[_Item]) -> None:
         try:

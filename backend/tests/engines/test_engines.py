@@ -474,6 +474,9 @@ class SideBySide(Fake):
         assert not self.released
         return item
 
+    def ended(self, run):
+        return True
+
     def finish(self, run, conf, iou):
         return self.predict([run], conf, iou)[0]
 

@@ -7,6 +7,7 @@ import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -96,12 +97,15 @@ class Overlapping(Engine):
 
         def compute():
             assert self.go.wait(10)
-            if not self.silent:
+            if not self.silent and not item.fails:  # as OpenVINO, which tells of no failure
                 done()
 
         thread = threading.Thread(target=compute)
         thread.start()
         return item, thread
+
+    def ended(self, run):
+        return not run[1].is_alive()
 
     def finish(self, run, conf, iou):
         item, thread = run
@@ -332,7 +336,8 @@ def test_places_that_are_held_are_refused_to_others_until_they_are_free():
 @settings(max_examples=60)
 @given(st.lists(st.lists(requests, max_size=12), max_size=5), st.booleans())
 def test_side_by_side_each_image_is_answered_once_with_its_own_boxes(clients, expected):
-    with owned(Overlapping(), window=0.001) as (batcher, engine):
+    silent = mock.patch("ls_yolo.serving.batcher.SILENT", 0.01)
+    with silent, owned(Overlapping(), window=0.001) as (batcher, engine):
 
         def client(number):
             futures = []
@@ -409,8 +414,51 @@ def test_what_is_urgent_begins_next_and_few_are_under_way_then():
         # Two of those before it could begin while there was no click yet.
         assert numbers.index(9) <= 3
         engine.most = 0
-        assert [classes(batcher.submit(image(i), 0.5, 0.7)) for i in range(4)]
+        waiting = [batcher.submit(image(i), 0.5, 0.7) for i in range(8)]
+        assert [classes(future) for future in waiting] == [[i] for i in range(8)]
         assert engine.most <= 2
+
+
+def test_a_failure_that_nobody_tells_is_found_while_others_go_on(monkeypatch):
+    monkeypatch.setattr("ls_yolo.serving.batcher.SILENT", 60)
+    with owned(Overlapping()) as (batcher, engine):
+        with standing(batcher, engine):
+            bad = batcher.submit(image(0, fails=True), 0.5, 0.7)
+            others = [batcher.submit(image(i), 0.5, 0.7) for i in range(1, 9)]
+        assert [classes(future) for future in others] == [[i] for i in range(1, 9)]
+        with pytest.raises(MemoryError):
+            bad.result(1)
+
+
+def test_where_few_at_a_time_are_wanted_each_is_computed_by_all_cores():
+    with owned(Overlapping(), batch_size=1) as (batcher, engine):
+        with standing(batcher, engine):
+            waiting = [batcher.submit(image(i), 0.5, 0.7) for i in range(3)]
+        assert [classes(future) for future in waiting] == [[i] for i in range(3)]
+        assert all(alone for _, alone in engine.started)
+        assert engine.most == 1
+
+
+def test_a_batch_that_was_taken_for_another_engine_is_predicted_as_a_batch():
+    """An engine that takes images one by one may take over while a batch is put together."""
+
+    engine = Overlapping()
+    engine.slots = 1
+    with owned(engine) as (batcher, _):
+        take = batcher._take
+
+        def take_and_swap():
+            batch = take()
+            engine.slots = Overlapping.slots
+            return batch
+
+        with standing(batcher, engine):
+            batcher._take = take_and_swap
+            futures = [batcher.submit(image(i), 0.5, 0.7) for i in range(8)]
+        assert [classes(future) for future in futures] == [[i] for i in range(8)]
+        assert not engine.started
+        assert classes(batcher.submit(image(8), 0.5, 0.7)) == [8]
+        assert engine.started
 
 
 def test_an_engine_that_does_not_tell_is_asked(monkeypatch):
