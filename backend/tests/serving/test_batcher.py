@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import CancelledError, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from unittest import mock
 
@@ -104,6 +104,13 @@ class Overlapping(Engine):
         thread.start()
         return item, thread
 
+    def begun(self, count):
+        """The images that were started, once these are ``count``."""
+        deadline = time.monotonic() + 10
+        while len(self.started) < count and time.monotonic() < deadline:
+            time.sleep(0.001)
+        return [number for number, _ in self.started]
+
     def ended(self, run):
         return not run[1].is_alive()
 
@@ -156,40 +163,50 @@ requests = st.tuples(
 )
 
 
+clients_of_requests = st.lists(st.lists(requests, max_size=12), max_size=5)
+
+
+def each_is_answered(batcher, clients, expected):
+    """Sends what each of ``clients`` asks for, all at once, and checks each answer.
+
+    An image's number is 100 times its client's, and its place there.
+
+    expected: the batcher is told of each image while it is being made ready.
+    """
+
+    def client(number):
+        futures = []
+        for i, (conf, iou, fails, pause) in enumerate(clients[number]):
+            if pause:
+                time.sleep(0.0003)
+            with batcher.pending() if expected else nullcontext():
+                made = image(number * 100 + i, fails)
+            futures.append(batcher.submit(made, conf, iou))
+        return futures
+
+    with ThreadPoolExecutor(max(1, len(clients))) as pool:
+        answers = list(pool.map(client, range(len(clients))))
+    for number, futures in enumerate(answers):
+        for i, (future, (conf, _, fails, _)) in enumerate(
+            zip(futures, clients[number], strict=True)
+        ):
+            if fails:
+                with pytest.raises(MemoryError):
+                    future.result(10)
+            else:
+                boxes = future.result(10)
+                wanted = [score for score in (0.9, 0.3) if np.float32(score) > np.float32(conf)]
+                assert boxes.scores.tolist() == pytest.approx(wanted)
+                assert set(boxes.classes.tolist()) <= {number * 100 + i}
+
+
 @settings(max_examples=60)
-@given(st.lists(st.lists(requests, max_size=12), max_size=5), st.integers(1, 9), st.booleans())
+@given(clients_of_requests, st.integers(1, 9), st.booleans())
 def test_whatever_the_arrivals_each_image_is_answered_once_with_its_own_boxes(
     clients, batch_size, expected
 ):
     with owned(batch_size=batch_size, window=0.001) as (batcher, engine):
-
-        def client(number):
-            futures = []
-            for i, (conf, iou, fails, pause) in enumerate(clients[number]):
-                if pause:
-                    time.sleep(0.0003)
-                if expected:
-                    with batcher.pending():
-                        made = image(number * 100 + i, fails)
-                else:
-                    made = image(number * 100 + i, fails)
-                futures.append(batcher.submit(made, conf, iou))
-            return futures
-
-        with ThreadPoolExecutor(max(1, len(clients))) as pool:
-            answers = list(pool.map(client, range(len(clients))))
-        for number, futures in enumerate(answers):
-            for i, (future, (conf, _, fails, _)) in enumerate(
-                zip(futures, clients[number], strict=True)
-            ):
-                if fails:
-                    with pytest.raises(MemoryError):
-                        future.result(10)
-                else:
-                    boxes = future.result(10)
-                    wanted = [score for score in (0.9, 0.3) if np.float32(score) > np.float32(conf)]
-                    assert boxes.scores.tolist() == pytest.approx(wanted)
-                    assert set(boxes.classes.tolist()) <= {number * 100 + i}
+        each_is_answered(batcher, clients, expected)
     assert all(len(numbers) <= batch_size for numbers, _, _ in engine.batches)
     for number in range(len(clients)):
         # In order, whatever the others do: what runs a second time was in a batch that failed, and
@@ -334,37 +351,11 @@ def test_places_that_are_held_are_refused_to_others_until_they_are_free():
 
 
 @settings(max_examples=60)
-@given(st.lists(st.lists(requests, max_size=12), max_size=5), st.booleans())
+@given(clients_of_requests, st.booleans())
 def test_side_by_side_each_image_is_answered_once_with_its_own_boxes(clients, expected):
     silent = mock.patch("ls_yolo.serving.batcher.SILENT", 0.01)
     with silent, owned(Overlapping(), window=0.001) as (batcher, engine):
-
-        def client(number):
-            futures = []
-            for i, (conf, iou, fails, pause) in enumerate(clients[number]):
-                if pause:
-                    time.sleep(0.0003)
-                made = image(number * 100 + i, fails)
-                if expected:
-                    with batcher.pending():
-                        time.sleep(0)
-                futures.append(batcher.submit(made, conf, iou))
-            return futures
-
-        with ThreadPoolExecutor(max(1, len(clients))) as pool:
-            answers = list(pool.map(client, range(len(clients))))
-        for number, futures in enumerate(answers):
-            for i, (future, (conf, _, fails, _)) in enumerate(
-                zip(futures, clients[number], strict=True)
-            ):
-                if fails:
-                    with pytest.raises(MemoryError):
-                        future.result(10)
-                else:
-                    wanted = [score for score in (0.9, 0.3) if np.float32(score) > np.float32(conf)]
-                    boxes = future.result(10)
-                    assert boxes.scores.tolist() == pytest.approx(wanted)
-                    assert set(boxes.classes.tolist()) <= {number * 100 + i}
+        each_is_answered(batcher, clients, expected)
     assert engine.most <= engine.slots
     for number in range(len(clients)):
         order = [n for n, _ in engine.started if n // 100 == number]
@@ -437,6 +428,21 @@ def test_where_few_at_a_time_are_wanted_each_is_computed_by_all_cores():
         assert [classes(future) for future in waiting] == [[i] for i in range(3)]
         assert all(alone for _, alone in engine.started)
         assert engine.most == 1
+
+
+def test_a_click_begins_where_a_core_is_free_and_waits_for_no_other_image():
+    engine = Overlapping()
+    engine.slots = 5  # four cores, and one that is ready
+    with owned(engine) as (batcher, _):
+        assert classes(batcher.submit(image(8), 0.5, 0.7, urgent=True)) == [8]
+        with standing(batcher, engine):
+            waiting = [batcher.submit(image(i), 0.5, 0.7) for i in range(3)]
+            # What is not urgent leaves the other cores to the next click.
+            assert engine.begun(3) == [8, -1, 0]
+            clicked = batcher.submit(image(9), 0.5, 0.7, urgent=True)
+            assert engine.begun(4) == [8, -1, 0, 9]
+        assert classes(clicked) == [9]
+        assert [classes(future) for future in waiting] == [[i] for i in range(3)]
 
 
 def test_a_batch_that_was_taken_for_another_engine_is_predicted_as_a_batch():
