@@ -1,0 +1,59 @@
+"""Finds what people name in a command."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+from label_studio_sdk.core.api_error import ApiError
+
+from ls_yolo.labelstudio.client import Studio, StudioError, reason
+from ls_yolo.text import nearest, some
+
+PAGE = 1000
+
+
+def find_project(studio: Studio, text: str) -> Any:
+    """The project that ``text`` names, by title or by id, as the SDK gives it in full.
+
+    A title comes before an id, for projects whose title is a number.
+
+    Raises:
+        StudioError: no project is of that title or id, or several are of that title; Label Studio
+            is not reached, or does not take the token.
+    """
+    api: Any = studio.client
+    try:
+        rows = [row for row in _projects(api, title=text) if row.title == text]
+        if len(rows) > 1:
+            ids = ", ".join(str(row.id) for row in rows)
+            raise StudioError(
+                f"found {len(rows)} projects with the title {text!r}, expected one; "
+                f"name it by its id: {ids}"
+            )
+        number = rows[0].id if rows else int(text) if text.isascii() and text.isdigit() else None
+        if number is not None:
+            try:
+                return api.projects.get(int(number))
+            except ApiError as error:
+                if error.status_code != 404:
+                    raise
+        titles = [row.title for row in _projects(api)]
+    except (httpx.HTTPError, ApiError, ValueError) as error:
+        raise StudioError(f"project {text!r}: {reason(error)}") from None
+    raise StudioError(
+        f"found no project with the title or id {text!r}{nearest(text, titles)}; "
+        f"there are: {some(titles)}"
+    )
+
+
+def _projects(api: Any, **only: str) -> list[Any]:
+    """All projects, page by page."""
+    found: list[Any] = []
+    page = 1
+    while True:
+        answer = api.projects.list(page=page, page_size=PAGE, **only)
+        found += answer.items or []
+        if not answer.items or not answer.has_next:
+            return found
+        page += 1
