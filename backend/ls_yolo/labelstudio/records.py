@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 
-from ls_yolo.labelstudio.client import Studio, StudioError, reason
+from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
 
 MOST_ROWS = 500
 """Predictions that are stored by one request."""
@@ -143,7 +143,7 @@ class Requests:
 
         Raises:
             StudioDown: Label Studio is not reached, or has no time.
-            StudioError: it does not take the token.
+            TokenError: it does not take the token.
         """
         for attempt in range(tries):
             if attempt:
@@ -161,11 +161,13 @@ class Requests:
                 )
             except (httpx.HTTPError, httpx.InvalidURL, ApiError, ValueError) as error:
                 if isinstance(error, ApiError) and error.status_code not in BUSY:
-                    raise StudioError(f"{self._studio.url}: {reason(error)}") from None
+                    raise TokenError(
+                        f"{self._studio.url}: {reason(error)}; check LABEL_STUDIO_API_KEY"
+                    ) from None
                 why = reason(error)
                 continue
             if answer.status_code in (401, 403):
-                raise StudioError(
+                raise TokenError(
                     f"{self._studio.url} answered {answer.status_code}: {detail(answer)}; "
                     "check LABEL_STUDIO_API_KEY"
                 )
