@@ -80,7 +80,7 @@ def _keep_text(node: yaml.Node | None, rule: Mapping[str, Any]) -> None:
     """Has the scalars of which the schema ``rule`` says that they are text read as they are
     written, whatever YAML takes them for; nothing at all stays nothing."""
     if isinstance(node, yaml.ScalarNode):
-        if rule.get("type") == "string" and node.tag in _GUESSED and node.value:
+        if "string" in (rule.get("type") or ()) and node.tag in _GUESSED and node.value:
             node.tag = _TEXT
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
@@ -146,7 +146,9 @@ def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> tup
     """The line that a fault is on, and what to say of it."""
     path = list(error.absolute_path)
     rule = error.schema if isinstance(error.schema, Mapping) else {}
-    text = f"found {error.instance!r}, expected {_expected(rule)}"
+    # What may be a secret is not shown.
+    shown = "something else" if "writeOnly" in json.dumps(rule) else repr(error.instance)
+    text = f"found {shown}, expected {_expected(rule)}"
     if "propertyNames" in error.absolute_schema_path:
         path.append(str(error.instance))  # the key itself is at fault
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):

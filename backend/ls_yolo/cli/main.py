@@ -7,7 +7,18 @@ from typing import Any
 
 import typer
 
-from ls_yolo.cli import apply, check, labels, models, predict, predictions, preview, weights
+from ls_yolo.cli import (
+    apply,
+    check,
+    export,
+    labels,
+    models,
+    predict,
+    predictions,
+    preview,
+    schema,
+    weights,
+)
 from ls_yolo.cli.common import (
     EX_CONFIG,
     EX_FAILED,
@@ -19,7 +30,9 @@ from ls_yolo.cli.common import (
     fail,
 )
 
-COMMANDS = (apply, weights, predict, preview, predictions, models, labels, check)
+COMMANDS = (
+    apply, export, schema, weights, predict, preview, predictions, models, labels, check,
+)  # fmt: skip
 """Each has registered itself."""
 # What typer raises for words it cannot use; it has no public name for the base of BadParameter.
 UsageError: Any = typer.BadParameter.__base__
