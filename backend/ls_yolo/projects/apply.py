@@ -128,6 +128,7 @@ class Applier:
             project = self._reconciler.resolve(project)
             self._reconciler.check(project)
             version, waiting = self._check_labels(project)
+            self._reconciler.check_secrets(project)
             number = self._project(project, version)
             self._reconciler.items(number, project, prune)
             self._reconciler.fill(number, project)

@@ -61,6 +61,8 @@ class Project:
 def read(path: Path) -> list[Project]:
     """The projects of a YAML file, or of every ``*.yaml`` and ``*.yml`` file of a folder, by name.
 
+    A file may hold several, between lines of ``---``.
+
     Raises:
         config.ConfigError: a file cannot be used, or two have the same title; one line a fault.
     """
@@ -71,23 +73,28 @@ def read(path: Path) -> list[Project]:
     faults = []
     for file in files:
         try:
-            project = _read(file)
+            documents = config.load_all(file, "projects")
         except config.ConfigError as error:
             faults.append(str(error))
             continue
-        twin = next((other for other in found if other.title == project.title), None)
-        if twin:
-            faults.append(
-                f"{file}: title {project.title!r} is taken by {twin.source}; expected another"
-            )
-        found.append(project)
+        for document in documents:
+            try:
+                project = _read(document)
+            except config.ConfigError as error:
+                faults.append(str(error))
+                continue
+            twin = next((other for other in found if other.title == project.title), None)
+            if twin:
+                faults.append(
+                    f"{file}: title {project.title!r} is taken by {twin.source}; expected another"
+                )
+            found.append(project)
     if faults:
         raise config.ConfigError("\n".join(faults))
     return found
 
 
-def _read(file: Path) -> Project:
-    document = config.load(file, "projects")
+def _read(document: config.Document) -> Project:
     data = document.data
     made = None
     if isinstance(data["label_config"], dict):
@@ -106,7 +113,7 @@ def _read(file: Path) -> Project:
         raise config.ConfigError("\n".join(faults))
     storage = data.get("storage")
     return Project(
-        source=str(file),
+        source=document.source,
         # By title and path things are found again, so they are as Label Studio stores them.
         title=unicodedata.normalize("NFC", data["title"].strip()),
         description=data.get("description", "").strip(),

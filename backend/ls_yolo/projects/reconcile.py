@@ -67,6 +67,12 @@ class Reconciler:
             )
         return int(rows[0].id) if rows else None
 
+    def check_secrets(self, project: Project) -> None:
+        """Sees that what is to be made has its secrets; what is there may keep those it has."""
+        number = self.find(project)
+        found = State() if number is None else self._found(number, project)
+        self._check_secrets(project, plan(project.named, found, state.KINDS))
+
     def diff(self, project: Project, prune: bool) -> str:
         """What would change, as a unified diff of the YAML, and what stays though the file does not
         name it; empty where nothing would change."""
@@ -97,7 +103,6 @@ class Reconciler:
         have."""
         found = self._found(number, project)
         changes = [one for one in plan(project.named, found, state.KINDS, prune) if one.kind]
-        self._check_secrets(project, changes)
         for change in changes:
             complete = _with_secrets(change, project)
             state.execute(self._studio, number, complete, self._root, self._secrets)
@@ -181,7 +186,6 @@ class Reconciler:
                 self._say(f"{project.title}: warning: {folder}: {line}")
 
     def _check_secrets(self, project: Project, changes: Sequence[Change]) -> None:
-        """Sees that what is made has its secrets; what is there may keep those that it has."""
         made: dict[str, list[Item]] = {}
         for change in changes:
             if change.kind and change.action == "create":
