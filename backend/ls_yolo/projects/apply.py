@@ -144,7 +144,9 @@ class Applier:
         try:
             yield
         except ApplyError as error:
-            raise ApplyError(self._secrets.scrub(str(error))) from None
+            text = self._secrets.scrub(str(error))
+            known = (f"{project.title}: ", f"{project.source}: ")
+            raise ApplyError(text if text.startswith(known) else known[0] + text) from None
         except (ApiError, StudioError, httpx.HTTPError) as error:
             why = self._secrets.scrub(reason(error))
             raise ApplyError(f"{project.title}: Label Studio: {why}") from None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from label_studio_sdk.core.api_error import ApiError
+
 from ls_yolo.labelstudio import label_config
-from ls_yolo.labelstudio.client import Studio
+from ls_yolo.labelstudio.client import Studio, reason
 from ls_yolo.projects import document, fields, labels, state, storages, task_files
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import IMAGES, Project
 from ls_yolo.projects.left_out import left_out
-from ls_yolo.projects.plan import Change, Item, State, after, label, plan, unnamed
+from ls_yolo.projects.plan import Change, Fields, Item, State, after, label, plan, unnamed
 from ls_yolo.projects.rest import Rows
 from ls_yolo.projects.secrets import Secrets
 from ls_yolo.text import some
@@ -105,15 +108,18 @@ class Reconciler:
         changes = [one for one in plan(project.named, found, state.KINDS, prune) if one.kind]
         for change in changes:
             complete = _with_secrets(change, project)
-            state.execute(self._studio, number, complete, self._root, self._secrets)
+            with _told(change.kind, change.item.fields if change.item else change.fields):
+                state.execute(self._studio, number, complete, self._root, self._secrets)
             self._say(f"{project.title}: {_name(change)} {DONE[change.action]}")
         changed = [change.item for change in changes if change.item]
         for kind in storages.KINDS:
             for item, wanted in self._pairs(project, found, kind):
                 if not any(item is other for other in changed):
-                    storages.refresh(
-                        self._studio, number, kind, item, wanted.fields, self._root, self._secrets
-                    )
+                    with _told(kind, item.fields):
+                        storages.refresh(
+                            self._studio, number, kind, item, wanted.fields, self._root,
+                            self._secrets,
+                        )  # fmt: skip
         if not prune and (stays := unnamed(project.named, found, state.KINDS, fields.DEFAULTS)):
             self._say(
                 f"{project.title}: stays as it is in Label Studio, since {project.source} does not "
@@ -216,9 +222,21 @@ class Reconciler:
         return ""
 
 
+@contextmanager
+def _told(kind: str, fields_: Fields) -> Iterator[None]:
+    """Has errors of Label Studio name what they are of."""
+    try:
+        yield
+    except ApiError as error:
+        hint = ""
+        if fields_.get("type") in storages.TYPES and fields_["type"] != "local":
+            # Of addresses other than Amazon's, Label Studio does not say why.
+            hint = "; are its keys, its place and its address right?"
+        raise ApplyError(f"{NOUNS[kind]} {label(fields_)}: {reason(error)}{hint}") from None
+
+
 def _name(change: Change) -> str:
-    fields_ = change.item.fields if change.item else change.fields
-    return f"{NOUNS[change.kind]} {label(fields_)}"
+    return f"{NOUNS[change.kind]} {label(change.item.fields if change.item else change.fields)}"
 
 
 def _with_secrets(change: Change, project: Project) -> Change:

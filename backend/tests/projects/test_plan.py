@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from ls_yolo.projects import fields, state, storages
 from ls_yolo.projects.plan import Item, State, after, plan, unnamed
 
-SOME = settings(max_examples=40, deadline=None)
+SOME = settings(max_examples=25, deadline=None)
 WORDS = st.sampled_from(["", "a", "b", "c/d"])
 PLACES = {"local": "path", "s3": "bucket", "gcs": "bucket", "azure": "container"}
 
