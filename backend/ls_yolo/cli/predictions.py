@@ -61,7 +61,7 @@ class Predictions:
         connections = self.studio.connections(self.project)
         first = min(connections, key=lambda row: int(row["id"]), default={})
         self.current = str(first.get("model_version") or "")
-        """The version of the project's models, as the backend told Label Studio; empty: no backend."""
+        """The version of the project's models, as Label Studio knows it; empty: no backend."""
         live = [row for row in connections if row.get("title") == project.model_version]
         self.shown = str((live[0].get("model_version") if live else project.model_version) or "")
         """The version whose predictions people see; empty: none."""
