@@ -27,7 +27,7 @@ def export(
     from label_studio_sdk.core.api_error import ApiError
 
     from ls_yolo import files
-    from ls_yolo.labelstudio.client import Studio, StudioError, reason
+    from ls_yolo.labelstudio.client import Studio, reason
     from ls_yolo.labelstudio.lookup import find_project
     from ls_yolo.projects.export import export as write
 
@@ -37,8 +37,6 @@ def export(
     try:
         found = find_project(studio, project).model_dump()
         text = write(studio, found, root, values["BACKEND_URL"])
-    except StudioError as error:
-        raise ToolError(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
         raise ToolError(f"project {project!r}: Label Studio: {reason(error)}") from None
     if output:
