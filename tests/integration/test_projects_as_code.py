@@ -280,7 +280,7 @@ def test_a_diff_shows_what_would_change_and_changes_nothing(
         lines = [line for line in diff.stdout.splitlines() if line[:1] in "+-"]
         assert lines == [
             "--- diff in Label Studio", "+++ diff with /projects/ship.yaml",
-            "-sampling: uncertainty", "-    recursive: false", "+    recursive: true",
+            "-sampling: uncertainty", "+sampling: sequential", "-    recursive: false", "+    recursive: true",
         ]  # fmt: skip
         assert state(stack, "diff") == before
         # What a person changes in the page stays where the file does not name it, and is shown.
@@ -328,6 +328,37 @@ def test_what_no_file_has_is_pruned_when_a_person_says_so(
         assert again.returncode == 0, again.stderr
         after = state(stack, "prune")
         assert after == before
+
+
+# What a Label Studio that was killed during a sync has: it is told so by the age of a sign of life.
+CUT_OFF = """
+import datetime, json, sqlite3, sys
+then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=18)
+with sqlite3.connect("/data/label_studio.sqlite3", timeout=30) as database:
+    database.execute(
+        "UPDATE io_storages_localfilesimportstorage SET status = 'in_progress', meta = ? "
+        "WHERE project_id = ?",
+        (json.dumps({"attempts": 1, "time_last_ping": str(then), "time_in_progress": str(then)}),
+         int(sys.argv[1])))
+"""
+
+
+def test_a_sync_that_was_cut_off_is_seen_and_waited_for(stack: Stack, images: None) -> None:
+    project = {
+        "title": "cut off", "models": ["coco"], "label_config": label_config("person"),
+        "storage": {"path": "cams"}, "predict": False,
+    }  # fmt: skip
+    with made(stack, project) as number:
+        code, output = stack.container("label-studio").exec_run(
+            ["python3", "-c", CUT_OFF, str(number)]
+        )
+        assert code == 0, output.decode()
+        stack.images("cams", c=Image.new("RGB", (64, 48), "blue"))
+        done = apply(stack, project)
+        assert done.returncode == 0, done.stderr
+        assert "storage cams: a sync is under way, or was cut off" in done.stdout
+        assert "1 new images from /datasets/cams" in done.stdout
+        assert len(stack.tasks(number)) == 3
 
 
 def test_a_storage_whose_key_is_refused_is_told_without_the_key(

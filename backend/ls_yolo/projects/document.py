@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import yaml
@@ -33,13 +33,14 @@ def dump(data: Mapping[str, Any]) -> str:
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=100)
 
 
-def of(title: str, state: State) -> dict[str, Any]:
-    """A project with all that differs from a new one, in the order of a file."""
+def of(title: str, state: State, named: Collection[str] = ()) -> dict[str, Any]:
+    """A project with all that differs from a new one, and with the fields ``named``, in the order
+    of a file."""
     found = state.fields
     data: dict[str, Any] = {"title": title}
     for key in ("description", "label_config", "models", *fields.DEFAULTS):
         usual = fields.DEFAULTS.get(key)
-        if key in found and key not in data and found[key] is not None and found[key] != usual:
+        if found.get(key) is not None and (key in named or found[key] != usual):
             data[key] = found[key]
     for kind, known in KINDS.items():
         rows = []

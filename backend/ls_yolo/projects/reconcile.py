@@ -84,8 +84,9 @@ class Reconciler:
         found = State() if number is None else self._found(number, project)
         changes = plan(project.named, found, state.KINDS, prune)
         self._check_secrets(project, changes)
-        before = "" if number is None else document.dump(document.of(project.title, found))
-        then = document.dump(document.of(project.title, after(found, changes)))
+        named = project.named.fields
+        before = "" if number is None else document.dump(document.of(project.title, found, named))
+        then = document.dump(document.of(project.title, after(found, changes), named))
         text = document.unified(before, then, project.title, project.source)
         if number is not None and (why := self._repair(number, project)):
             text += f"{project.title}: the connection would be repaired: {why}\n"

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from ls_yolo.labelstudio import selection
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.projects import fields, storages, views, webhooks
-from ls_yolo.projects.plan import Change, Fields, Item, Kind, State
+from ls_yolo.projects.plan import Change, Item, Kind, State
 from ls_yolo.projects.rest import Rows
 from ls_yolo.projects.secrets import Secrets
 
@@ -62,6 +62,7 @@ def read(
     rows = Rows(studio, "api/ml", slash=False).all(number)
     ours = connection(rows, url)
     named = [item.fields for item in wanted.items.get("webhooks", ())]
+    tabs = {item.fields["title"] for item in wanted.items.get("views", ())}
     # Label Studio makes a webhook with each connection.
     made = str(ours["url"]).rstrip("/") + "/webhook" if ours else None
     items: dict[str, list[Item]] = {
@@ -71,7 +72,11 @@ def read(
             for row in webhooks.rows(studio).all(number)
             if row["url"] != made
         ],
-        "views": [views.item(row) for row in views.rows(studio).all(number)],
+        "views": [
+            one
+            for row in views.rows(studio).all(number)
+            if (one := views.item(row)).fields["title"] in tabs or not views.is_default(one)
+        ],
         "connections": [
             Item(row["id"], {"title": row["title"], "url": webhooks.without_secrets(row["url"])})
             for row in rows
@@ -103,8 +108,3 @@ def hidden(items: Mapping[str, Sequence[Item]]) -> list[str]:
             if kind == "webhooks":
                 texts += [row.fields["url"], *row.fields.get("headers", {}).values()]
     return texts
-
-
-def unused(fields_: Fields) -> Fields:
-    """Fields that a project has when it is new, for a project that is not there yet."""
-    return {**fields.DEFAULTS, **fields_}

@@ -114,7 +114,8 @@ def load(studio: Studio, project: int, path: Path, say: Say) -> int:
     api: Any = studio.client
     rows, made = missing(studio, project, path), 0
     while batch := list(islice(rows, BATCH)):
-        api.projects.import_tasks(project, request=batch)
+        # Tried once: tasks that are sent twice would be two.
+        api.projects.import_tasks(project, request=batch, request_options={"max_retries": 0})
         made += len(batch)
         if len(batch) == BATCH:
             say(f"{path.name}: {made} new tasks")

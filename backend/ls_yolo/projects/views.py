@@ -24,6 +24,13 @@ def item(row: Mapping[str, Any]) -> Item:
     return Item(row["id"], {"title": "", "filters": NO_FILTERS, "ordering": [], **fields})
 
 
+def is_default(one: Item) -> bool:
+    """Whether it is the view that Label Studio's page makes by itself where it finds none."""
+    fields = one.fields
+    plain = not fields["filters"].get("items") and not fields["ordering"]
+    return plain and fields["title"] == "Default"
+
+
 def exported(row: Mapping[str, Any]) -> dict[str, Any]:
     """A view as a file has it."""
     fields = dict(item(row).fields)
