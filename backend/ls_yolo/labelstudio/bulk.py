@@ -3,119 +3,85 @@
 Label Studio's public API has no call that stores a prediction unless it is there, none that writes
 ``cluster`` or numbers of ``task.data`` for many tasks, and none that makes tasks of a storage
 without running for minutes. The kit's image has them, under ``/api/ls-kit/``.
-
-A *good* prediction of a version bears exactly that version and is not a failure; a *failed* one has
-an empty result and no score, which is how the backend answers a task that it cannot predict.
 """
 
 from __future__ import annotations
 
+import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict
+from itertools import islice
 from typing import Any
 
 from ls_yolo.labelstudio.client import Studio, StudioError
+from ls_yolo.labelstudio.plain_store import PlainStore
+from ls_yolo.labelstudio.records import (
+    MOST_ROWS,
+    Counts,
+    Made,
+    NoBulkCalls,
+    Outcome,
+    Page,
+    Requests,
+    Row,
+    Shard,
+    StudioDown,
+    Task,
+    Version,
+    Where,
+    detail,
+)
+from ls_yolo.text import some
 
-MOST_ROWS = 500
-"""Predictions that are stored by one request."""
+__all__ = (
+    "MOST_ROWS",
+    "Calls",
+    "Counts",
+    "Made",
+    "NoBulkCalls",
+    "Outcome",
+    "Page",
+    "PlainStore",
+    "Row",
+    "Shard",
+    "StudioDown",
+    "Task",
+    "Version",
+    "Where",
+    "store_of",
+)
 
-Where = Mapping[str, Any]
-"""A filter of the Data Manager: ``{"conjunction": "and", "items": [{"filter": "filter:tasks:id",
-"operator": "greater", "type": "Number", "value": 7}]}``."""
+log = logging.getLogger(__name__)
 
-
-class NoBulkCalls(StudioError):
-    """This Label Studio is not of the kit's image: it lacks the calls that are needed."""
-
-
-@dataclass(frozen=True)
-class Task:
-    """A task: ``data`` as the backend gets it in ``/predict``, URLs and all."""
-
-    id: int
-    data: dict[str, Any]
-
-
-@dataclass(frozen=True)
-class Page:
-    """Tasks of one range of ids, in order. The next page begins after ``last``; 0: no more."""
-
-    tasks: list[Task]
-    last: int
-
-
-@dataclass(frozen=True)
-class Counts:
-    """Tasks: all; those without a good prediction; those of them whose newest one failed."""
-
-    total: int
-    missing: int
-    failed: int
-
-
-@dataclass(frozen=True)
-class Row:
-    """A prediction to store. ``result``: regions as Label Studio stores them; ``score``: 0 to 1."""
-
-    task: int
-    result: list[Any]
-    score: float | None
-    version: str
-    cluster: int | None = None
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of rows.
-
-    ``stored`` now; ``present``: stored before, by another run; ``gone``: tasks that were deleted
-    meanwhile; ``refused``: tasks whose rows Label Studio's own validation refuses, and why.
-    """
-
-    stored: int = 0
-    present: int = 0
-    gone: tuple[int, ...] = ()
-    refused: tuple[tuple[int, str], ...] = ()
-
-
-@dataclass(frozen=True)
-class Version:
-    """A version with predictions: how many, how many failed, ISO times of first and last."""
-
-    name: str
-    count: int
-    failed: int
-    first: str
-    last: str
-
-
-@dataclass(frozen=True)
-class Made:
-    """Tasks made of a storage's files by one request, and files that are left for the next."""
-
-    made: int
-    left: int
+MOST_NUMBERS = 1000
+"""Tasks whose numbers are written by one request."""
+SYNC_SECONDS = 60
+"""How long a sync of Label Studio's own is waited for; one that was killed counts as ended after
+25 s of silence."""
+SYNC_PAUSE = 3
+"""How long to wait until it is looked again, in seconds."""
 
 
 class Calls:
-    """The calls of the kit's image. Each is safe to repeat.
+    """The calls of the kit's image. Each is safe to repeat, and repeated where Label Studio fails.
 
-    Every method raises StudioError where Label Studio is not reached, also after some tries, or
-    refuses.
+    Every method raises StudioDown where Label Studio does not answer all the same, and StudioError
+    where it refuses.
     """
 
     def __init__(self, studio: Studio) -> None:
-        self._studio = studio
+        self._requests = Requests(studio)
+
+    def _call(self, project: int, name: str, body: Any = None) -> Any:
+        path = f"api/ls-kit/projects/{project}/{name}/"
+        return self._requests.get("GET" if body is None else "POST", path, body)
 
     def count(
-        self,
-        project: int,
-        version: str,
-        where: Where | None = None,
-        shard: tuple[int, int] | None = None,
+        self, project: int, version: str, where: Where | None = None, shard: Shard | None = None
     ) -> Counts:
         """How many tasks there are, of ``where`` and ``shard`` (index from 0, total) only."""
-        raise NotImplementedError
+        return Counts(**self._call(project, "count", _scope(version, where, shard)))
 
     def missing(
         self,
@@ -125,14 +91,16 @@ class Calls:
         after: int = 0,
         limit: int = 500,
         where: Where | None = None,
-        shard: tuple[int, int] | None = None,
+        shard: Shard | None = None,
         highest: int | None = None,
     ) -> Page:
         """Tasks without a good prediction, with ids above ``after`` and up to ``highest``.
 
         A page may hold fewer than ``limit``, even none, before the last one.
         """
-        raise NotImplementedError
+        body = {**_scope(version, where, shard), "after": after, "limit": limit, "highest": highest}
+        page = self._call(project, "missing", body)
+        return Page([Task(row["id"], row["data"]) for row in page["tasks"]], page["last"])
 
     def store(self, project: int, rows: Sequence[Row]) -> Outcome:
         """Stores predictions of tasks that have no good one of the version yet.
@@ -141,50 +109,91 @@ class Calls:
             project: its id.
             rows: at most `MOST_ROWS`. A good one replaces failed ones of the same version.
         """
-        raise NotImplementedError
+        found = self._call(project, "store", {"rows": [asdict(row) for row in rows]})
+        return Outcome(
+            stored=found["stored"],
+            present=found["present"],
+            gone=tuple(found["gone"]),
+            refused=tuple((task, why) for task, why in found["refused"]),
+        )
 
     def versions(self, project: int) -> list[Version]:
-        """The versions that have predictions, the one predicted with last at the end."""
-        raise NotImplementedError
+        """The versions that have predictions, the one stored last at the end."""
+        return [Version(**row) for row in self._call(project, "versions")["versions"]]
 
     def delete(self, project: int, version: str, limit: int = 5000) -> int:
         """Deletes up to ``limit`` predictions of a version; how many: 0 once none is left."""
-        raise NotImplementedError
+        deleted = self._call(project, "delete", {"version": version, "limit": limit})["deleted"]
+        return int(deleted)
 
     def numbers(self, project: int, values: Mapping[int, Mapping[str, int | float]]) -> int:
         """Writes numbers into the ``data`` of tasks, by task id; how many tasks were changed.
 
-        A key that holds anything but a number stays as it is.
+        What anybody else put under such a key stays as it is, and the log names the key.
         """
-        raise NotImplementedError
+        changed, kept = 0, set[str]()
+        rows = iter(values.items())
+        while batch := {str(task): dict(row) for task, row in islice(rows, MOST_NUMBERS)}:
+            answer = self._call(project, "numbers", {"values": batch})
+            changed += answer["changed"]
+            kept |= set(answer["kept"])
+        if kept:
+            log.warning(
+                "project %s: tasks have data of their own under %s, which stays; "
+                "choose other names for the numbers",
+                project,
+                some(sorted(kept)),
+            )
+        return changed
 
     def make_tasks(self, storage: int, kind: str = "localfiles", limit: int = 2000) -> Made:
         """Makes tasks of files that have none, with their links; repeated until none is left.
+
+        A sync of Label Studio's own is waited for: both at once would make tasks twice.
 
         Args:
             storage: its id.
             kind: localfiles, s3, gcs or azure.
             limit: how many files at most by this request.
         """
-        raise NotImplementedError
+        path = f"api/ls-kit/storages/{kind}/{storage}/make-tasks/"
+        until = time.monotonic() + SYNC_SECONDS
+        told = False
+        while True:
+            answer = self._requests.ask("POST", path, {"limit": limit})
+            if answer.status_code != 409 or time.monotonic() > until:
+                break
+            if not told:
+                log.warning("%s; waiting for it", detail(answer))
+                told = True
+            time.sleep(SYNC_PAUSE)
+        if answer.is_error:
+            raise StudioError(detail(answer))
+        return Made(**answer.json())
 
     def highest(self, project: int) -> int:
         """The highest id of a task; 0 where there is none."""
-        raise NotImplementedError
-
-
-class PlainStore(Calls):
-    """The same against a Label Studio without the kit's image, by its public API.
-
-    Slower, and without ``cluster``: stored predictions are read back, and later copies deleted.
-    ``make_tasks`` raises NoBulkCalls.
-    """
+        return int(self._call(project, "highest")["highest"])
 
 
 def store_of(studio: Studio) -> Calls | PlainStore:
     """What stores predictions in this Label Studio. Asks it once.
 
     Raises:
-        StudioError: Label Studio is not reached or refuses.
+        StudioDown: Label Studio does not answer.
+        StudioError: it does not take the token.
     """
-    raise NotImplementedError
+    answer = Requests(studio).ask("GET", "api/ls-kit/")
+    try:
+        known = "store" in answer.json()["calls"]
+    except (ValueError, KeyError, TypeError):
+        known = False
+    return Calls(studio) if known and answer.is_success else PlainStore(studio)
+
+
+def _scope(version: str, where: Where | None, shard: Shard | None) -> dict[str, Any]:
+    return {
+        "version": version,
+        "where": dict(where) if where else None,
+        "shard": list(shard) if shard else None,
+    }

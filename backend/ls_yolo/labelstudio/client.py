@@ -36,6 +36,10 @@ class StudioError(RequestError):
     status = 503
 
 
+class TokenError(StudioError):
+    """Label Studio does not take the token."""
+
+
 class Studio:
     """A connection to Label Studio. The SDK exchanges and refreshes a Personal Access Token.
 

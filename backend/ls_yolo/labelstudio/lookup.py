@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 
-from ls_yolo.labelstudio.client import Studio, StudioError, reason
+from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
 from ls_yolo.text import nearest, some
 
 PAGE = 1000
@@ -19,8 +19,9 @@ def find_project(studio: Studio, text: str) -> Any:
     A title comes before an id, for projects whose title is a number.
 
     Raises:
+        TokenError: Label Studio does not take the token.
         StudioError: no project is of that title or id, or several are of that title; Label Studio
-            is not reached, or does not take the token.
+            is not reached.
     """
     api: Any = studio.client
     try:
@@ -39,7 +40,11 @@ def find_project(studio: Studio, text: str) -> Any:
                 if error.status_code != 404:
                     raise
         titles = [row.title for row in _projects(api)]
-    except (httpx.HTTPError, ApiError, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ApiError, ValueError) as error:
+        if isinstance(error, ApiError) and error.status_code in (401, 403):
+            raise TokenError(
+                f"Label Studio does not take LABEL_STUDIO_API_KEY ({reason(error)})"
+            ) from None
         raise StudioError(f"project {text!r}: {reason(error)}") from None
     raise StudioError(
         f"found no project with the title or id {text!r}{nearest(text, titles)}; "
