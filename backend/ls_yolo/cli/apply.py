@@ -12,7 +12,7 @@ from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, ToolError, app, fail, say
 from ls_yolo.cli.prelabel import Wishes, predict, refused
 
 if TYPE_CHECKING:
-    from ls_yolo.labelstudio.bulk import Calls
+    from ls_yolo.jobs.prelabel import Store
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.projects.apply import Made
     from ls_yolo.projects.config import Project
@@ -61,7 +61,7 @@ def apply(paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER")]
 
 
 def _predict(
-    studio: Studio, store: Calls, project: Project, made: Made, values: dict[str, Any]
+    studio: Studio, store: Store, project: Project, made: Made, values: dict[str, Any]
 ) -> None:
     """Has the tasks of a project predicted. Those that fail are told, and fail nothing else.
 

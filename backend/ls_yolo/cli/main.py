@@ -18,6 +18,18 @@ from ls_yolo.cli import (
     preview,
     weights,
 )
+from ls_yolo.cli.common import (
+    EX_CONFIG,
+    EX_FAILED,
+    EX_NOPERM,
+    EX_STOPPED,
+    EX_USAGE,
+    ToolError,
+    app,
+    fail,
+)
+
+COMMANDS = (apply, prelabel, weights, predict, preview, predictions, models, labels, check)
 """Each has registered itself."""
 # What typer raises for words it cannot use; it has no public name for the base of BadParameter.
 UsageError: Any = typer.BadParameter.__base__

@@ -27,9 +27,9 @@ from ls_yolo.cli.common import (
 
 if TYPE_CHECKING:
     from ls_yolo.jobs.predicting import Described, Predicting, Target
-    from ls_yolo.jobs.prelabel import Options, Summary, Work
+    from ls_yolo.jobs.prelabel import Options, Store, Summary, Work
     from ls_yolo.jobs.progress import State
-    from ls_yolo.labelstudio.bulk import Calls, Task
+    from ls_yolo.labelstudio.bulk import Task
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.results import Image
 
@@ -159,16 +159,16 @@ def refused() -> Iterator[None]:
     from ls_yolo.errors import RequestError
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
-    from ls_yolo.labelstudio.client import reason
+    from ls_yolo.labelstudio import client
     from ls_yolo.projects.apply import TokenError
     from ls_yolo.projects.backend import ApplyError
 
     try:
         yield
-    except TokenError as error:
+    except (TokenError, client.TokenError) as error:
         raise TokenRefused(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
-        raise ToolError(f"Label Studio: {reason(error)}") from None
+        raise ToolError(f"Label Studio: {client.reason(error)}") from None
     except (RequestError, ApplyError, ReportError, ScopeError) as error:
         raise ToolError(str(error)) from None
 
@@ -180,7 +180,7 @@ def _terminate(number: int, frame: object) -> NoReturn:
 
 def predict(
     studio: Studio,
-    store: Calls,
+    store: Store,
     target: Target,
     options: Options,
     wishes: Wishes,
@@ -249,7 +249,7 @@ def predict(
 
 def _end(
     studio: Studio,
-    store: Calls,
+    store: Store,
     target: Target,
     version: str,
     options: Options,
@@ -345,7 +345,7 @@ def _predicting(
     return OverHttp(values["BACKEND_URL"], user, password, target, likeness)
 
 
-def _shown(store: Calls, studio: Studio, project: int, version: str) -> bool:
+def _shown(store: Store, studio: Studio, project: int, version: str) -> bool:
     """Whether the project shows predictions of any version that has some: they stay until those of
     ``version`` are complete."""
     api: Any = studio.client

@@ -25,7 +25,7 @@ from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
 from ls_yolo.jobs.waiting import patiently
 from ls_yolo.labelstudio import label_config
-from ls_yolo.labelstudio.bulk import Calls, Row, Task, Where
+from ls_yolo.labelstudio.bulk import Calls, PlainStore, Row, Task, Where
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.results import Image
 
@@ -40,6 +40,8 @@ OURS = re.compile(r"[^@+]+@[0-9a-f]{12}(\+[^@+]+@[0-9a-f]{12})*")
 """The versions that the kit's models give; others were imported by people, and stay."""
 
 Say = Callable[[str], None]
+Store = Calls | PlainStore
+"""What keeps predictions: the kit's Label Studio, or any other."""
 T = TypeVar("T")
 
 
@@ -133,7 +135,7 @@ class Prelabel:
     def __init__(
         self,
         studio: Studio,
-        store: Calls,
+        store: Store,
         target: Target,
         predicting: Predicting,
         version: str,
@@ -311,7 +313,7 @@ class Prelabel:
         progress.add(failed=int(new))
 
 
-def replace(store: Calls, project: int, version: str, say: Say) -> int:
+def replace(store: Store, project: int, version: str, say: Say) -> int:
     """Deletes the predictions of other versions of the kit's; returns how many.
 
     What people have imported under names of their own stays.

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TypeVar
 
-from ls_yolo.labelstudio.client import StudioError
+from ls_yolo.labelstudio.bulk import StudioDown
 
 PATIENCE = 120.0
 """How long a service may be away, in seconds of waiting between tries."""
@@ -52,12 +52,13 @@ def patiently(ask: Callable[[], T], stop: threading.Event, seconds: float = PATI
     """What ``ask`` returns, as soon as Label Studio is there for it.
 
     Raises:
-        StudioError: it refuses, or it was away for too long.
+        StudioDown: it was away for too long.
+        StudioError: it refuses.
         Stopped: the run ends.
     """
     patience = Patience(stop, seconds)
     while True:
         try:
             return ask()
-        except StudioError as error:
+        except StudioDown as error:
             patience.wait(error)
