@@ -232,14 +232,17 @@ def predict(
         )
     if options.whole and not _shown(store, studio, target.id, version):
         job.show(studio, target.id, version)
+    tell = _telling(wishes, options, target)
     progress = Progress(
-        work.todo, target.title, listener=_listener(wishes, options, target), text=not wishes.json
+        work.todo, target.title, listener=lambda state: tell(state, False), text=not wishes.json
     )
     began = time.monotonic()
     try:
         summary = work_of.run(work, progress)
     except Changed as error:
         raise Again(f"{target.title}: {error}") from None
+    if summary.state and not summary.missing:
+        tell(summary.state, True)
     if report:
         report.seconds = time.monotonic() - began
         report.present = work.total - work.missing
@@ -400,18 +403,21 @@ def _ready(studio: Studio, backend: str | None) -> Callable[[], None]:
     return ready
 
 
-def _listener(wishes: Wishes, options: Options, target: Target) -> Callable[[State], None]:
-    """Tells metrics, if there is anyone to tell; a failure of that is said once."""
+def _telling(wishes: Wishes, options: Options, target: Target) -> Callable[[State, bool], None]:
+    """Tells metrics, if there is anyone to tell; a failure of that is said once.
+
+    Its second argument: whether the run has ended with every task predicted.
+    """
     if not wishes.metrics:
-        return lambda state: None
+        return lambda state, done: None
     from ls_yolo.jobs.telemetry import Telemetry
 
     telemetry = Telemetry(wishes.metrics, target.title, options.shard[0] if options.shard else 0)
     told = threading.Event()
 
-    def tell(state: State) -> None:
+    def tell(state: State, done: bool) -> None:
         try:
-            telemetry.tell(state)
+            telemetry.tell(state, done)
         except OSError as error:
             if not told.is_set():
                 told.set()

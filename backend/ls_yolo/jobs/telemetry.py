@@ -45,21 +45,18 @@ class Telemetry:
             registry=self._registry,
         )
 
-    def tell(self, state: State) -> None:
-        """Writes or sends ``state``.
+    def tell(self, state: State, done: bool = False) -> None:
+        """Writes or sends ``state``; ``done``: every task is predicted.
 
         Raises:
             OSError: it cannot be written or sent.
         """
         for key, gauge in self._gauges.items():
             gauge.labels(**self._labels).set(getattr(state, key))
+        if done:
+            self._end.labels(**self._labels).set_to_current_time()
         if urlsplit(self._target).scheme in ("http", "https"):
             push_to_gateway(self._target, JOB, self._registry, self._labels, PUSH_SECONDS)
         else:
             Path(self._target).parent.mkdir(parents=True, exist_ok=True)
             write_to_textfile(self._target, self._registry)  # whole or not at all
-
-    def succeed(self, state: State) -> None:
-        """The last state of a run that has predicted everything."""
-        self._end.labels(**self._labels).set_to_current_time()
-        self.tell(state)

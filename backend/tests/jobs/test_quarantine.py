@@ -68,9 +68,7 @@ def _fail_many(folder, run, first):
 
 def test_shards_of_one_machine_write_into_one_file_at_the_same_time(tmp_path):
     context = multiprocessing.get_context("spawn")
-    jobs = [
-        context.Process(target=_fail_many, args=(tmp_path, str(n), 100 * n)) for n in range(3)
-    ]
+    jobs = [context.Process(target=_fail_many, args=(tmp_path, str(n), 100 * n)) for n in range(3)]
     for job in jobs:
         job.start()
     for job in jobs:
