@@ -11,6 +11,7 @@ from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
 from ls_yolo.text import nearest, some
 
 PAGE = 1000
+"""Projects of one request."""
 
 
 def find_project(studio: Studio, text: str) -> Any:
@@ -55,10 +56,13 @@ def find_project(studio: Studio, text: str) -> Any:
 def _projects(api: Any, **only: str) -> list[Any]:
     """All projects, page by page."""
     found: list[Any] = []
-    page = 1
     while True:
-        answer = api.projects.list(page=page, page_size=PAGE, **only)
-        found += answer.items or []
-        if not answer.items or not answer.has_next:
+        try:
+            page = api.projects.list(page=len(found) // PAGE + 1, page_size=PAGE, **only)
+        except ApiError as error:
+            if found and error.status_code == 404:  # the page before was the last, and full
+                return found
+            raise
+        found += page.items or []
+        if len(page.items or []) < PAGE:
             return found
-        page += 1
