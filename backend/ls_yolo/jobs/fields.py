@@ -84,9 +84,13 @@ def show(studio: Studio, project: int, columns: Iterable[str], by: str = TOTAL) 
     rows = [row.model_dump() for row in api.views.list(project=project)]
     found = next((row for row in rows if (row["data"] or {}).get("title") == VIEW), None)
     if found is None:
-        new: dict[str, Any] = {"title": VIEW, "type": "list", "target": "tasks"}
-        new |= {"ordering": order, "columnsDisplayType": numbers}
-        api.views.create(project=project, data=new)
+        # Every column would be shown, those of the data last.
+        new = {"type": "list", "target": "tasks", "hiddenColumns": _hidden(studio, project)}
+        if not rows:
+            # The page makes this one of a project that has none, and then none any more.
+            api.views.create(project=project, data={**new, "title": "Default"})
+        more = {"title": VIEW, "ordering": order, "columnsDisplayType": numbers}
+        api.views.create(project=project, data=new | more)
         return True
     # Label Studio replaces the data of a view as a whole.
     data: dict[str, Any] = {
@@ -98,3 +102,18 @@ def show(studio: Studio, project: int, columns: Iterable[str], by: str = TOTAL) 
         return False
     api.views.update(str(found["id"]), project=project, data=changed)
     return True
+
+
+def _hidden(studio: Studio, project: int) -> dict[str, list[str]]:
+    """The columns that a new view does not show, as the page has it: by where they are shown."""
+    rows = studio.request("GET", f"api/dm/columns?project={project}")["columns"]
+    names = {
+        f"tasks:{'data.' if row.get('parent') == 'data' else ''}{row['id']}": row.get(
+            "visibility_defaults", {}
+        )
+        for row in rows
+    }
+    return {
+        place: [name for name, shown in names.items() if not shown.get(place, True)]
+        for place in ("explore", "labeling")
+    }

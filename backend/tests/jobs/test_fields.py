@@ -91,6 +91,19 @@ def test_nothing_is_a_number_too():
     assert counts([]) == {"count": 0}
 
 
+COLUMNS = [
+    {"id": "id", "visibility_defaults": {"explore": True, "labeling": False}},
+    {"id": "created_at", "visibility_defaults": {"explore": False, "labeling": False}},
+    {"id": "image", "parent": "data", "visibility_defaults": {"explore": True, "labeling": True}},
+    {"id": "count", "parent": "data", "visibility_defaults": {"explore": True, "labeling": False}},
+    {"id": "data", "children": ["image", "count"]},
+]
+HIDDEN = {
+    "explore": ["tasks:created_at"],
+    "labeling": ["tasks:id", "tasks:created_at", "tasks:data.count"],
+}
+
+
 class Views:
     """What Label Studio's calls for views do, as far as they are used: a view's data is replaced as
     a whole, and always comes with filters and ordering."""
@@ -104,8 +117,10 @@ class Views:
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                assert self.path == "/api/dm/views/?project=7"
-                self.answer(views.rows)
+                path, _, query = self.path.partition("?")
+                assert query == "project=7"
+                rows = {"/api/dm/views/": views.rows, "/api/dm/columns": {"columns": COLUMNS}}
+                self.answer(rows[path])
 
             def do_POST(self):
                 row = {"id": len(views.rows), **self.body()}
@@ -153,8 +168,22 @@ def test_the_view_is_made_once_and_sorted_by_numbers(studio):
     assert data["ordering"] == ["-tasks:data.count"]
     numbers = {"tasks:data.count": "Number", "tasks:data.count_person": "Number"}
     assert data["columnsDisplayType"] == numbers
+    assert data["hiddenColumns"] == HIDDEN
     assert not fields.show(api, 7, ["count_person"])
     assert len(views.changes) == 1
+
+
+def test_a_project_without_views_gets_the_one_first_that_the_page_would_have_made(studio):
+    views = Views()
+    assert fields.show(studio(views), 7, [])
+    (_, first), (_, second) = views.changes
+    assert first == {
+        "title": "Default",
+        "type": "list",
+        "target": "tasks",
+        "hiddenColumns": HIDDEN,
+    }
+    assert second["title"] == "Most objects"
 
 
 def test_a_view_that_is_there_learns_of_new_columns_and_keeps_what_people_have_set(studio):
