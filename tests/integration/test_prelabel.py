@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import random
-import re
 import subprocess
 import time
 from collections import Counter
@@ -180,12 +179,7 @@ def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(bulk: Bulk, few: An
 def test_only_tasks_of_a_filter_and_of_a_view_are_predicted(bulk: Bulk, few: Any) -> None:
     version = bulk.version("small")
     ids = sorted(task.id for task in bulk.stack.tasks(few.id))
-    good = [
-        task.id
-        for task in bulk.stack.tasks(few.id)
-        if not bulk.stack.file_name(task).startswith("broken")
-    ]
-    chosen = sorted(good)[:4]
+    chosen = ids[-4:]  # the broken one is among the first
 
     def filter_of(first: int, last: int) -> dict[str, Any]:
         items = [
@@ -199,16 +193,15 @@ def test_only_tasks_of_a_filter_and_of_a_view_are_predicted(bulk: Bulk, few: Any
         return {"conjunction": "and", "items": items}
 
     done = bulk.prelabel("Few", "--where", json.dumps(filter_of(chosen[0], chosen[1])))
-    wanted = [task for task in good if chosen[0] <= task <= chosen[1]]
     assert done.returncode == 0, done.stdout + done.stderr
-    assert sorted(bulk.by_task(few, version)) == wanted
+    assert sorted(bulk.by_task(few, version)) == chosen[:2]
     bulk.stack.api.views.create(
         project=few.id,
         data={"title": "Some", "target": "tasks", "filters": filter_of(chosen[2], chosen[3])},
     )
     done = bulk.prelabel("Few", "--where", "view:Some")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert {chosen[2], chosen[3]} <= set(bulk.by_task(few, version)) < set(ids)
+    assert sorted(bulk.by_task(few, version)) == chosen
     done = bulk.prelabel("Few", "--where", "view:Sone")
     assert done.returncode == 1
     assert "found no view 'Sone'; did you mean 'Some'?" in done.stderr
@@ -216,13 +209,15 @@ def test_only_tasks_of_a_filter_and_of_a_view_are_predicted(bulk: Bulk, few: Any
 
 def test_shards_predict_their_own_tasks_and_name_what_cannot_be_read(bulk: Bulk, few: Any) -> None:
     version = bulk.version("small")
+    (broken,) = [t for t in bulk.stack.tasks(few.id) if "broken" in bulk.stack.file_name(t)]
     for number in range(2):
         before = set(bulk.by_task(few, version))
         done = bulk.prelabel("Few", "--shard", f"{number}/2")
         new = set(bulk.by_task(few, version)) - before
         assert {task % 2 for task in new} <= {number}
-        assert done.returncode == (1 if "broken.jpg" in done.stdout else 0), done.stderr
-    (broken,) = [t for t in bulk.stack.tasks(few.id) if "broken" in bulk.stack.file_name(t)]
+        assert new
+        assert done.returncode == (1 if broken.id % 2 == number else 0), done.stdout
+        assert (f"task {broken.id}: not an image" in done.stdout) == (broken.id % 2 == number)
     found = bulk.by_task(few, version)
     assert len(found) == FEW - 1 and broken.id not in found
 
@@ -235,7 +230,7 @@ def test_what_fails_in_three_runs_is_left_out_until_it_is_to_be_tried_again(
     for _ in range(2):
         done = bulk.prelabel("Few")
         assert done.returncode == 1
-        assert re.search(rf"task {broken.id}: .*broken\.jpg|task {broken.id}: ", done.stdout)
+        assert f"task {broken.id}: not an image that can be decoded" in done.stdout
     left = bulk.prelabel("Few")
     assert left.returncode == 1
     assert "1 of them were left out, since they failed in 3 runs" in left.stdout
@@ -282,7 +277,7 @@ def test_counts_a_report_and_metrics_are_written(bulk: Bulk, few: Any) -> None:
     assert code == 0, text
     for task in bulk.stack.tasks(few.id):
         assert task.data["count"] == task.data["count_person"] + task.data["count_bus"]
-    titles = [view.data.title for view in bulk.stack.api.views.list(project=few.id)]
+    titles = [view.data["title"] for view in bulk.stack.api.views.list(project=few.id)]
     assert "Most objects" in titles
     backend = bulk.stack.container("backend")
     report = json.loads(backend.exec_run(["cat", "/tmp/report.json"]).output)
