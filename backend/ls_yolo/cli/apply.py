@@ -9,13 +9,16 @@ import typer
 
 from ls_yolo import settings
 from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, ToolError, app, fail, say
-from ls_yolo.cli.prelabel import Wishes, predict, refused
+from ls_yolo.cli.prelabel import Again, Wishes, predict, refused
 
 if TYPE_CHECKING:
     from ls_yolo.jobs.prelabel import Store
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.projects.apply import Made
     from ls_yolo.projects.config import Project
+
+TRIES = 3
+"""How often a project is predicted whose models are replaced meanwhile."""
 
 
 @app.command("apply", help="make Label Studio as project files say; safe to run again")
@@ -50,10 +53,19 @@ def apply(paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER")]
     applier = Applier(studio, backend, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), say, faults)
     for project in wanted:
         try:
-            made = applier.apply(project)
-            if project.predict and not made.waiting:
-                with refused():
-                    _predict(studio, bulk.store_of(studio), project, made, values)
+            for tries in range(TRIES):
+                made = applier.apply(project)
+                if not project.predict or made.waiting:
+                    break
+                try:
+                    with refused():
+                        _predict(studio, bulk.store_of(studio), project, made, values)
+                    break
+                except Again as error:
+                    # The connection bears the version, so all of the project is looked at again.
+                    if tries == TRIES - 1:
+                        raise
+                    say(str(error))
         except (ApplyError, ToolError) as error:
             # The other projects do not suffer for this one.
             failed = fail(str(error), EX_FAILED)
@@ -77,5 +89,6 @@ def _predict(
             f"put images in {project.storage.path} of DATASETS_DIR"
         )
     target = Target(made.id, project.title, project.label_config, project.models, made.born)
-    options = Options(score=values["PRELABEL_SCORE"], folder=Path(values["MODEL_DIR"]))
+    # Images may be there by now. What ended the backend in several runs would do so each time.
+    options = Options(retry="own", score=values["PRELABEL_SCORE"], folder=Path(values["MODEL_DIR"]))
     predict(studio, store, target, options, Wishes(json=False), values)

@@ -136,7 +136,7 @@ def prelabel(
         options = Options(
             scope.where(where, studio, number) if where else None,
             scope.shard(shard) if shard else None,
-            retry,
+            "all" if retry else "nothing",
             fields,
             values["PRELABEL_SCORE"],
             Path(values["MODEL_DIR"]),

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from ls_yolo.images.likeness import Clusters
 from ls_yolo.jobs import fields, scores
@@ -40,6 +40,7 @@ OURS = re.compile(r"[^@+]+@[0-9a-f]{12}(\+[^@+]+@[0-9a-f]{12})*")
 """The versions that the kit's models give; others were imported by people, and stay."""
 
 Say = Callable[[str], None]
+Retry = Literal["nothing", "own", "all"]
 Store = Calls | PlainStore
 """What keeps predictions: the kit's Label Studio, or any other."""
 T = TypeVar("T")
@@ -51,7 +52,8 @@ class Options:
 
     where: a filter of the Data Manager, of the tasks that count; None: all.
     shard: index from 0 and total; None: all.
-    retry: whether what failed too often is tried again.
+    retry: what is tried again that failed too often: nothing, what failed by itself (an image that
+        may be there by now), or all, also what may end the backend.
     fields: whether counts are written into the tasks' data.
     score: how uncertain a prediction is; see `scores`.
     folder: where failures and groups of images are kept.
@@ -59,7 +61,7 @@ class Options:
 
     where: Where | None = None
     shard: tuple[int, int] | None = None
-    retry: bool = False
+    retry: Retry = "nothing"
     fields: bool = False
     score: str = scores.DEFAULT
     folder: Path = Path("/data/models")
@@ -178,7 +180,8 @@ class Prelabel:
         counts = self._ask(
             lambda: self._store.count(self._target.id, self._version, options.where, options.shard)
         )
-        left_out = 0 if options.retry else self._quarantine.kept()
+        retry = options.retry
+        left_out = 0 if retry == "all" else self._quarantine.kept(lost=retry == "own")
         return Work(counts.total, counts.missing, min(left_out, counts.missing))
 
     def run(self, work: Work, progress: Progress, requests: int = REQUESTS) -> Summary:
@@ -188,8 +191,8 @@ class Prelabel:
             Changed: another version answers by now.
             PredictingError, StudioError: it cannot go on; what was predicted is stored.
         """
-        if self._options.retry:
-            self._quarantine.clear()
+        if self._options.retry != "nothing":
+            self._quarantine.clear(lost=self._options.retry == "all")
         summary = Summary(work.total)
         groups = self._options.folder / "likeness" / f"{self._target.id}.groups"
         clusters = Clusters.load(groups)
@@ -302,7 +305,7 @@ class Prelabel:
 
     def _fail(self, task: int, why: str, lost: bool, progress: Progress) -> None:
         """Keeps that a task failed; in any thread."""
-        self._quarantine.fail(task, why)
+        self._quarantine.fail(task, why, lost)
         with self._lock:
             new = task not in self._tally.failed
             self._tally.failed.add(task)

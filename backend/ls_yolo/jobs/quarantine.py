@@ -25,6 +25,7 @@ _TABLE = """
 CREATE TABLE IF NOT EXISTS failures (
     studio TEXT, project TEXT, version TEXT, task INTEGER,
     reason TEXT NOT NULL, tries INTEGER NOT NULL, last REAL NOT NULL, run TEXT NOT NULL,
+    lost INTEGER NOT NULL,
     PRIMARY KEY (studio, project, version, task)
 ) WITHOUT ROWID
 """
@@ -77,13 +78,14 @@ class Quarantine:
         with self._lock:
             self._base.close()
 
-    def fail(self, task: int, reason: str) -> None:
-        """Keeps that a task failed in this run, and why."""
+    def fail(self, task: int, reason: str, lost: bool = False) -> None:
+        """Keeps that a task failed in this run, and why; ``lost``: with its whole request, whose
+        end may have been the backend's."""
         self._do(
-            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, 1, ?, ?) ON CONFLICT DO UPDATE SET "
+            "INSERT INTO failures VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "tries = tries + (run <> excluded.run), reason = excluded.reason, "
-            "last = excluded.last, run = excluded.run",
-            (*self._key, task, reason, time.time(), self._run),
+            "last = excluded.last, run = excluded.run, lost = excluded.lost",
+            (*self._key, task, reason, time.time(), self._run, lost),
         )
 
     def forget(self, tasks: Iterable[int]) -> None:
@@ -94,11 +96,12 @@ class Quarantine:
                 f"DELETE FROM failures WHERE {_MINE} AND task IN ({marks})", (*self._key, *some)
             )
 
-    def clear(self) -> int:
-        """Forgets all of this shard; returns how many there were."""
+    def clear(self, lost: bool = True) -> int:
+        """Forgets all of this shard, or all but those that were ``lost``; returns how many."""
         index, total = self._shard
         return self._do(
-            f"DELETE FROM failures WHERE {_MINE} AND task % ? = ?", (*self._key, total, index)
+            f"DELETE FROM failures WHERE {_MINE} AND task % ? = ? AND lost <= ?",
+            (*self._key, total, index, lost),
         )
 
     def left_out(self, tasks: Sequence[int]) -> set[int]:
@@ -130,14 +133,14 @@ class Quarantine:
         query = f"SELECT count(*) FROM failures WHERE {_MINE} AND task % ? = ?"
         return int(self._rows(query, (*self._key, total, index))[0][0])
 
-    def kept(self) -> int:
-        """How many tasks this run does not try."""
+    def kept(self, lost: bool = False) -> int:
+        """How many tasks this run does not try; of those that were ``lost`` alone."""
         index, total = self._shard
         query = (
             f"SELECT count(*) FROM failures WHERE {_MINE} AND tries >= ? AND run <> ? "
-            "AND task % ? = ?"
+            "AND task % ? = ? AND lost >= ?"
         )
-        values = (*self._key, MAX_TRIES, self._run, total, index)
+        values = (*self._key, MAX_TRIES, self._run, total, index, lost)
         return int(self._rows(query, values)[0][0])
 
     def _do(self, query: str, values: Sequence[Any]) -> int:

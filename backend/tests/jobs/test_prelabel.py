@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from ls_yolo.jobs.pipeline import BATCH
-from ls_yolo.jobs.predicting import Answer, Target
+from ls_yolo.jobs.predicting import Answer, Lost, Target
 from ls_yolo.jobs.prelabel import Options, Prelabel, replace
 from ls_yolo.jobs.progress import Progress
 from ls_yolo.jobs.report import Report
@@ -144,8 +144,26 @@ def test_after_three_runs_a_task_is_left_out_and_retry_tries_it_again(tmp_path):
     assert (work.missing, work.left_out, work.todo) == (1, 1, 0)
     assert (summary.left_out, summary.failed, model.sizes) == (1, 0, [])
     assert [one.task for one in summary.failures] == [2]
-    work, summary = run(store, tmp_path, model, retry=True)
+    work, summary = run(store, tmp_path, model, retry="all")
     assert (work.todo, summary.missing, summary.failures) == (1, 0, [])
+
+
+def test_setup_tries_images_again_but_nothing_that_ended_the_backend(tmp_path):
+    store = Store(5)
+
+    class Fragile(Model):
+        def predict(self, tasks):
+            if any(task.id == 4 for task in tasks):
+                raise Lost("it went away")
+            return super().predict(tasks)
+
+    bad = Fragile(lambda task: Answer([], VERSION, "damaged" * (task.id == 2)))
+    for _ in range(3):
+        assert run(store, tmp_path, bad)[1].failed == 2
+    model = Model()
+    work, summary = run(store, tmp_path, model, retry="own")
+    assert (work.left_out, summary.stored, summary.left_out) == (1, 1, 1)
+    assert [(one.task, one.reason) for one in summary.failures] == [(4, "it went away")]
 
 
 def test_what_label_studio_refuses_is_a_failure_with_its_words(tmp_path):
