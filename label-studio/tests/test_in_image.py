@@ -22,7 +22,10 @@ PASSWORD = "a-password-for-tests"
 
 
 def setUpModule():
-    """An empty database from the template, in a folder of the test's own."""
+    """An empty database from the template, in a folder of the test's own.
+
+    With DJANGO_DB=postgresql and POSTGRE_*, the empty one there: for the classes Bulk and Files.
+    """
     if not IN_IMAGE:
         raise unittest.SkipTest(f"runs inside the image only: {' '.join(__doc__.split()[11:])}")
     folder = tempfile.TemporaryDirectory()
@@ -34,14 +37,20 @@ def setUpModule():
         LABEL_STUDIO_HOST="https://labels.example.com/prefix",
         SESSION_COOKIE_SECURE="false",
     )
-    from ls_kit import entrypoint
+    postgresql = os.environ.get("DJANGO_DB") == "postgresql"
+    if not postgresql:
+        from ls_kit import entrypoint
 
-    assert entrypoint.place_template(Path(folder.name) / "label_studio.sqlite3")
+        assert entrypoint.place_template(Path(folder.name) / "label_studio.sqlite3")
     spec = importlib.util.find_spec("label_studio")
     sys.path.insert(0, str(Path(spec.origin).parent))
     import django
 
     django.setup()
+    if postgresql:
+        from django.core.management import call_command
+
+        call_command("migrate", verbosity=0)
 
 
 class Ssrf(unittest.TestCase):
