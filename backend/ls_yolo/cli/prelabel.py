@@ -234,7 +234,11 @@ def predict(
         job.show(studio, target.id, version)
     tell = _telling(wishes, options, target)
     progress = Progress(
-        work.todo, target.title, listener=lambda state: tell(state, False), text=not wishes.json
+        work.todo,
+        target.title,
+        None if wishes.json else sys.stdout,
+        listener=lambda state: tell(state, False),
+        text=not wishes.json,
     )
     began = time.monotonic()
     try:

@@ -106,9 +106,11 @@ class Progress:
 
     def _write(self) -> None:
         state = self.state
-        if not self._bar:
-            line = self._line(state) if self._text else json.dumps(asdict(state))
-            print(line, file=self._out, flush=True)
+        if self._text and not self._bar:
+            if state.done:  # where nothing was done there is nothing to tell
+                print(self._line(state), file=self._out, flush=True)
+        elif not self._bar:
+            print(json.dumps(asdict(state)), file=self._out, flush=True)
         self._listener(state)
 
     def _line(self, state: State) -> str:

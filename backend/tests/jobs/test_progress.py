@@ -77,6 +77,12 @@ def test_for_people_a_line_says_it_in_words(clock):
     )
 
 
+def test_for_people_nothing_is_said_where_nothing_was_done(clock):
+    out = io.StringIO()
+    Progress(0, "Demo", out, text=True, clock=clock).end()
+    assert out.getvalue() == ""
+
+
 def test_on_a_terminal_there_is_a_bar_with_rate_time_left_and_failures(clock, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
     monkeypatch.setenv("TERM", "xterm")
