@@ -104,6 +104,20 @@ def few(bulk: Bulk) -> Any:
     return bulk.made("Few", "few")
 
 
+def mend(bulk: Bulk) -> None:
+    """Makes an image of the one that is none."""
+    with Image.open(bulk.stack.datasets / "demo" / "bus.jpg") as bus:
+        bus.resize((300, 400)).save(bulk.stack.datasets / "few" / "broken.jpg")
+
+
+def predicted(bulk: Bulk) -> str:
+    """Has all tasks predicted, where a test before has not; returns the version."""
+    mend(bulk)
+    done = bulk.prelabel("Few", "--retry")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return bulk.version("small")
+
+
 def ready(stack: Stack) -> list[str]:
     rows = requests.get(f"{stack.backend_url}/readyz", auth=stack.auth, timeout=10).json()
     return [row["name"] for row in rows["models"] if row["state"] == "ready"]
@@ -238,8 +252,7 @@ def test_what_fails_in_three_runs_is_left_out_until_it_is_to_be_tried_again(
     assert left.returncode == 1
     assert "1 of them were left out, since they failed in 3 runs" in left.stdout
     assert f"{FEW - 1} of {FEW} tasks predicted" in left.stdout
-    with Image.open(bulk.stack.datasets / "demo" / "bus.jpg") as bus:
-        bus.resize((300, 400)).save(bulk.stack.datasets / "few" / "broken.jpg")
+    mend(bulk)
     assert bulk.prelabel("Few").returncode == 1
     mended = bulk.prelabel("Few", "--retry")
     assert mended.returncode == 0, mended.stdout + mended.stderr
@@ -248,7 +261,7 @@ def test_what_fails_in_three_runs_is_left_out_until_it_is_to_be_tried_again(
 
 
 def test_uncertainty_sampling_shows_the_most_uncertain_task_first(bulk: Bulk, few: Any) -> None:
-    version = bulk.version("small")
+    version = predicted(bulk)
     api = bulk.stack.api
     assert api.projects.get(few.id).model_version == version
     (connection,) = api.ml.list(project=few.id)
@@ -271,7 +284,7 @@ def test_uncertainty_sampling_shows_the_most_uncertain_task_first(bulk: Bulk, fe
 
 
 def test_counts_a_report_and_metrics_are_written(bulk: Bulk, few: Any) -> None:
-    version = bulk.version("small")
+    version = predicted(bulk)
     while bulk.calls.delete(few.id, version):
         pass
     code, text = bulk.inside(
@@ -292,7 +305,7 @@ def test_counts_a_report_and_metrics_are_written(bulk: Bulk, few: Any) -> None:
 
 
 def test_in_a_process_of_its_own_it_predicts_the_same(bulk: Bulk, few: Any) -> None:
-    version = bulk.version("small")
+    version = predicted(bulk)
 
     def boxes() -> dict[int, list[Any]]:
         rows = bulk.stack.api.predictions.list(project=few.id)
@@ -313,7 +326,7 @@ def test_in_a_process_of_its_own_it_predicts_the_same(bulk: Bulk, few: Any) -> N
 def test_new_predictions_replace_the_older_ones_only_once_they_are_complete(
     bulk: Bulk, few: Any
 ) -> None:
-    old = bulk.version("small")
+    old = predicted(bulk)
     models = {**MODELS, "small": {**MODEL, "conf": 0.2}}
     (bulk.stack.folder / "models" / "models.yaml").write_text(yaml.safe_dump(models))
     wait_for(lambda: bulk.version("small") != old, 60)
