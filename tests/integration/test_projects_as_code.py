@@ -280,7 +280,8 @@ def test_a_diff_shows_what_would_change_and_changes_nothing(
         lines = [line for line in diff.stdout.splitlines() if line[:1] in "+-"]
         assert lines == [
             "--- diff in Label Studio", "+++ diff with /projects/ship.yaml",
-            "-sampling: uncertainty", "+sampling: sequential", "-    recursive: false", "+    recursive: true",
+            "-sampling: uncertainty", "+sampling: sequential",
+            "-    recursive: false", "+    recursive: true",
         ]  # fmt: skip
         assert state(stack, "diff") == before
         # What a person changes in the page stays where the file does not name it, and is shown.

@@ -5,19 +5,24 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, EX_USAGE, app, fail, say
+from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, EX_USAGE, ToolError, app, fail, say
+from ls_yolo.cli.prelabel import Again, Wishes, predict, refused
 
 if TYPE_CHECKING:
-    from ls_yolo.projects.apply import Applier
+    from ls_yolo.jobs.prelabel import Store
+    from ls_yolo.labelstudio.client import Studio
+    from ls_yolo.projects.apply import Applier, Made
     from ls_yolo.projects.config import Project
 
 EX_DIFFERENT = 3
 """Exit code of --diff where something would change."""
+TRIES = 3
+"""How often a project is predicted whose models are replaced meanwhile."""
 
 
 @app.command("apply", help="make Label Studio as project files say; safe to run again")
@@ -39,6 +44,7 @@ def apply(
 ) -> int:
     """Makes Label Studio as the project files say; returns the exit code."""
     # Imported here: --help and errors in settings need none of it.
+    from ls_yolo.labelstudio import bulk
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.projects import config
     from ls_yolo.projects.apply import Applier, TokenError, check_token
@@ -73,8 +79,20 @@ def apply(
         return code
     for project in wanted:
         try:
-            applier.apply(project, prune)
-        except ApplyError as error:
+            for tries in range(TRIES):
+                made = applier.apply(project, prune)
+                if not project.predict or made.waiting:
+                    break
+                try:
+                    with refused():
+                        _predict(studio, bulk.store_of(studio), made, values)
+                    break
+                except Again as error:
+                    # The connection bears the version, so all of the project is looked at again.
+                    if tries == TRIES - 1:
+                        raise
+                    say(str(error))
+        except (ApplyError, ToolError) as error:
             # The other projects do not suffer for this one.
             failed = fail(str(error), EX_FAILED)
     return failed
@@ -116,3 +134,24 @@ def _ask(applier: Applier, wanted: list[Project]) -> int:
         return fail("--prune asks before it deletes, and nobody is there; add --yes", EX_USAGE)
     typer.confirm("Delete them?", abort=True)
     return 0
+
+
+def _predict(studio: Studio, store: Store, made: Made, values: dict[str, Any]) -> None:
+    """Has the tasks of a project predicted. Those that fail are told, and fail nothing else.
+
+    Raises:
+        ToolError: there is no task although there should be, or the version changes all the time.
+    """
+    from ls_yolo.jobs.predicting import Target
+    from ls_yolo.jobs.prelabel import Options
+
+    project = made.project
+    if project.has_images and not made.tasks:
+        raise ToolError(
+            f"{project.title}: found no task, expected at least one; "
+            "put images where its storages are"
+        )
+    target = Target(made.id, project.title, project.label_config, project.models, made.born)
+    # Images may be there by now. What ended the backend in several runs would do so each time.
+    options = Options(retry="own", score=values["PRELABEL_SCORE"], folder=Path(values["MODEL_DIR"]))
+    predict(studio, store, target, options, Wishes(json=False), values)

@@ -15,6 +15,7 @@ from ls_yolo.cli import (
     models,
     predict,
     predictions,
+    prelabel,
     preview,
     schema,
     weights,
@@ -31,7 +32,7 @@ from ls_yolo.cli.common import (
 )
 
 COMMANDS = (
-    apply, export, schema, weights, predict, preview, predictions, models, labels, check,
+    apply, prelabel, export, schema, weights, predict, preview, predictions, models, labels, check,
 )  # fmt: skip
 """Each has registered itself."""
 # What typer raises for words it cannot use; it has no public name for the base of BadParameter.

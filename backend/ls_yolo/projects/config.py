@@ -52,6 +52,11 @@ class Project:
     task_files: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
 
+    @property
+    def has_images(self) -> bool:
+        """Whether the file says where images come from."""
+        return bool(self.named.items.get("source_storages") or self.task_files)
+
     def with_labels(self, text: str) -> Project:
         """The same with the labeling config ``text``."""
         own = {**self.named.fields, "label_config": text}
