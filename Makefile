@@ -32,7 +32,8 @@ setup: ## Make the projects again: new images, changed files of projects/
 	@$(PYTHON) scripts/up.py setup
 
 apply: ## The same with options: FILE=demo.yaml for one file, ARGS=--diff to see what would change, ARGS=--prune
-	@$(COMPOSE) run --rm setup ls-yolo apply /projects/$(FILE) $(ARGS)
+	@test -t 0 -a -t 1 || set -- -T; \
+		$(COMPOSE) run --rm "$$@" setup ls-yolo apply "/projects/$(FILE)" $(ARGS)
 
 export: ## A project of Label Studio as YAML: PROJECT=title or number, FILE=projects/mine.yaml to write it there
 	@$(PYTHON) scripts/export_project.py "$(PROJECT)" $(FILE)
