@@ -512,6 +512,17 @@ class Bulk(Calling):
         annotation.refresh_from_db()
         self.assertIsNone(annotation.parent_prediction_id)
 
+    def test_all_that_points_to_a_prediction_is_known(self):
+        from tasks.models import Prediction
+
+        # `_remove` of bulk.py looks after these itself.
+        found = {
+            (to.related_model.__name__, to.field.name) for to in Prediction._meta.related_objects
+        }
+        self.assertEqual(
+            found, {("Annotation", "parent_prediction"), ("PredictionMeta", "prediction")}
+        )
+
     def test_numbers_get_a_column_and_never_go_over_what_somebody_else_wrote(self):
         from data_manager.functions import get_all_columns
         from projects.models import Project
