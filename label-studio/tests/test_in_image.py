@@ -382,6 +382,27 @@ class Bulk(Calling):
         self.assertEqual(set(refused), {bad, outside})
         self.assertIn("Region 0", refused[bad])
 
+    def test_what_strict_validation_does_not_know_is_stored_unless_label_studio_is_strict(self):
+        from unittest import mock
+
+        (task,) = self.tasks(1)
+        before = self.project.label_config
+        self.project.label_config = (
+            '<View><Repeater on="$pages" indexFlag="{{idx}}">'
+            '<Image name="image_{{idx}}" value="$pages[{{idx}}].image"/>'
+            '<RectangleLabels name="label_{{idx}}" toName="image_{{idx}}">'
+            '<Label value="person"/></RectangleLabels></Repeater></View>'
+        )
+        self.project.save()
+        self.addCleanup(self.project.save)
+        self.addCleanup(setattr, self.project, "label_config", before)
+        numbered = {**box(), "from_name": "label_0", "to_name": "image_0"}
+        rows = self.rows([task], result=[numbered])
+        # The organization here has no owner, whom a flag is asked for.
+        for strict, stored in ((True, 0), (False, 1)):
+            with mock.patch("ls_kit.bulk.flag_set", return_value=strict):
+                self.assertEqual(self.call("store", {"rows": rows})["stored"], stored)
+
     def test_tasks_that_are_gone_or_of_another_project_are_named(self):
         here, gone = self.tasks(2)
         from tasks.models import Task
