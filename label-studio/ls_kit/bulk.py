@@ -299,6 +299,38 @@ def delete(project: Any, version: str, limit: int) -> int:
     return len(rows)
 
 
+def settle(project: Any, version: str, limit: int) -> int:
+    """Deletes what a task has of a version besides its first good prediction, of up to ``limit``
+    tasks; how many predictions.
+
+    Label Studio itself stores without a look, when two people open a task at once for example.
+    """
+    with locked(project):
+        ours = Prediction.objects.filter(project=project, model_version=version)
+        twice = (
+            ours.order_by()
+            .values("task")
+            .annotate(number=Count("pk"))
+            .filter(number__gt=1)
+            .values_list("task", flat=True)[:limit]
+        )
+        tasks = list(twice)
+        good = dict(
+            ours.filter(GOOD, task__in=tasks).values("task").annotate(first=Min("pk")).order_by()
+            .values_list("task", "first")
+        )  # fmt: skip
+        first = dict(
+            ours.filter(task__in=tasks).values("task").annotate(first=Min("pk")).order_by()
+            .values_list("task", "first")
+        )  # fmt: skip
+        kept = (first | good).values()
+        doomed = ours.filter(task__in=tasks).exclude(pk__in=kept)
+        copies = list(doomed.values_list("pk", flat=True))
+        _remove(copies)
+        _recount(set(tasks))
+    return len(copies)
+
+
 def numbers(project: Any, values: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:
     """Writes numbers into ``task.data``, never over what somebody else put there.
 

@@ -369,6 +369,29 @@ class Bulk(Calling):
         self.call("store", {"rows": self.rows([task], score=1.0, result=[])})
         self.assertEqual(self.call("count", {"version": "m@1"})["missing"], 0)
 
+    def test_what_was_stored_besides_the_first_good_prediction_is_deleted(self):
+        from tasks.models import Prediction, Task
+
+        one, two, three, four = self.tasks(4)
+        keep = {}
+        for task, scores in ((one, [0.5, 0.6]), (two, [None, 0.7, None]), (three, [None, None]),
+                             (four, [0.9])):  # fmt: skip
+            for score in scores:
+                made = Prediction.objects.create(
+                    task_id=task, project=self.project, model_version="m@1", score=score,
+                    result=[] if score is None else [box()],
+                )  # fmt: skip
+                if task not in keep or (score is not None and keep[task].score is None):
+                    keep[task] = made
+        other = Prediction.objects.create(
+            task_id=one, project=self.project, model_version="m@2", score=0.1, result=[]
+        )
+        self.assertEqual(self.call("settle", {"version": "m@1"})["deleted"], 4)
+        self.assertEqual(self.call("settle", {"version": "m@1"})["deleted"], 0)
+        left = set(self.stored().values_list("pk", flat=True))
+        self.assertEqual(left, {row.pk for row in keep.values()} | {other.pk})
+        self.assertEqual(Task.objects.get(pk=two).total_predictions, 1)
+
     def test_rows_that_label_studio_would_refuse_are_refused_alone(self):
         bad, good, outside = self.tasks(3)
         rows = (
