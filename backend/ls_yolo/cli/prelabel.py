@@ -207,7 +207,7 @@ def predict(
     described = predicting.describe()
     _tell(target, described)
     if described.waiting:
-        return 0
+        return EX_FAILED
     version = described.version
     report = reports.Report(target.title, version) if wishes.report else None
     work_of = job.Prelabel(
@@ -218,7 +218,7 @@ def predict(
         version,
         options,
         report,
-        _pictures(studio, target),
+        _pictures(studio, target) if report else lambda task: None,
         _ready(studio, None if wishes.here else values["BACKEND_URL"]),
     )
     work = work_of.look()
@@ -267,7 +267,10 @@ def _end(
     from ls_yolo.jobs import prelabel as job
 
     title = target.title
-    if options.whole and summary.missing <= summary.failed + summary.left_out:
+    # What can be had of the version is there: by this run, or by the last of all shards.
+    if options.whole and not summary.unexplained:
+        job.show(studio, target.id, version)
+    elif not options.whole and not store.count(target.id, version).missing:
         job.show(studio, target.id, version)
     code = 0
     if summary.missing:
