@@ -268,9 +268,8 @@ def _end(
 
     title = target.title
     # What can be had of the version is there: by this run, or by the last of all shards.
-    if options.whole and not summary.unexplained:
-        job.show(studio, target.id, version)
-    elif not options.whole and not store.count(target.id, version).missing:
+    left = summary.unexplained if options.whole else store.count(target.id, version).missing
+    if not left:
         job.show(studio, target.id, version)
     code = 0
     if summary.missing:
