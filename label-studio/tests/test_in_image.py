@@ -369,6 +369,29 @@ class Bulk(Calling):
         self.call("store", {"rows": self.rows([task], score=1.0, result=[])})
         self.assertEqual(self.call("count", {"version": "m@1"})["missing"], 0)
 
+    def test_what_was_stored_besides_the_first_good_prediction_is_deleted(self):
+        from tasks.models import Prediction, Task
+
+        one, two, three, four = self.tasks(4)
+        keep = {}
+        for task, scores in ((one, [0.5, 0.6]), (two, [None, 0.7, None]), (three, [None, None]),
+                             (four, [0.9])):  # fmt: skip
+            for score in scores:
+                made = Prediction.objects.create(
+                    task_id=task, project=self.project, model_version="m@1", score=score,
+                    result=[] if score is None else [box()],
+                )  # fmt: skip
+                if task not in keep or (score is not None and keep[task].score is None):
+                    keep[task] = made
+        other = Prediction.objects.create(
+            task_id=one, project=self.project, model_version="m@2", score=0.1, result=[]
+        )
+        self.assertEqual(self.call("settle", {"version": "m@1"})["deleted"], 4)
+        self.assertEqual(self.call("settle", {"version": "m@1"})["deleted"], 0)
+        left = set(self.stored().values_list("pk", flat=True))
+        self.assertEqual(left, {row.pk for row in keep.values()} | {other.pk})
+        self.assertEqual(Task.objects.get(pk=two).total_predictions, 1)
+
     def test_rows_that_label_studio_would_refuse_are_refused_alone(self):
         bad, good, outside = self.tasks(3)
         rows = (
@@ -381,6 +404,27 @@ class Bulk(Calling):
         refused = dict(map(tuple, answer["refused"]))
         self.assertEqual(set(refused), {bad, outside})
         self.assertIn("Region 0", refused[bad])
+
+    def test_what_strict_validation_does_not_know_is_stored_unless_label_studio_is_strict(self):
+        from unittest import mock
+
+        (task,) = self.tasks(1)
+        before = self.project.label_config
+        self.project.label_config = (
+            '<View><Repeater on="$pages" indexFlag="{{idx}}">'
+            '<Image name="image_{{idx}}" value="$pages[{{idx}}].image"/>'
+            '<RectangleLabels name="label_{{idx}}" toName="image_{{idx}}">'
+            '<Label value="person"/></RectangleLabels></Repeater></View>'
+        )
+        self.project.save()
+        self.addCleanup(self.project.save)
+        self.addCleanup(setattr, self.project, "label_config", before)
+        numbered = {**box(), "from_name": "label_0", "to_name": "image_0"}
+        rows = self.rows([task], result=[numbered])
+        # The organization here has no owner, whom a flag is asked for.
+        for strict, stored in ((True, 0), (False, 1)):
+            with mock.patch("ls_kit.bulk.flag_set", return_value=strict):
+                self.assertEqual(self.call("store", {"rows": rows})["stored"], stored)
 
     def test_tasks_that_are_gone_or_of_another_project_are_named(self):
         here, gone = self.tasks(2)
@@ -511,6 +555,17 @@ class Bulk(Calling):
         self.call("delete", {"version": "m@1"})
         annotation.refresh_from_db()
         self.assertIsNone(annotation.parent_prediction_id)
+
+    def test_all_that_points_to_a_prediction_is_known(self):
+        from tasks.models import Prediction
+
+        # `_remove` of bulk.py looks after these itself.
+        found = {
+            (to.related_model.__name__, to.field.name) for to in Prediction._meta.related_objects
+        }
+        self.assertEqual(
+            found, {("Annotation", "parent_prediction"), ("PredictionMeta", "prediction")}
+        )
 
     def test_numbers_get_a_column_and_never_go_over_what_somebody_else_wrote(self):
         from data_manager.functions import get_all_columns
