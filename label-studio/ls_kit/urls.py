@@ -9,6 +9,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from ls_kit import local_files
+from ls_kit.diagnosis import DiagnosisAPI
 
 local_files.patch()
 
@@ -18,4 +19,8 @@ def no_tips(request: HttpRequest) -> JsonResponse:
     return JsonResponse({}, status=404)
 
 
-urlpatterns = [path("heidi-tips/", no_tips, name="heidi_tips"), *upstream]
+urlpatterns = [
+    path("heidi-tips/", no_tips, name="heidi_tips"),
+    path("api/ls-kit/diagnosis", DiagnosisAPI.as_view(), name="ls_kit_diagnosis"),
+    *upstream,
+]

@@ -7,10 +7,10 @@ from typing import Any
 
 import typer
 
-from ls_yolo.cli import apply, check, labels, models, predict, preview, weights
+from ls_yolo.cli import apply, check, doctor, labels, models, predict, preview, weights
 from ls_yolo.cli.common import EX_CONFIG, EX_FAILED, EX_STOPPED, EX_USAGE, ToolError, app, fail
 
-COMMANDS = (apply, weights, predict, preview, models, labels, check)
+COMMANDS = (apply, weights, predict, preview, models, labels, check, doctor)
 """Each has registered itself."""
 # What typer raises for words it cannot use; it has no public name for the base of BadParameter.
 UsageError: Any = typer.BadParameter.__base__
