@@ -13,7 +13,7 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -74,11 +74,12 @@ def locked(path: Path, seconds: float = LOCK_SECONDS) -> bool:
 
 def migrations() -> list[str]:
     """Those of the code that the database lacks."""
-    from django.db.migrations.executor import MigrationExecutor
+    from django.db.migrations.loader import MigrationLoader
 
-    executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    return [f"{migration.app_label}.{migration.name}" for migration, _ in plan]
+    loader = MigrationLoader(connection)
+    return sorted(
+        ".".join(key) for key in loader.graph.nodes if key not in loader.applied_migrations
+    )
 
 
 def storages(organization: Any) -> list[dict[str, Any]]:
@@ -157,8 +158,8 @@ def web() -> dict[str, Any]:
     }
 
 
-def facts(user: Any, urls: Iterable[str]) -> dict[str, Any]:
-    """Everything; what cannot be found out is ``{"error": why}`` in its place."""
+def facts(user: Any) -> dict[str, Any]:
+    """Everything but backends; what cannot be found out is ``{"error": why}`` in its place."""
     from label_studio import __version__
 
     organization = user.active_organization
@@ -175,7 +176,6 @@ def facts(user: Any, urls: Iterable[str]) -> dict[str, Any]:
         "database": database,
         "migrations": migrations,
         "disks": lambda: folders.disks((Path(settings.BASE_DATA_DIR), Path("/tmp"))),
-        "backends": lambda: [reach(url) for url in urls],
     }
     found = {}
     for name, look in looks.items():
@@ -189,10 +189,10 @@ def facts(user: Any, urls: Iterable[str]) -> dict[str, Any]:
 # Not in a transaction: in SQLite its writer's turn would be taken by this request itself.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class DiagnosisAPI(APIView):
-    """``?url=`` names an ML backend to look at, and may be there again."""
+    """`facts`; with ``?url=``, which may be there again, what `reach` says of each instead."""
 
     permission_classes = (IsAuthenticated,)
 
     def get(self, request: Any) -> Response:
         urls = list(dict.fromkeys(request.query_params.getlist("url")))[:BACKENDS]
-        return Response(facts(request.user, urls))
+        return Response({"backends": [reach(url) for url in urls]} if urls else facts(request.user))

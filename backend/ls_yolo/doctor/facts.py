@@ -126,20 +126,27 @@ class Facts:
 
     @property
     def diagnosis(self) -> Timed:
-        """What Label Studio's process says of itself, and of the addresses of the backends."""
+        """What Label Studio's process says of itself."""
+        return self.once("diagnosis", self._diagnosis)
 
-        def ask() -> Timed:
-            try:
-                answer = self.of_studio("api/ls-kit/diagnosis", url=self.addresses)
-            except Unavailable as error:
-                if "answered 404" in str(error):
-                    raise Unavailable("this Label Studio is not the image of the kit") from None
-                raise
-            if not isinstance(answer.content, dict):
-                raise Unavailable("this Label Studio is not the image of the kit")
-            return answer
+    @property
+    def backends(self) -> list[dict[str, Any]]:
+        """What Label Studio's process says of each of `addresses`."""
+        found: list[dict[str, Any]] = self.once(
+            "backends", lambda: self._diagnosis(url=self.addresses)
+        ).content["backends"]
+        return found
 
-        return self.once("diagnosis", ask)
+    def _diagnosis(self, **query: Any) -> Timed:
+        try:
+            answer = self.of_studio("api/ls-kit/diagnosis", **query)
+        except Unavailable as error:
+            if "answered 404" in str(error):
+                raise Unavailable("this Label Studio is not the image of the kit") from None
+            raise
+        if not isinstance(answer.content, dict):
+            raise Unavailable("this Label Studio is not the image of the kit")
+        return answer
 
     def said(self, name: str) -> Any:
         """A part of `diagnosis`.

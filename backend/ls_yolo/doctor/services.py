@@ -147,7 +147,7 @@ def token(facts: Facts) -> Iterator[Finding]:
 @CHECKS.add("label-studio reaches the backend")
 def studio_to_backend(facts: Facts) -> Iterator[Finding]:
     """Whether Label Studio's own process may call each backend that it is given, and gets there."""
-    rows = facts.said("backends")
+    rows = facts.backends
     if not facts.said("web")["guard"]:
         yield warning(
             "the guard against private addresses is off, so members can have Label Studio call "
