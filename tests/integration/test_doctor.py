@@ -31,8 +31,7 @@ Row = dict[str, Any]
 SQL = """
 import sqlite3, sys
 with sqlite3.connect(sys.argv[1], timeout=20) as database:
-    done = database.execute(sys.argv[2])
-assert done.rowcount > 0, sys.argv[2]
+    print(database.execute(sys.argv[2]).fetchone()[0])
 """
 AGAIN = """
 import json, os, sys
@@ -103,28 +102,29 @@ def text(rows: list[Row]) -> str:
     )
 
 
-def execute(stack: Stack, statement: str) -> None:
-    code, output = stack.container("label-studio").exec_run(
-        ["python", "-c", SQL, DATABASE, statement]
-    )
-    assert code == 0, output.decode()
+def execute(stack: Stack, statement: str) -> str:
+    """The first value that an SQL statement returns, in Label Studio's container."""
+    done = subprocess.run(
+        ["docker", "exec", stack.container("label-studio").name,
+         "python", "-c", SQL, DATABASE, statement],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return done.stdout.rstrip("\n")
 
 
 @contextlib.contextmanager
 def changed(stack: Stack, table: str, column: str, value: str, where: str) -> Iterator[None]:
     """A column of a row is another meanwhile."""
-    ask = (
-        "import sqlite3, sys; print(sqlite3.connect(sys.argv[1]).execute("
-        f'"SELECT {column} FROM {table} WHERE {where}").fetchone()[0])'
-    )
-    code, output = stack.container("label-studio").exec_run(["python", "-c", ask, DATABASE])
-    assert code == 0, output.decode()
-    before = output.decode().strip()
-    execute(stack, f"UPDATE {table} SET {column} = '{value}' WHERE {where}")
+    row, _, before = execute(
+        stack, f"SELECT rowid || ' ' || {column} FROM {table} WHERE {where}"
+    ).partition(" ")
+    assert before
+    change = f"UPDATE {table} SET {column} = '%s' WHERE rowid = {row} RETURNING rowid"
+    assert execute(stack, change % value) == row
     try:
         yield
     finally:
-        execute(stack, f"UPDATE {table} SET {column} = '{before}' WHERE {where}")
+        assert execute(stack, change % before) == row
 
 
 def connected_to(url: str) -> Callable[[Stack, Any], AbstractContextManager[None]]:
@@ -245,7 +245,8 @@ def locked_database(stack: Stack, demo: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def migration_pending(stack: Stack, demo: Any) -> Iterator[None]:
     with changed(stack, "django_migrations", "app", "gone",
-                 "id = (SELECT max(id) FROM django_migrations)"):  # fmt: skip
+                 "id = (SELECT max(id) FROM django_migrations WHERE app = 'tasks' "
+                 "AND name NOT LIKE '%squashed%')"):  # fmt: skip
         yield
 
 
@@ -305,7 +306,7 @@ CASES = [
         ("migrations", "1 are pending"),
     ]),
     ("a database that is locked", locked_database, [
-        ("database", "a writer holds SQLite's lock"),
+        ("database", "nothing that needs its database"),
     ]),
 ]  # fmt: skip
 

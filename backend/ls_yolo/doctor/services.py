@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 from ls_yolo.doctor import address, certificates, tokens
 from ls_yolo.doctor.base import Checks, Finding, Unavailable, failed, ok, warning
-from ls_yolo.doctor.facts import Facts, Timed
+from ls_yolo.doctor.facts import TIMEOUT, Facts, Timed
 
 CHECKS: Checks[Facts] = Checks()
 LOCAL = frozenset({"localhost", "127.0.0.1", "::1", "0.0.0.0"})
@@ -24,6 +24,10 @@ SQLITE_LARGE = 2 * GB
 """From which size on PostgreSQL serves better."""
 POSTGRES = 14
 """The oldest PostgreSQL that Label Studio takes."""
+HELD = (
+    "is a large import at work, or the file opened by another program? else restart label-studio; "
+    "many writers: POSTGRES=1"
+)
 OLD_TRANSACTION = 300.0
 """From how many seconds on an open transaction is warned of: it keeps tables from being tidied."""
 
@@ -286,13 +290,22 @@ def disk(facts: Facts) -> Iterator[Finding]:
 @CHECKS.add("database")
 def database(facts: Facts) -> Iterator[Finding]:
     """Its kind and size, and whether someone holds the others up."""
-    found = facts.said("database")
+    try:
+        found = facts.said("database")
+    except Unavailable as error:
+        if "Timeout" not in str(error):
+            raise
+        # Each request of Label Studio writes; /health alone asks no database.
+        facts.of_studio("health")
+        yield failed(
+            f"Label Studio answers /health, and within {TIMEOUT} s nothing that needs its database",
+            HELD,
+        )
+        return
     kind = f"{found['kind']} {found['version']}"
     if found["locked"]:
         yield failed(
-            "a writer holds SQLite's lock for more than 2 s, so nothing can be stored",
-            "is a large import at work, or the file opened by another program? else restart "
-            "label-studio; many writers: POSTGRES=1",
+            "a writer holds SQLite's lock for more than 2 s, so nothing can be stored", HELD
         )
     if found["kind"] == "sqlite":
         if found["journal"] != "wal":
