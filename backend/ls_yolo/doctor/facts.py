@@ -17,11 +17,13 @@ import httpx
 from ls_yolo.doctor.base import Unavailable
 from ls_yolo.labelstudio import selection
 from ls_yolo.labelstudio.client import Studio, StudioError, reason
-from ls_yolo.projects.backend import ApplyError, Backend
+from ls_yolo.projects.backend import Backend
 
 T = TypeVar("T")
 TIMEOUT = 15
 """Seconds that a service may take to say something of itself."""
+LONG = 130
+"""Seconds that a prediction may take to be told: more than Label Studio gives it."""
 PAGE = 1000
 """Tasks that are read at a time."""
 
@@ -86,6 +88,8 @@ class Facts:
             values["BACKEND_URL"], values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
         )
         self.root = Path(values["LOCAL_FILES_DOCUMENT_ROOT"])
+        # One client for all: to make one takes longer than to ask.
+        self._client = httpx.Client(timeout=TIMEOUT)
         self._known: dict[str, Any] = dict(known or {})
 
     def once(self, name: str, ask: Callable[[], T]) -> T:
@@ -119,7 +123,7 @@ class Facts:
         return self._asked(lambda: self._studio(method, path, None, body), "Label Studio").content
 
     def _studio(self, method: str, path: str, query: Any, body: Any = None) -> httpx.Response:
-        return httpx.request(
+        return self._client.request(
             method, f"{self.studio.url}/{path}", params=query, json=body,
             headers=self.studio.headers(), timeout=TIMEOUT,
         )  # fmt: skip
@@ -244,9 +248,8 @@ class Facts:
         url = f"{self.backend.address(models)}/{path}"
         auth = (self.backend.user, self.backend.password) if self.backend.password else None
         return self._asked(
-            lambda: httpx.get(url, params=query, auth=auth, timeout=TIMEOUT), "the backend",
-            statuses,
-        )  # fmt: skip
+            lambda: self._client.get(url, params=query, auth=auth), "the backend", statuses
+        )
 
     def setup(self, project: ProjectFacts) -> Timed:
         """What the backend answers to ``/setup`` of a project, as Label Studio asks it.
@@ -267,12 +270,11 @@ class Facts:
         Raises:
             Unavailable: it does not answer or refuses; its own message is passed on.
         """
-        asked, began = time.time(), time.monotonic()
-        try:
-            content = self.backend.ask(project.models, path, body)
-        except ApplyError as error:
-            raise Unavailable(str(error)) from None
-        return Timed(content, time.monotonic() - began, asked, time.time())
+        url = f"{self.backend.address(project.models)}/{path}"
+        auth = (self.backend.user, self.backend.password) if self.backend.password else None
+        return self._asked(
+            lambda: self._client.post(url, json=body, auth=auth, timeout=LONG), "the backend"
+        )
 
     def _asked(
         self, ask: Callable[[], httpx.Response], who: str, statuses: Sequence[int] = (200,)
@@ -283,8 +285,7 @@ class Facts:
             took = time.monotonic() - began
             if answer.status_code not in (*statuses, 201, 204):
                 raise Unavailable(
-                    f"{who} answered {answer.status_code} at {answer.url.path}: "
-                    f"{answer.text[:200].strip()}"
+                    f"{who} answered {answer.status_code} at {answer.url.path}: {_said(answer)}"
                 )
             content = answer.json() if answer.content else None
         except Unavailable:
@@ -300,6 +301,16 @@ class Facts:
             return True
         marks = ("/.dockerenv", "/run/.containerenv")
         return any(Path(mark).exists() for mark in marks)
+
+
+def _said(answer: httpx.Response) -> str:
+    """An answer's own words for what is wrong."""
+    try:
+        content = answer.json()
+    except ValueError:
+        return answer.text[:200].strip()
+    content = content if isinstance(content, dict) else {}
+    return str(content.get("error") or content.get("detail") or content)[:1000]
 
 
 def _why(error: Exception) -> str:
