@@ -277,7 +277,9 @@ class Diagnosis(unittest.TestCase):
         from ls_kit import diagnosis
 
         self.assertEqual(diagnosis.migrations(), [])
-        row = MigrationRecorder.Migration.objects.filter(app="tasks").last()
+        # A squashed one counts as there where those that it replaces are.
+        rows = MigrationRecorder.Migration.objects.filter(app="tasks")
+        row = rows.exclude(name__contains="squashed").last()
         row.delete()
         self.assertEqual(diagnosis.migrations(), [f"tasks.{row.name}"])
         row.save()

@@ -90,6 +90,9 @@ class Facts:
         self.root = Path(values["LOCAL_FILES_DOCUMENT_ROOT"])
         # One client for all: to make one takes longer than to ask.
         self._client = httpx.Client(timeout=TIMEOUT)
+        self._auth: Any = None
+        if self.backend.password:
+            self._auth = (self.backend.user, self.backend.password)
         self._known: dict[str, Any] = dict(known or {})
 
     def once(self, name: str, ask: Callable[[], T]) -> T:
@@ -246,9 +249,8 @@ class Facts:
             Unavailable: it is not reached or refuses.
         """
         url = f"{self.backend.address(models)}/{path}"
-        auth = (self.backend.user, self.backend.password) if self.backend.password else None
         return self._asked(
-            lambda: self._client.get(url, params=query, auth=auth), "the backend", statuses
+            lambda: self._client.get(url, params=query, auth=self._auth), "the backend", statuses
         )
 
     def setup(self, project: ProjectFacts) -> Timed:
@@ -271,9 +273,8 @@ class Facts:
             Unavailable: it does not answer or refuses; its own message is passed on.
         """
         url = f"{self.backend.address(project.models)}/{path}"
-        auth = (self.backend.user, self.backend.password) if self.backend.password else None
         return self._asked(
-            lambda: self._client.post(url, json=body, auth=auth, timeout=LONG), "the backend"
+            lambda: self._client.post(url, json=body, auth=self._auth, timeout=LONG), "the backend"
         )
 
     def _asked(
