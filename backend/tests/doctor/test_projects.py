@@ -133,6 +133,11 @@ def test_a_fault_is_red_and_what_is_usual_is_green(look, check, faults, code, sa
     assert exit_code(green) == 0, green
 
 
+def test_a_task_that_fails_at_once_is_no_measure_of_latency(look):
+    (line,) = look("latency", error="a.jpg: not found")
+    assert "/setup in" in str(line) and "fit" not in str(line)
+
+
 def test_the_prediction_of_a_doctor_that_was_stopped_goes_with_the_next_look(look):
     old = {"id": 3, "model_version": projects.MARK, "result": []}
     kept = {"id": 4, "model_version": "coco@2", "result": []}
