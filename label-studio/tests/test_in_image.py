@@ -879,5 +879,57 @@ class Files(Calling):
         self.assertIn("expected one of: localfiles, s3, gcs, azure", answer.json()["detail"])
 
 
+class Diagnosis(unittest.TestCase):
+    def test_nobody_is_told_without_a_token(self):
+        from django.test import Client
+
+        answer = Client(headers={"host": "127.0.0.1"}).get("/api/ls-kit/diagnosis")
+        self.assertEqual(answer.status_code, 401)
+
+    def test_a_database_that_a_writer_holds_is_locked_and_free_again_after_it(self):
+        import sqlite3
+
+        from ls_kit import diagnosis
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a.sqlite3"
+            writer = sqlite3.connect(path)
+            writer.execute("CREATE TABLE a (b)")
+            self.assertFalse(diagnosis.locked(path, 0.1))
+            writer.execute("BEGIN IMMEDIATE")
+            self.assertTrue(diagnosis.locked(path, 0.1))
+            writer.rollback()
+            self.assertFalse(diagnosis.locked(path, 0.1))
+            writer.close()
+
+    def test_a_migration_that_is_missing_is_pending_until_it_is_there(self):
+        from django.db.migrations.recorder import MigrationRecorder
+
+        from ls_kit import diagnosis
+
+        self.assertEqual(diagnosis.migrations(), [])
+        # A squashed one counts as there where those that it replaces are.
+        rows = MigrationRecorder.Migration.objects.filter(app="tasks")
+        row = rows.exclude(name__contains="squashed").last()
+        row.delete()
+        self.assertEqual(diagnosis.migrations(), [f"tasks.{row.name}"])
+        row.save()
+        self.assertEqual(diagnosis.migrations(), [])
+
+    def test_a_backend_is_asked_only_where_label_studio_may(self):
+        from ls_kit import diagnosis
+
+        found = {
+            url: diagnosis.reach(url)["kind"]
+            for url in (
+                "http://10.9.9.9:9090",
+                "http://127.0.0.1:1",
+                "http://nowhere.invalid:9090",
+                "ftp://backend",
+            )
+        }
+        self.assertEqual(list(found.values()), ["refused", "refused", "dns", "url"])
+
+
 if __name__ == "__main__":
     unittest.main()

@@ -15,7 +15,7 @@ import requests
 import yaml
 from PIL import Image
 
-from tests.integration.conftest import IMAGES, Stack, label_config
+from conftest import IMAGES, Stack, label_config
 
 pytestmark = pytest.mark.docker
 

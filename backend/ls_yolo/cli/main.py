@@ -10,6 +10,7 @@ import typer
 from ls_yolo.cli import (
     apply,
     check,
+    doctor,
     export,
     labels,
     models,
@@ -33,6 +34,7 @@ from ls_yolo.cli.common import (
 
 COMMANDS = (
     apply, prelabel, export, schema, weights, predict, preview, predictions, models, labels, check,
+    doctor,
 )  # fmt: skip
 """Each has registered itself."""
 # What typer raises for words it cannot use; it has no public name for the base of BadParameter.
