@@ -7,7 +7,20 @@ from typing import Any
 
 import typer
 
-from ls_yolo.cli import apply, check, labels, models, predict, predictions, preview, weights
+from ls_yolo.cli import (
+    apply,
+    check,
+    doctor,
+    export,
+    labels,
+    models,
+    predict,
+    predictions,
+    prelabel,
+    preview,
+    schema,
+    weights,
+)
 from ls_yolo.cli.common import (
     EX_CONFIG,
     EX_FAILED,
@@ -19,7 +32,10 @@ from ls_yolo.cli.common import (
     fail,
 )
 
-COMMANDS = (apply, weights, predict, preview, predictions, models, labels, check)
+COMMANDS = (
+    apply, prelabel, export, schema, weights, predict, preview, predictions, models, labels, check,
+    doctor,
+)  # fmt: skip
 """Each has registered itself."""
 # What typer raises for words it cannot use; it has no public name for the base of BadParameter.
 UsageError: Any = typer.BadParameter.__base__
