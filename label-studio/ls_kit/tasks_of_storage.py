@@ -43,13 +43,13 @@ KINDS = {
     "azure": AzureBlobImportStorage,
 }
 BATCH = 1000
-"""Names that are compared with the links by one query."""
+"""Names that are read before it is looked whether time is up; rows of one insertion."""
 BATCH_READ = 50
-"""The same where each file is read, which may take long."""
+"""Such names where each file is read too, which may take long."""
 SECONDS = 5.0
 """A request looks no longer for files that have no task, and gives out what it has."""
-KEPT_SECONDS = 600
-"""How long a scan that nobody goes on with is kept."""
+KEPT_SECONDS = 30
+"""How long a scan that nobody goes on with is kept; a new one sees files that came meanwhile."""
 OURS = "ls-kit"
 """What ``storage.meta`` says where it is us who are at it."""
 JSON_SUFFIXES = ("", ".json", ".jsonl", ".parquet")
@@ -70,6 +70,9 @@ class Scan:
     keys: Iterator[str]
     total: int | None
     """How many files there are, where that is known."""
+    linked: set[str] = field(default_factory=set)
+    """Those that had a task when the scan began, or wait for one. Links have no index by name, so
+    to ask for some costs as much as to read all."""
     seen: int = 0
     made: int = 0
     used: float = field(default_factory=time.monotonic)
@@ -157,6 +160,8 @@ def _begin(storage: Any, scan: Scan) -> None:
     try:
         storage.validate_connection()
         scan.keys = iter(storage.iter_keys())
+        links = storage.links.order_by().values_list("key", flat=True)
+        scan.linked = set(links.iterator(chunk_size=BATCH))
         if isinstance(storage, LocalFilesImportStorage):
             # Upstream sorts them, so all are read by now in any case.
             keys = list(scan.keys)
@@ -167,7 +172,7 @@ def _begin(storage: Any, scan: Scan) -> None:
 
 def _look(storage: Any, scan: Scan, limit: int) -> None:
     """Reads names until ``limit`` files without a task wait, all are read, or time is up."""
-    links, size = storage.links.model, BATCH if storage.use_blob_urls else BATCH_READ
+    size = BATCH if storage.use_blob_urls else BATCH_READ
     until = time.monotonic() + SECONDS
     while sum(len(found) for _, found in scan.waiting) < limit and time.monotonic() < until:
         try:
@@ -175,10 +180,9 @@ def _look(storage: Any, scan: Scan, limit: int) -> None:
         except Exception as error:
             raise StorageError(f"storage {storage.pk} cannot be read: {error}") from error
         scan.seen += len(batch)
-        keys = list(dict.fromkeys(batch))
-        known = links.exists(keys, storage)
-        for key in keys:
-            if key not in known:
+        for key in batch:
+            if key not in scan.linked:
+                scan.linked.add(key)  # a storage may name one twice
                 scan.waiting.append((key, _objects(storage, key)))
         if len(batch) < size:
             scan.total = scan.seen
