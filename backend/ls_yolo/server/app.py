@@ -16,6 +16,8 @@ from ls_yolo.labelstudio.client import Studio
 from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.models import build
+from ls_yolo.server.status.board import Board
+from ls_yolo.server.status.trying import Trier
 from ls_yolo.serving.debug_plot import Plotter
 from ls_yolo.serving.predictor import Predictor
 from ls_yolo.serving.reading import ImageReader
@@ -54,4 +56,5 @@ def create_app() -> Flask:
         values["BASIC_AUTH_USER"],
         values["BASIC_AUTH_PASS"],
         RequestLimiter(values["THREADS"]),
+        Board.start(values, studio, Trier(predictor)),
     )
