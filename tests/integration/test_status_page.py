@@ -66,6 +66,8 @@ def backend(stack: Stack, demo: Any) -> Iterator[Stack]:
 def browser() -> Iterator[Browser]:
     if BROWSER is None:
         lacking("no Chromium here: apt-get install chromium, or `make test` as root")
+    # What a busy Label Studio has not answered when the page is made comes with its next look.
+    expect.set_options(timeout=30_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=BROWSER, args=QUIET)
         yield browser
