@@ -26,8 +26,8 @@ HEADER = "X-Request-ID"
 REDACTED = "[redacted]"
 SHORTEST = 4
 """Secrets of fewer characters are left: every other word would hold one, and they keep nothing."""
-QUIET = frozenset({"health", "livez", "readyz", "metrics"})
-"""Endpoints that machines ask for all day: a line at DEBUG, unless they fail."""
+QUIET = frozenset({"health", "livez", "readyz", "metrics", "root", "static", "report"})
+"""Endpoints that machines and open pages ask for all day: a line at DEBUG, unless they fail."""
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 """The id of the request that is being answered; a thread of a pool has it by ``copy_context``."""
@@ -44,8 +44,9 @@ _PATTERNS = (
     (re.compile(r"\b((?:Bearer|Basic|Token)\s+)(?=\S*[0-9=._-])[\w.~+/=-]{8,}"), r"\1" + REDACTED),
     # A JSON Web Token, cut off ones too: its first part is base64 of '{"'.
     (re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"), REDACTED),
-    # A URL's query, that of a presigned one too; a mapping's entry.
-    (re.compile(rf"(?i)([\w-]*(?:{_NAMES}|\bsig)[\w-]*=)[^\s&'\"<>]+"), r"\1" + REDACTED),
+    # A URL's query, that of a presigned one too; a mapping's entry. A word is tried from its start
+    # alone, or a long one without a space would take seconds.
+    (re.compile(rf"(?i)(?<![\w-])([\w-]*(?:{_NAMES}|\bsig)[\w-]*=)[^\s&'\"<>]+"), r"\1" + REDACTED),
     (
         re.compile(rf"(?i)(['\"][\w-]*{_NAMES}[\w-]*\\?['\"]\s*:\s*)(\\?['\"])(?:\\.|[^'\"\\])*"),
         r"\1\2" + REDACTED,
@@ -151,13 +152,18 @@ class TextFormatter(JsonFormatter):
         return "\n".join([line, *more]).encode("utf-8", "backslashreplace").decode()
 
 
-def formatter(values: Mapping[str, Any]) -> logging.Formatter:
-    """The formatter that the settings ``values`` ask for: LOG_FORMAT, and the secrets in them."""
+def redactor(values: Mapping[str, Any]) -> Redactor:
+    """What takes the secrets of the settings ``values`` out of text."""
     secrets = (values.get("LABEL_STUDIO_API_KEY"), values.get("BASIC_AUTH_PASS"))
-    redactor = Redactor(
+    return Redactor(
         (secret for secret in secrets if secret), str(values.get("BASIC_AUTH_USER") or "")
     )
-    return (TextFormatter if values["LOG_FORMAT"] == "text" else JsonFormatter)(redactor)
+
+
+def formatter(values: Mapping[str, Any]) -> logging.Formatter:
+    """The formatter that the settings ``values`` ask for: LOG_FORMAT, and the secrets in them."""
+    kind = TextFormatter if values["LOG_FORMAT"] == "text" else JsonFormatter
+    return kind(redactor(values))
 
 
 def configure(values: Mapping[str, Any]) -> None:

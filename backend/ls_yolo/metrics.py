@@ -109,10 +109,16 @@ def stage(name: Stage) -> AbstractContextManager[Any]:
     return STAGE.labels(name).time()
 
 
-def count_error(error: BaseException) -> None:
-    """Counts ``error`` under its ``kind``, or, where it has none, the name of its class."""
+def kind_of(error: BaseException) -> str:
+    """What ``error`` is counted under: its ``kind``, or, where it has none, the name of its
+    class."""
     kind = getattr(error, "kind", None)
-    ERRORS.labels(kind if isinstance(kind, str) else type(error).__name__).inc()
+    return kind if isinstance(kind, str) else type(error).__name__
+
+
+def count_error(error: BaseException) -> None:
+    """Counts ``error`` under its `kind_of`."""
+    ERRORS.labels(kind_of(error)).inc()
 
 
 def set_model(model: str, version: str) -> None:

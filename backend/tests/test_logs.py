@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
@@ -316,3 +317,9 @@ def test_what_libraries_say_of_damaged_images_and_warn_of_is_json_or_nothing(tmp
     assert done.stdout == "refused\n" * 2  # of the others what is there counts
     said = [json.loads(line)["message"] for line in done.stderr.splitlines()]
     assert "from a library" in said[-1]
+
+
+def test_a_long_word_is_looked_through_at_once():
+    began = time.perf_counter()
+    assert Redactor()("a" * 20_000 + "?mytoken=abc") == "a" * 20_000 + f"?mytoken={logs.REDACTED}"
+    assert time.perf_counter() - began < 2  # from every letter of it anew, a minute

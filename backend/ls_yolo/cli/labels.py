@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,21 +13,7 @@ import typer
 from ls_yolo import settings
 from ls_yolo.cli.common import EX_FAILED, TokenRefused, ToolError, app, fail
 from ls_yolo.cli.models import known
-from ls_yolo.models.sam import SAM
-from ls_yolo.text import nearest, some
-
-
-@dataclass(frozen=True)
-class Mapped:
-    """How a control's labels map. ``mapped``: label to classes; ``unmapped``: label to the reason;
-    ``unlabelled``: classes that no label stands for, of which nothing is drawn."""
-
-    control: str
-    tag: str
-    models: tuple[str, ...]
-    mapped: Mapping[str, Sequence[str]]
-    unmapped: Mapping[str, str]
-    unlabelled: Sequence[str]
+from ls_yolo.text import some
 
 
 @app.command("labels", help="how the labels of a project map to the classes of its models")
@@ -42,16 +28,19 @@ def show_labels(
     as_json: Annotated[bool, typer.Option("--json", help="everything, as JSON")] = False,
 ) -> int:
     """Prints how labels map; 1 if in a project no label maps to any class."""
+    # Here, since --help and the other commands do without.
     from ls_yolo.labelstudio.label_config import LabelConfigError
     from ls_yolo.labelstudio.selection import SelectionError
+    from ls_yolo.serving.mapping import MappingError, mapping
 
     wanted = list(_projects(project))
     _, rows = known()
+    default = settings.read("backend")["DEFAULT_MODEL"]
     found, empty = [], []
     for title, text, names in wanted:
         try:
-            mappings = mapping(text, names, rows)
-        except (LabelConfigError, SelectionError) as error:
+            mappings = mapping(text, names, rows, default)
+        except (LabelConfigError, SelectionError, MappingError) as error:
             raise ToolError(f"{title}: {error}") from None
         found.append({"project": title, "controls": [asdict(item) for item in mappings]})
         if mappings and not any(item.mapped for item in mappings):
@@ -71,79 +60,6 @@ def show_labels(
             EX_FAILED,
         )
     return EX_FAILED if empty else 0
-
-
-def mapping(text: str, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[Mapped]:
-    """How the labels of a labeling config map to the classes of the models ``names``, of
-    which ``rows`` tells (see `known`); no name: the default model. Empty: those are SAMs alone.
-
-    Raises:
-        LabelConfigError: the configuration cannot be read, or has no control that is drawn for.
-        ToolError: there is no such model, or its classes are not known.
-    """
-    # Here, since --help and the other commands do without.
-    from ls_yolo import controls
-    from ls_yolo.labelstudio import selection
-
-    drawn = controls.drawn(text)
-    first = next((row for row in rows if row.get("task") != SAM), rows[0] if rows else {})
-    default = settings.read("backend")["DEFAULT_MODEL"] or first.get("name", "")
-    found, drawing, pointed = [], [], set()
-    for control in drawn:
-        path = (control.model_path,) if control.model_path else ()
-        chosen = path or selection.choose(names, (), default)
-        everything = [_row(model, rows) for model in chosen]
-        asked = [row for row in everything if row.get("task") != SAM]
-        if not asked:
-            continue
-        fit = [row for row in asked if _fits(control, row)]
-        name, tag = control.from_name, control.tag
-        if not fit:
-            if len(asked) < len(everything) and controls.takes(control, "segment"):
-                pointed.add(name)
-            why = controls.no_task(control, [(row["name"], row["task"]) for row in asked])
-            unmapped = {label.value: why for label in control.labels}
-            names_asked = tuple(row["name"] for row in asked)
-            found.append(Mapped(name, tag, names_asked, {}, unmapped, []))
-            continue
-        drawing.append(control)
-        classes = dict.fromkeys(one for row in fit for one in row["classes"])
-        match = controls.match(control, classes)
-        _, missing = controls.boxes(control, text, match.labels)
-        fitting = tuple(row["name"] for row in fit)
-        rest = [one for one in classes if one not in match.labels]
-        found.append(Mapped(name, tag, fitting, match.classes, {**match.unmapped, **missing}, rest))
-    # What takes another control's boxes has no mapping of its own.
-    kept = {control.from_name for control in controls.untaken(drawing)}
-    taken = {control.from_name for control in drawing} - kept
-    found = [item for item in found if item.control not in taken]
-    # What a SAM draws in where people point lacks no model, unless no control has one.
-    return [item for item in found if item.control not in pointed] or found
-
-
-def _fits(control: Any, row: Mapping[str, Any]) -> bool:
-    """Whether ``control`` can draw what a model says; of one that has not said its task it is not
-    known."""
-    from ls_yolo import controls
-
-    return not row.get("task") or controls.takes(control, row["task"])
-
-
-def _row(name: str, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    for row in rows:
-        if row["name"] == name:
-            if row.get("classes") or row.get("task") == SAM:
-                return row
-            raise ToolError(
-                f"model {name!r} has said no classes yet: it is {row.get('state') or 'unknown'}"
-                + (f" ({row['error']})" if row.get("error") else "")
-                + "; open a task of the project once, then ask again"
-            )
-    known_names = [str(row["name"]) for row in rows]
-    raise ToolError(
-        f"no model is called {name!r}{nearest(name, known_names)}; "
-        f"there is: {', '.join(known_names) or 'none'}"
-    )
 
 
 def _projects(where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
@@ -214,12 +130,12 @@ def project_of_studio(number: int) -> StudioProject:
             ) from None
         why = str(error) if isinstance(error, ApplyError) else reason(error)
         raise ToolError(f"project {number}: unavailable from {studio.url}: {why}") from None
-    models = selection.from_connections(rows)
+    models = selection.of_connections(rows)
     count = int(project.task_number or 0)
     return StudioProject(number, project.title, project.label_config, models, count, studio)
 
 
-def _describe(item: Mapped) -> str:
+def _describe(item: Any) -> str:
     width = max(map(len, [*item.mapped, *item.unmapped]), default=0)
     lines = [f"  {item.control} ({item.tag}), {'+'.join(item.models)}"]
     for label, classes in item.mapped.items():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
@@ -20,8 +19,6 @@ from ls_yolo.images.formats import SUFFIXES
 
 THREADS = 4
 """Images that are read and decoded at a time."""
-CLASSES = 5
-"""How many of the surest classes of an image are told."""
 AHEAD = 16
 """Images that are decoded and not yet printed: they are in memory."""
 
@@ -119,6 +116,7 @@ def _load(values: Mapping[str, Any], name: str) -> Any:
 
 def _predict(path: Path, model: Any, conf: float | None) -> tuple[dict[str, Any], Any]:
     from ls_yolo.images import decode, limits
+    from ls_yolo.serving import described
 
     try:
         image = decode.decode(path.read_bytes(), name=str(path))
@@ -130,44 +128,12 @@ def _predict(path: Path, model: Any, conf: float | None) -> tuple[dict[str, Any]
     lowest = entry.conf if conf is None else conf
     try:
         result = model.batcher.submit(prepared, lowest, entry.iou).result()
-        found = _described(result, model.names, lowest)
+        found = described.describe(result, model.names, lowest)
     except Exception as error:  # an engine may raise anything
         return {"image": str(path), "error": f"{type(error).__name__}: {error}"}, None
     height, width = image.shape[:2]
     row = {"image": str(path), "width": width, "height": height, "model": model.version}
     return {**row, **found}, image
-
-
-def _described(result: Any, names: Mapping[int, str], lowest: float) -> dict[str, Any]:
-    """What a result says, as `predict` prints it."""
-    from ls_yolo.controls import base, outline, rectangle
-    from ls_yolo.results import Classes, Keypoints, Masks, OrientedBoxes
-
-    if isinstance(result, Classes):
-        surest = sorted(base.highest(result).items(), key=lambda item: -item[1])[:CLASSES]
-        return {"classes": [_said(names[i], score) for i, score in surest if score > lowest]}
-    boxes = result.boxes
-    scored = zip(boxes.classes.tolist(), boxes.scores.tolist(), boxes.xyxy, strict=True)
-    rows = [{**_said(names[index], score), "box": _places(box)} for index, score, box in scored]
-    for number, row in enumerate(rows):
-        if isinstance(result, Masks):
-            row["polygons"] = [_places(line) for line in outline.outlines(result.masks[number]())]
-        elif isinstance(result, OrientedBoxes):
-            row["corners"] = _places(rectangle.corners(result.xywhr[number]))
-            row["angle"] = round(math.degrees(result.xywhr[number, 4]), 1)
-        elif isinstance(result, Keypoints):
-            points = zip(_places(result.xy[number]), result.scores[number].tolist(), strict=True)
-            row["keypoints"] = [[*place, round(score, 4)] for place, score in points]
-    return {"boxes": rows}
-
-
-def _said(label: str, score: float) -> dict[str, Any]:
-    return {"label": label, "score": round(score, 4)}
-
-
-def _places(found: Any) -> Any:
-    """Pixels, as JSON takes them, to a tenth."""
-    return found.astype(float).round(1).tolist()
 
 
 def _ordered(work: Iterator[Future[Any]]) -> Iterator[Any]:

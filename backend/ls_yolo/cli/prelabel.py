@@ -130,7 +130,7 @@ def prelabel(
             number,
             str(found.title),
             str(found.label_config),
-            names or selection.from_connections(studio.connections(number)),
+            names or selection.of_connections(studio.connections(number)),
             str(found.created_at or ""),
         )
         options = Options(

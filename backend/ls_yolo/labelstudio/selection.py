@@ -57,12 +57,12 @@ def from_extra_params(value: Any) -> tuple[str, ...]:
     return _unique(names, "extra_params")
 
 
-def from_connections(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    """The names that a project's ML backend connections say, of which Label Studio asks the first
-    only: those in its URL, else in its ``extra_params``.
+def of_connections(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The names in a project's connections, as Label Studio lists them: those of the first, which
+    alone is asked. None: the default model.
 
     Raises:
-        SelectionError: they have another form.
+        SelectionError: they cannot be read.
     """
     first = min(rows, key=lambda row: int(row["id"]), default={})
     _, chosen, names = str(first.get("url") or "").partition(PREFIX)

@@ -17,6 +17,8 @@ from ls_yolo.labelstudio.connections import ModelChoices
 from ls_yolo.server import diagnosis
 from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.models import build
+from ls_yolo.server.status.board import Board
+from ls_yolo.server.status.trying import Trier
 from ls_yolo.serving.debug_plot import Plotter
 from ls_yolo.serving.predictor import Predictor
 from ls_yolo.serving.reading import ImageReader
@@ -55,6 +57,7 @@ def create_app() -> Flask:
         values["BASIC_AUTH_USER"],
         values["BASIC_AUTH_PASS"],
         RequestLimiter(values["THREADS"]),
+        Board.start(values, studio, Trier(predictor)),
     )
     diagnosis.install(app, values, studio)
     return app

@@ -9,12 +9,14 @@ import threading
 import time
 from collections.abc import Callable
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, g, jsonify, request, request_started
 from prometheus_client.exposition import choose_encoder
 from werkzeug.exceptions import (
     BadRequest,
     ClientDisconnected,
+    Forbidden,
     HTTPException,
     RequestEntityTooLarge,
 )
@@ -31,6 +33,8 @@ MAX_BODY = 64 * 1024 * 1024
 """The largest request body, in bytes: 250 tasks with their annotations are far below it."""
 RETRY_AFTER = "1"
 """Seconds after which a client that was turned away may try again."""
+SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that change nothing."""
 REASON = 300
 """The most characters of an error that the status line has: proxies bound it."""
 
@@ -90,12 +94,16 @@ def shell(user: str, password: str, places: RequestLimiter) -> Flask:
         # small: from strangers no other is read, since it need not have arrived yet.
         if _endpoint() == "webhook" and "Authorization" not in request.headers and not _trains():
             return jsonify(status="ignored")
-        answer = jsonify(
-            error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env"
-        )
-        answer.status_code = 401
-        answer.headers["WWW-Authenticate"] = 'Basic realm="ls-yolo"'
-        return answer
+        return unauthorized()
+
+    @app.before_request
+    def refuse_other_sites() -> None:
+        # A browser sends the password along with what a page of another site has it post.
+        if request.method not in SAFE and _from_another_site():
+            raise Forbidden(
+                f"found a request of the page {request.headers.get('Origin') or 'of another site'}"
+                f", expected one of {request.host_url}; open the backend's own page and try there"
+            )
 
     @app.before_request
     def admit() -> None:
@@ -126,7 +134,8 @@ def shell(user: str, password: str, places: RequestLimiter) -> Flask:
             return answer, error.code or 500
         metrics.count_error(error)
         if isinstance(error, RequestError):
-            log.warning("%s %r: %s", request.method, request.path, error)
+            kind = {"kind": metrics.kind_of(error)}
+            log.warning("%s %r: %s", request.method, request.path, error, extra={"fields": kind})
             # What is wrong with an open route's models names others, which is not for everyone.
             text = str(error) if g.trusted else "more is said with the password"
             answer = jsonify(error=text)
@@ -139,6 +148,24 @@ def shell(user: str, password: str, places: RequestLimiter) -> Flask:
         return jsonify(error="the backend failed; its log says why"), 500
 
     return app
+
+
+def unauthorized() -> Response:
+    """The answer to who has not said user and password."""
+    answer = jsonify(error="authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env")
+    answer.status_code = 401
+    answer.headers["WWW-Authenticate"] = 'Basic realm="ls-yolo"'
+    return answer
+
+
+def _from_another_site() -> bool:
+    """Whether a page of another origin has a browser send the request. Browsers that do not say so
+    themselves name the page's origin; programs say neither."""
+    said = request.headers.get("Sec-Fetch-Site")
+    if said is not None:
+        return said not in ("same-origin", "none")
+    origin = request.headers.get("Origin")
+    return origin is not None and urlsplit(origin).netloc != request.host
 
 
 def reason(text: str) -> str:

@@ -15,6 +15,7 @@ from ls_yolo.models.sam import SAM
 from ls_yolo.server import routes
 from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.routes import Call
+from ls_yolo.server.status.board import Board
 from ls_yolo.serving import interactive
 from ls_yolo.serving.batcher import Released
 from ls_yolo.serving.clicks import Clicks
@@ -103,10 +104,15 @@ class ModelService:
 
 
 def build(
-    predictor: Predictor, choices: ModelChoices, user: str, password: str, places: RequestLimiter
+    predictor: Predictor,
+    choices: ModelChoices,
+    user: str,
+    password: str,
+    places: RequestLimiter,
+    board: Board | None = None,
 ) -> Flask:
     """The application around its parts; see `ls_yolo.server.routes.build`."""
-    return routes.build(ModelService(predictor, choices), user, password, places)
+    return routes.build(ModelService(predictor, choices), user, password, places, board)
 
 
 class _Told:

@@ -42,6 +42,7 @@ def error_answer(description: str) -> dict[str, Any]:
 _ERRORS = {
     400: error_answer("The request is malformed, or its labeling config cannot be answered."),
     401: error_answer("User and password are needed."),
+    403: error_answer("A page of another site sent it."),
     404: error_answer("A model that was asked for is not there."),
     408: error_answer("The body did not arrive in time."),
     413: error_answer("The body is too large."),
@@ -58,7 +59,8 @@ class Operation:
     answers: by status, what the route itself answers with. What all routes have in common (401,
         404 of a model's name, 408, ...) is added.
     errors: more statuses of errors that a request can meet.
-    body: the schema of the JSON that it takes; None: it takes none.
+    body: the schema of what it takes; None: it takes nothing.
+    media: what that is sent as.
     open: it is answered without user and password.
     slow: it may take long, so it takes a place of `RequestLimiter`.
     spare: it may also take the place that is kept from predictions.
@@ -69,6 +71,7 @@ class Operation:
     answers: Mapping[int, dict[str, Any]]
     errors: tuple[int, ...] = ()
     body: dict[str, Any] | None = None
+    media: str = "application/json"
     open: bool = False
     slow: bool = False
     spare: bool = False
@@ -79,12 +82,13 @@ class Operation:
         view.operation = self  # type: ignore[attr-defined]
         return view
 
-    def describe(self, name: str, chosen: bool) -> dict[str, Any]:
-        """It as OpenAPI has it; ``chosen``: under `CHOSEN`."""
+    def describe(self, name: str, method: str, chosen: bool) -> dict[str, Any]:
+        """It as OpenAPI has it; ``method`` in small letters; ``chosen``: under `CHOSEN`."""
         codes = {
             *self.errors,
             *(() if self.open else (401,)),
             *((400, 408, 413, 429) if self.body else ()),
+            *((403,) if method != "get" else ()),
             *((429,) if self.slow else ()),
             *((400, 404) if chosen else ()),
         }
@@ -94,7 +98,7 @@ class Operation:
             "summary": self.summary,
             "responses": {str(code): found[code] for code in sorted(found)},
             **({"security": []} if self.open else {}),
-            **({"requestBody": _required(self.body)} if self.body else {}),
+            **({"requestBody": _required(self.body, self.media)} if self.body else {}),
             **({"parameters": [_MODELS]} if chosen else {}),
         }
 
@@ -118,13 +122,13 @@ def describe(app: Flask) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for rule in app.url_map.iter_rules():
         found, chosen = operation(app, rule.endpoint), "models" in rule.arguments
-        alias = rule.rule.endswith("/")  # of /health
+        alias = chosen and rule.rule.endswith("/")  # of /health
         if found is None or alias or (chosen and not found.of_models):
             continue
         name = rule.endpoint.rpartition(".")[2]
         (method,) = (rule.methods or set()) - {"HEAD", "OPTIONS"}
         path = paths.setdefault(rule.rule.replace("<models>", "{models}"), {})
-        path[method.lower()] = found.describe(name, chosen)
+        path[method.lower()] = found.describe(name, method.lower(), chosen)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -142,8 +146,8 @@ def describe(app: Flask) -> dict[str, Any]:
     }
 
 
-def _required(schema: dict[str, Any]) -> dict[str, Any]:
-    return {"required": True, "content": {"application/json": {"schema": schema}}}
+def _required(schema: dict[str, Any], media: str) -> dict[str, Any]:
+    return {"required": True, "content": {media: {"schema": schema}}}
 
 
 _MODELS = {

@@ -19,6 +19,7 @@ from ls_yolo.server.base import (
     object_body,
     shell,
     text_field,
+    unauthorized,
 )
 from ls_yolo.server.openapi import (
     TEXT,
@@ -29,6 +30,8 @@ from ls_yolo.server.openapi import (
     object_of,
     register,
 )
+from ls_yolo.server.status.board import Board
+from ls_yolo.server.status.page import StatusPage, wants_page
 
 
 @dataclass(frozen=True)
@@ -89,6 +92,7 @@ class Service(Protocol):
         """The answer to an event of Label Studio, and its status. It waits for nothing."""
 
 
+UP = json_answer(object_of({"status": {"const": "UP"}, "model_class": TEXT}), "It is.")
 VERSION = TEXT | {"description": "<name>@<hash>; several are joined by +"}
 CONFIG = "A labeling config of Label Studio, in XML"
 PROJECT = {"type": ["string", "integer", "null"], "description": "<id>.<time of creation>"}
@@ -116,10 +120,18 @@ STATUS = object_of(
 )
 
 
-def build(service: Service, user: str, password: str, places: RequestLimiter) -> Flask:
-    """The application around ``service``. An empty ``password``: no authentication."""
+def build(
+    service: Service,
+    user: str,
+    password: str,
+    places: RequestLimiter,
+    board: Board | None = None,
+) -> Flask:
+    """The application around ``service``, with a status page that shows ``board``. An empty
+    ``password``: no authentication."""
     app = shell(user, password, places)
     routes = Blueprint("backend", __name__)
+    page = StatusPage(service, board or Board())
 
     def names(models: str | None) -> tuple[str, ...]:
         found = selection.from_url(models) if models else ()
@@ -127,15 +139,32 @@ def build(service: Service, user: str, password: str, places: RequestLimiter) ->
         return found
 
     @routes.get("/health")
-    @routes.get("/")
     @Operation(
         "Whether it is up, for Label Studio",
-        {200: json_answer(object_of({"status": {"const": "UP"}, "model_class": TEXT}), "It is.")},
+        {200: UP},
         open=True,
     )
     def health(models: str | None = None) -> Any:
         names(models)
         return jsonify(status="UP", model_class=service.name)
+
+    @routes.get("/")
+    @Operation(
+        "The status page; to all but browsers what /health says",
+        {
+            200: {
+                "description": "It is up.",
+                "content": {**UP["content"], "text/html": {"schema": TEXT}},
+            },
+            401: error_answer("The page needs user and password."),
+        },
+        open=True,
+        of_models=False,
+    )
+    def root(models: str | None = None) -> Any:
+        if models is None and wants_page():
+            return page.show() if g.trusted else unauthorized()
+        return health(models)
 
     @routes.get("/livez")
     @Operation(
@@ -292,4 +321,5 @@ def build(service: Service, user: str, password: str, places: RequestLimiter) ->
         return jsonify(answer), status
 
     register(app, routes)
+    app.register_blueprint(page.routes())
     return app

@@ -20,6 +20,7 @@ from ls_yolo.labelstudio.connections import ConnectionCache
 from ls_yolo.models import weights
 from ls_yolo.server import base, diagnosis, routes
 from ls_yolo.server.routes import Call
+from ls_yolo.server.status.board import Board
 from ls_yolo.user_model.loader import ModelClassError
 from ls_yolo.user_model.request import RequestContext
 from ls_yolo.user_model.runner import ModelRunner
@@ -69,7 +70,8 @@ def create(values: Mapping[str, Any]) -> Flask:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the model")
     user, password = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
     said = ConnectionCache(studio, parameters)
-    app = build(own, said, user, password, base.RequestLimiter(values["THREADS"]))
+    limiter = base.RequestLimiter(values["THREADS"])
+    app = build(own, said, user, password, limiter, Board.start(values, studio))
     diagnosis.install(app, values, studio)
     return app
 
@@ -144,6 +146,7 @@ def build(
     user: str,
     password: str,
     places: base.RequestLimiter,
+    board: Board | None = None,
 ) -> Flask:
     """The application around its parts; see `ls_yolo.server.routes.build`."""
-    return routes.build(UserModelService(own, said), user, password, places)
+    return routes.build(UserModelService(own, said), user, password, places, board)

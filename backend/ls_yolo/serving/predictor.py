@@ -199,7 +199,13 @@ class Predictor:
     @staticmethod
     def _failed(task: Mapping[str, Any], error: Exception, why: str, trace: bool = False) -> str:
         metrics.count_error(error)
-        log.warning("task %s: empty prediction: %s", task.get("id", "?"), why, exc_info=trace)
+        log.warning(
+            "task %s: empty prediction: %s",
+            task.get("id", "?"),
+            why,
+            exc_info=trace,
+            extra={"fields": {"kind": metrics.kind_of(error)}},
+        )
         return why
 
     def _start(self, work: _Work, likeness: bool) -> _Started:

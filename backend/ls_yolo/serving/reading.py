@@ -90,9 +90,19 @@ class ImageReader:
         with limits.holding():
             with metrics.stage("fetch"):
                 data = source.read(url, *self._of(task))
-            header = decode.read_header(data)
-            with self._memory.taken(header.memory):
-                yield Fetched(data, header, task.get("id", "?"))
+            with self.given(data, task.get("id", "?")) as file:
+                yield file
+
+    @contextlib.contextmanager
+    def given(self, data: bytes, task: object) -> Iterator[Fetched]:
+        """The file of an image that is here already, called ``task`` in the log; as `fetched`.
+
+        Raises:
+            MediaError: it is no image.
+        """
+        header = decode.read_header(data)
+        with self._memory.taken(header.memory):
+            yield Fetched(data, header, task)
 
     def opened(self, task: Mapping[str, Any], url: str) -> AbstractContextManager[Path]:
         """The path of the file at ``url`` of ``task``, for what is too large to be in memory.

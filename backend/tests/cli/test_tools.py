@@ -17,6 +17,7 @@ from ls_yolo.cli import labels, main, predict
 from ls_yolo.engines import load as loader
 from ls_yolo.models import weights
 from ls_yolo.results import Boxes, Classes, Keypoints, Mask, Masks, OrientedBoxes
+from ls_yolo.serving.mapping import mapping
 
 LABELS = """<View><Image name="image" value="$image"/>
 <RectangleLabels name="label" toName="image">
@@ -493,7 +494,7 @@ def test_each_control_chooses_among_all_models_of_the_project():
         '<PolygonLabels name="p" toName="image"><Label value="cat"/></PolygonLabels>'
         '<RectangleLabels name="r" toName="image"><Label value="cat"/></RectangleLabels></View>'
     )
-    found = labels.mapping(text, ("boxes", "outlines"), rows)
+    found = mapping(text, ("boxes", "outlines"), rows)
     assert [item.models for item in found] == [("outlines",), ("boxes", "outlines")]
 
 
@@ -507,11 +508,11 @@ def test_a_sam_has_no_labels_to_map_and_nothing_to_warn_of():
     text = f'<View><Image name="image" value="$image"/>{outlines}{boxes}</View>'
     # The first that predicts is the default; what only the SAM draws in is left out.
     for names in ((), ("boxes",), ("smart", "boxes")):
-        found = {item.control: item.models for item in labels.mapping(text, names, rows)}
+        found = {item.control: item.models for item in mapping(text, names, rows)}
         assert found.pop("r") == ("boxes",)
         assert bool(found) == ("smart" not in names)
-    assert labels.mapping(text, ("smart",), rows) == []
-    (only,) = labels.mapping(text.replace(boxes, ""), ("smart", "boxes"), rows)
+    assert mapping(text, ("smart",), rows) == []
+    (only,) = mapping(text.replace(boxes, ""), ("smart", "boxes"), rows)
     assert only.unmapped["cat"].endswith(
         "found the models boxes (detect), expected one for segment or semantic"
     )

@@ -17,6 +17,8 @@ from ls_yolo.errors import RequestError
 from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.connections import ConnectionCache, ModelChoices
 from ls_yolo.server import base, models, user_model
+from ls_yolo.server.status.board import Board
+from ls_yolo.server.status.trying import Trier
 from ls_yolo.serving.predictor import Predictor
 from ls_yolo.serving.reading import ImageReader
 from ls_yolo.user_model import runner
@@ -67,7 +69,8 @@ def usual(make_registry, write_weights, datasets):
     write_weights("p.pt", {0: "person"}, boxes=[[20, 10, 120, 60, 0.9, 0]])
     reader = ImageReader(datasets, None, "http://ls")
     predictor = Predictor(make_registry("person: {weights: p.pt}"), reader)
-    return models.build(predictor, ModelChoices(None), "", "", base.RequestLimiter(16))
+    board = Board(trier=Trier(predictor))
+    return models.build(predictor, ModelChoices(None), "", "", base.RequestLimiter(16), board)
 
 
 @pytest.fixture(params=["usual", "own"])
@@ -81,6 +84,10 @@ def api(app):
 
 
 ROUTES = {
+    ("/", "get"),
+    ("/jobs", "get"),
+    ("/jobs", "post"),
+    ("/try", "post"),
     ("/health", "get"),
     ("/livez", "get"),
     ("/readyz", "get"),
@@ -127,7 +134,8 @@ def test_every_route_is_described_and_nothing_else(app):
         for method in rule.methods - {"HEAD", "OPTIONS"}
     }
     # Under a choice of models lies the same; what does not depend on them is described once.
-    once = {("/", "get"), *((f"/m/{{models}}{end}", "get") for end in ("/", "/livez"))}
+    once = {(f"/m/{{models}}{end}", "get") for end in ("/", "/livez")}
+    once |= {("/static/<path:filename>", "get")}  # the page's own script and style
     once |= {(f"/m/{{models}}{end}", "post") for end in ("/reload", "/webhook")}
     assert served == ROUTES | once
 
@@ -147,6 +155,7 @@ def kinds_of(error):
 def test_what_needs_no_password_is_described_so(app):
     for path, methods in described(app).items():
         for method, operation in methods.items():
-            free = path.rpartition("/")[2] in ("health", "livez", "readyz")
+            free = path.rpartition("/")[2] in ("", "health", "livez", "readyz")
             assert (operation.get("security") == []) == free, path
-            assert ("401" in operation["responses"]) != free, (path, method)
+            # To a browser / is a page, which needs one.
+            assert ("401" in operation["responses"]) != free or path == "/", (path, method)
