@@ -12,7 +12,7 @@ from dev import render_chart
 from policies import Address, Pod, passes
 
 CI = render_chart.CHART / "ci"
-OURS = ("label-studio", "backend", "setup", "test", "postgres")
+OURS = ("label-studio", "backend", "setup", "prelabel", "doctor", "test", "postgres")
 PORTS = {"label-studio": 8080, "backend": 9090, "postgres": 5432}
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system", {"kubernetes.io/metadata.name": "kube-system"})
 PROMETHEUS = Pod(
@@ -75,7 +75,8 @@ class Chart:
 
 @pytest.fixture(scope="module")
 def postgres():
-    return Chart(CI / "postgres-values.yaml")
+    """Everything that the chart can run in one namespace."""
+    return Chart(CI / "postgres-values.yaml", CI / "prelabel-values.yaml")
 
 
 def test_there_is_a_policy_for_each_component_in_both_directions(postgres):
@@ -89,9 +90,11 @@ def test_there_is_a_policy_for_each_component_in_both_directions(postgres):
     assert selected == set(OURS)
 
 
+JOBS = {"setup", "prelabel", "doctor", "test"}
 MUST = {
     ("label-studio", "backend"), ("label-studio", "postgres"), ("backend", "label-studio"),
-    ("setup", "label-studio"), ("setup", "backend"), ("test", "label-studio"), ("test", "backend"),
+    *((job, service) for job in JOBS
+      for service in ("label-studio", "backend")),
 }  # fmt: skip
 
 
@@ -117,8 +120,8 @@ def test_postgres_calls_nobody(postgres):
 
 
 def test_nobody_else_comes_in(postgres):
-    assert postgres.into("label-studio") == {"backend", "setup", "test"}
-    assert postgres.into("backend") == {"label-studio", "setup", "test"}
+    assert postgres.into("label-studio") == {"backend", *JOBS}
+    assert postgres.into("backend") == {"label-studio", *JOBS}
     assert postgres.into("postgres") == {"label-studio"}
 
 
@@ -127,7 +130,10 @@ def test_nobody_else_comes_in(postgres):
     [
         ("label-studio", set()),
         ("backend", {("web", 80), ("web", 443)}),
+        # It reads images itself.
+        ("prelabel", {("web", 80), ("web", 443)}),
         ("setup", set()),
+        ("doctor", set()),
         ("test", {(place, port) for place in ("web", "api", "metadata", "lan", "stranger",
                                               "neighbour", "prometheus") for port in (443, 6443)}),
     ],

@@ -2,7 +2,7 @@
 {{- define "ls-yolo.backendPod" -}}
 {{- $c := . }}
 {{- $v := .root.Values.backend }}
-{{- $models := .root.Values.models }}
+{{- $models := .root.Values.models -}}
 metadata:
   labels:
     {{- include "ls-yolo.podLabels" (merge (dict "labels" $v.podLabels) $c) | nindent 4 }}
