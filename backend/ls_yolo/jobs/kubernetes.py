@@ -26,7 +26,8 @@ COMPONENT, INSTANCE, PART_OF = (
 QUEUE = "kueue.x-k8s.io/queue-name"
 """The label by which Kueue knows whose turn a Job waits for; it needs nothing else."""
 RETRIES = 6
-"""More tries of a shard after a failed one."""
+"""More tries of a shard after a failed one: with what Kubernetes waits in between, ten minutes for
+setup to make a project that is not there yet."""
 FINAL_CODES = (2, 77, 78)
 """Exit codes that another try does not mend: called wrongly, token refused, a faulty file."""
 KEPT_SECONDS = 7 * 24 * 3600
@@ -35,6 +36,8 @@ EVERY = 5.0
 """Time between two looks at a Job, in seconds."""
 PATIENCE = 300.0
 """How long the cluster may fail to answer while a Job is followed, in seconds."""
+LINES = 6
+"""How many lines of a pod's log are told."""
 # What is about a Deployment's pods, and not about those of a Job.
 _NOT_OURS = {
     "annotations": (
@@ -59,7 +62,8 @@ class Wanted:
     """What is to be predicted, and by how many pods.
 
     ``options``: more words for ``ls-yolo prelabel``. ``namespace``, ``release``: unless given,
-    kubectl's own, and the only one that is there. ``queue``: a LocalQueue of Kueue.
+    kubectl's own, and the only one that is there. ``queue``: a LocalQueue of Kueue. ``retries``:
+    more tries of a shard after a failed one; a pod that its node lost does not count.
     """
 
     project: str
@@ -68,13 +72,14 @@ class Wanted:
     namespace: str = ""
     release: str = ""
     queue: str = ""
+    retries: int = RETRIES
 
 
 @dataclass(frozen=True)
 class Shard:
     """How a shard ended. ``state``: complete, failed, or stopped where the Job ended before it.
 
-    ``exit_code`` and ``said`` are of its last pod: its code and the last line of its log.
+    ``exit_code`` and ``said`` are of its last pod: its code, and how its log ends, progress aside.
     """
 
     index: int
@@ -107,7 +112,7 @@ def manifest(
         "completionMode": "Indexed",
         "completions": wanted.shards,
         "parallelism": wanted.shards,
-        "backoffLimitPerIndex": RETRIES,
+        "backoffLimitPerIndex": wanted.retries,
         "podFailurePolicy": {
             "rules": [
                 {
@@ -394,7 +399,8 @@ def trouble(pod: Mapping[str, Any]) -> str:
         if waits.get("reason") not in (None, "PodInitializing", "ContainerCreating"):
             return f"shard {shard} waits: {waits['reason']}: {waits.get('message', '').strip()}"
     if status.get("phase") == "Failed":
-        code, last = outcome(pod)
+        code, said = outcome(pod)
+        last = said.rpartition("\n")[2].strip()
         return f"shard {shard}: {pod['metadata']['name']} failed with exit code {code}: {last}"
     return ""
 
@@ -405,7 +411,7 @@ def index_of(pod: Mapping[str, Any]) -> int:
 
 
 def outcome(pod: Mapping[str, Any]) -> tuple[int | None, str]:
-    """The exit code of a pod's container that ended last, and the last line that it said.
+    """The exit code of a pod's container that ended last, and how what it said ends.
 
     The chart has the end of a failed container's log kept as its termination message.
     """
@@ -414,9 +420,14 @@ def outcome(pod: Mapping[str, Any]) -> tuple[int | None, str]:
         *(status.get("containerStatuses") or []), *(status.get("initContainerStatuses") or []),
     ]:  # fmt: skip
         if done := container.get("state", {}).get("terminated"):
-            lines = (done.get("message") or done.get("reason") or "").strip().splitlines()
-            return done.get("exitCode"), lines[-1] if lines else ""
+            return done.get("exitCode"), ending(done.get("message") or done.get("reason") or "")
     return None, str(status.get("message") or status.get("reason") or "")
+
+
+def ending(log: str) -> str:
+    """The last lines of a log that are for people: those that are no JSON."""
+    lines = [line.rstrip() for line in log.splitlines() if line.strip()]
+    return "\n".join([line for line in lines if not line.startswith("{")][-LINES:])
 
 
 def shards(
@@ -435,13 +446,13 @@ def shards(
         last = max(ours, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         name = str(last["metadata"]["name"])
         code, said = outcome(last)
-        found.append(Shard(index, state, name, code, said if code else _last_line(cluster, name)))
+        found.append(Shard(index, state, name, code, said if code else _log(cluster, name)))
     return found
 
 
-def _last_line(cluster: Cluster, pod: str) -> str:
+def _log(cluster: Cluster, pod: str) -> str:
     try:
-        return cluster.kubectl("logs", pod, "--container=prelabel", "--tail=1").strip()
+        return ending(cluster.kubectl("logs", pod, "--container=prelabel", f"--tail={LINES}"))
     except ClusterError:  # the pod went with its node
         return ""
 
@@ -507,7 +518,8 @@ def summary(name: str, namespace: str, found: Sequence[Shard]) -> list[str]:
     lines = []
     for shard in found:
         code = f" with exit code {shard.exit_code}" if shard.exit_code else ""
-        lines.append(f"shard {shard.index} {shard.state}{code}: {shard.said}".rstrip(": "))
+        said = shard.said.replace("\n", "\n    ")
+        lines.append(f"shard {shard.index} {shard.state}{code}: {said}".rstrip(": "))
     wrong = [shard for shard in found if shard.state != "complete"]
     if wrong:
         logs = next((f": kubectl -n {namespace} logs {s.pod}" for s in wrong if s.pod), "")
