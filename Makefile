@@ -14,7 +14,7 @@ PYTHON_FILES := scripts tests backend label-studio charts ansible
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup prepare images preflight down destroy logs status password \
+.PHONY: help up setup prelabel prepare images preflight down destroy logs status password \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
 	helm-install helm-prelabel bench format lock
@@ -30,6 +30,10 @@ up: ## Install what is missing, build, start, and set up the demo; safe to run a
 
 setup: ## Make the projects again: new images, changed files of projects/
 	@$(PYTHON) scripts/up.py setup
+
+prelabel: ## Predict a project in bulk: PROJECT=title or number, ARGS="--dry-run"; docs/prelabel.md
+	@test -t 0 -a -t 1 || set -- -T; \
+		$(COMPOSE) run --rm --no-deps "$$@" setup ls-yolo prelabel "$(PROJECT)" $(ARGS)
 
 preflight: ## Look at this host: what was found, what is needed; changes nothing
 	@$(PYTHON) scripts/preflight.py

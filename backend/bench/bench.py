@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make bench`: the backend against loops of ultralytics, side by side in one run.
 
-    bench.py [speed] [tasks] [video] [clicks] [batches] [requests] [swap]
+    bench.py [speed] [tasks] [video] [clicks] [batches] [requests] [swap] [bulk]
                                       all if none is named; batches only with a GPU
     bench.py --here [--device cpu]    without containers: see here.py
 
@@ -16,6 +16,8 @@ clicks    milliseconds until a smart tool is answered, by the project's own mode
 requests  memory, threads and open files after --requests requests against those after 1,000.
 swap      weights are replaced under load: no request may fail, and each answer must be of the
           weights whose version it carries.
+bulk      --images tasks of a project, predicted and stored by `ls-yolo prelabel`, against what the
+          backend itself answers on the same images; with Label Studio, on SQLite or --postgres.
 
 Ways to ask take turns, several rounds each, so that a busy machine slows all alike. A table is
 printed; --json and --svg keep all figures and a picture of bars. The exit code is 1 if a target is
@@ -47,6 +49,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(ROOT / "scripts"), str(HERE)]
 
 import bars  # noqa: E402
+import bulk  # noqa: E402
 import controls  # noqa: E402
 from client import Backend, BenchError  # noqa: E402
 from containers import backend, look, loop, put  # noqa: E402
@@ -337,6 +340,7 @@ PARTS = {
     "batches": batches,
     "requests": requests,
     "swap": swap,
+    "bulk": bulk.bulk,
 }
 
 
@@ -355,6 +359,8 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--swaps", type=int, default=10)
+    parser.add_argument("--images", type=int, default=2000, help="of bulk")
+    parser.add_argument("--postgres", action="store_true", help="of bulk: Label Studio's database")
     parser.add_argument("--clients", type=int, default=16, help="of batches")
     parser.add_argument("--tasks", type=int, default=8, help="of batches")
     parser.add_argument("--device", default="", help="of batches: cuda, or cpu to try it without")

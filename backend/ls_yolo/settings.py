@@ -423,8 +423,8 @@ SETTINGS: tuple[Setting, ...] = (
         "MODEL_DIR",
         "path",
         "/data/models",
-        "Folder for what the backend itself writes: caches.",
-        ("backend",),
+        "Folder for what the backend itself writes: caches, and what prelabel could not predict.",
+        ("backend", "setup"),
         fixed=True,
     ),
     Setting(
@@ -707,6 +707,18 @@ SETTINGS: tuple[Setting, ...] = (
         ("backend",),
         pattern="json|text",
         expected="json or text",
+    ),
+    Setting(
+        "PRELABEL_SCORE",
+        "str",
+        "least_confidence-mean",
+        "How the score of a prediction is made, of which Label Studio's uncertainty sampling shows "
+        "the lowest first: least_confidence, margin or entropy of each region, then -mean, -max or "
+        "-sum of them; see prelabel.md.",
+        ("backend", "setup"),
+        pattern="(least_confidence|margin|entropy)-(mean|max|sum)",
+        expected="least_confidence, margin or entropy, a dash, and mean, max or sum",
+        one_value=True,
     ),
     Setting(
         "SETUP_TIMEOUT",

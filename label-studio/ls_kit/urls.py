@@ -1,4 +1,4 @@
-"""The URLs of Label Studio, but for one that would have the server call the internet.
+"""The URLs of Label Studio, but for one that would have the server call the internet; and ours.
 
 Django loads this once all of its parts are there, so what is mended in them is mended here."""
 
@@ -8,7 +8,7 @@ from core.urls import urlpatterns as upstream
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
-from ls_kit import local_files
+from ls_kit import api, local_files
 
 local_files.patch()
 
@@ -18,4 +18,8 @@ def no_tips(request: HttpRequest) -> JsonResponse:
     return JsonResponse({}, status=404)
 
 
-urlpatterns = [path("heidi-tips/", no_tips, name="heidi_tips"), *upstream]
+urlpatterns = [
+    path("heidi-tips/", no_tips, name="heidi_tips"),
+    *api.urlpatterns,
+    *upstream,
+]

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, app, fail, say
+from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, ToolError, app, fail, say
+from ls_yolo.cli.prelabel import Again, Wishes, predict, refused
+
+if TYPE_CHECKING:
+    from ls_yolo.jobs.prelabel import Store
+    from ls_yolo.labelstudio.client import Studio
+    from ls_yolo.projects.apply import Made
+    from ls_yolo.projects.config import Project
+
+TRIES = 3
+"""How often a project is predicted whose models are replaced meanwhile."""
 
 
 @app.command("apply", help="make Label Studio as project files say; safe to run again")
 def apply(paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER")]) -> int:
     """Makes Label Studio as the project files say; returns the exit code."""
     # Imported here: --help and errors in settings need none of it.
+    from ls_yolo.labelstudio import bulk
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.projects import config
     from ls_yolo.projects.apply import Applier, TokenError, check_token
@@ -42,8 +53,42 @@ def apply(paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER")]
     applier = Applier(studio, backend, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), say, faults)
     for project in wanted:
         try:
-            applier.apply(project)
-        except ApplyError as error:
+            for tries in range(TRIES):
+                made = applier.apply(project)
+                if not project.predict or made.waiting:
+                    break
+                try:
+                    with refused():
+                        _predict(studio, bulk.store_of(studio), project, made, values)
+                    break
+                except Again as error:
+                    # The connection bears the version, so all of the project is looked at again.
+                    if tries == TRIES - 1:
+                        raise
+                    say(str(error))
+        except (ApplyError, ToolError) as error:
             # The other projects do not suffer for this one.
             failed = fail(str(error), EX_FAILED)
     return failed
+
+
+def _predict(
+    studio: Studio, store: Store, project: Project, made: Made, values: dict[str, Any]
+) -> None:
+    """Has the tasks of a project predicted. Those that fail are told, and fail nothing else.
+
+    Raises:
+        ToolError: there is no task although there should be, or the version changes all the time.
+    """
+    from ls_yolo.jobs.predicting import Target
+    from ls_yolo.jobs.prelabel import Options
+
+    if project.storage and not made.tasks:
+        raise ToolError(
+            f"{project.title}: found no task, expected at least one; "
+            f"put images in {project.storage.path} of DATASETS_DIR"
+        )
+    target = Target(made.id, project.title, project.label_config, project.models, made.born)
+    # Images may be there by now. What ended the backend in several runs would do so each time.
+    options = Options(retry="own", score=values["PRELABEL_SCORE"], folder=Path(values["MODEL_DIR"]))
+    predict(studio, store, target, options, Wishes(json=False), values)

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import typer
 
 EX_FAILED, EX_USAGE, EX_STOPPED = 1, 2, 130
-EX_NOPERM, EX_CONFIG = os.EX_NOPERM, os.EX_CONFIG
+EX_NOPERM, EX_CONFIG, EX_TEMPFAIL = os.EX_NOPERM, os.EX_CONFIG, os.EX_TEMPFAIL
 """Exit codes: something failed; called wrongly; Ctrl-C; the token is refused; a file or setting is
-wrong."""
+wrong; it may be done by running it again."""
 
 app = typer.Typer(
     name="ls-yolo",

@@ -207,14 +207,7 @@ def project_of_studio(number: int) -> StudioProject:
             ) from None
         why = str(error) if isinstance(error, ApplyError) else reason(error)
         raise ToolError(f"project {number}: unavailable from {studio.url}: {why}") from None
-    # Label Studio asks the first connection only.
-    first = min(rows, key=lambda row: int(row["id"]), default={})
-    _, chosen, names = str(first.get("url") or "").partition(selection.PREFIX)
-    models = (
-        selection.from_url(names.strip("/"))
-        if chosen
-        else selection.from_extra_params(first.get("extra_params"))
-    )
+    models = selection.from_connections(rows)
     count = int(project.task_number or 0)
     return StudioProject(number, project.title, project.label_config, models, count, studio)
 

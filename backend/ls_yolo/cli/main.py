@@ -7,10 +7,29 @@ from typing import Any
 
 import typer
 
-from ls_yolo.cli import apply, check, labels, models, predict, preview, weights
-from ls_yolo.cli.common import EX_CONFIG, EX_FAILED, EX_STOPPED, EX_USAGE, ToolError, app, fail
+from ls_yolo.cli import (
+    apply,
+    check,
+    labels,
+    models,
+    predict,
+    predictions,
+    prelabel,
+    preview,
+    weights,
+)
+from ls_yolo.cli.common import (
+    EX_CONFIG,
+    EX_FAILED,
+    EX_NOPERM,
+    EX_STOPPED,
+    EX_USAGE,
+    ToolError,
+    app,
+    fail,
+)
 
-COMMANDS = (apply, weights, predict, preview, models, labels, check)
+COMMANDS = (apply, prelabel, weights, predict, preview, predictions, models, labels, check)
 """Each has registered itself."""
 # What typer raises for words it cannot use; it has no public name for the base of BadParameter.
 UsageError: Any = typer.BadParameter.__base__
@@ -34,6 +53,7 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:
         # Imported here: --help needs none of them.
         from ls_yolo.config import ConfigError
+        from ls_yolo.labelstudio.client import StudioError, TokenError
         from ls_yolo.models.weights import WeightsError
         from ls_yolo.settings import SettingError
 
@@ -43,7 +63,9 @@ def main(argv: list[str] | None = None) -> int:
             return fail(str(error), EX_CONFIG)
         if isinstance(error, ToolError):
             return fail(str(error), error.code)
-        if isinstance(error, WeightsError):
+        if isinstance(error, TokenError):
+            return fail(str(error), EX_NOPERM)
+        if isinstance(error, WeightsError | StudioError):
             return fail(str(error), EX_FAILED)
         raise
 

@@ -36,6 +36,10 @@ class StudioError(RequestError):
     status = 503
 
 
+class TokenError(StudioError):
+    """Label Studio does not take the token."""
+
+
 class Studio:
     """A connection to Label Studio. The SDK exchanges and refreshes a Personal Access Token.
 
@@ -87,8 +91,8 @@ class Studio:
                 raise
             return headers
 
-    def request(self, method: str, path: str, body: Any = None) -> None:
-        """Sends a request for which the SDK has no call.
+    def request(self, method: str, path: str, body: Any = None) -> Any:
+        """Sends a request for which the SDK has no call; returns the answer's JSON, None if empty.
 
         Args:
             method: GET, DELETE, ...
@@ -99,7 +103,8 @@ class Studio:
             httpx.HTTPError: Label Studio is not reached, or answers with an error.
         """
         client: Any = self.client._client_wrapper.httpx_client
-        client.request(path, method=method, json=body).raise_for_status()
+        answer = client.request(path, method=method, json=body).raise_for_status()
+        return answer.json() if answer.content else None
 
     def fetch(self, path: str, limit: int, query: str = "") -> bytes:
         """The file under ``path`` of Label Studio, an absolute path, not quoted; ``query`` is.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ls_yolo.errors import RequestError
@@ -55,6 +55,18 @@ def from_extra_params(value: Any) -> tuple[str, ...]:
             'expected names of models such as {"0": "person", "1": "head"}'
         )
     return _unique(names, "extra_params")
+
+
+def from_connections(rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The names that a project's ML backend connections say, of which Label Studio asks the first
+    only: those in its URL, else in its ``extra_params``.
+
+    Raises:
+        SelectionError: they have another form.
+    """
+    first = min(rows, key=lambda row: int(row["id"]), default={})
+    _, chosen, names = str(first.get("url") or "").partition(PREFIX)
+    return from_url(names.strip("/")) if chosen else from_extra_params(first.get("extra_params"))
 
 
 def choose(url: Sequence[str], extra_params: Sequence[str], default: str) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Makes Label Studio as projects/*.yaml say, and proves it by counting stored predictions.
+"""Makes Label Studio as projects/*.yaml say.
 
 Every step looks first and changes only what differs, so it is safe to run again, and a run that was
 cut off is finished by the next.
@@ -6,11 +6,10 @@ cut off is finished by the next.
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -26,27 +25,23 @@ from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import Project
 from ls_yolo.text import some
 
-BATCH = 16
-"""Tasks per request for predictions: Label Studio gives a request 100 s, on slow CPUs too."""
-
-PAGE = 100
-"""Tasks per page when predictions are counted."""
-
 
 class TokenError(ApplyError):
     """Label Studio does not take the token."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """A prediction that Label Studio has stored.
+class Made:
+    """A project as it is in Label Studio: its id, when it was made, how many tasks it has.
 
-    ``failed``: the backend could not predict the task, and said so by a score of None.
+    ``version``: what answers for it. ``waiting``: why nothing is to be predicted yet, else empty.
     """
 
     id: int
+    born: str
+    tasks: int
     version: str
-    failed: bool
+    waiting: str
 
 
 def check_token(studio: Studio) -> str:
@@ -93,21 +88,23 @@ class Applier:
         self._root = root
         self._say = say
 
-    def apply(self, project: Project) -> None:
-        """Makes or repairs one project, and has its tasks predicted.
+    def apply(self, project: Project) -> Made:
+        """Makes or repairs one project; its tasks are left to be predicted.
 
         Raises:
-            ApplyError: something cannot be made, or a task has no stored prediction.
+            ApplyError: something cannot be made.
         """
         try:
             version, waiting = self._check_labels(project)
             number = self._project(project, version)
             if project.storage:
                 self._storage(number, project)
-            title = self._connection(number, project)
-            self._show_predictions(number, title)
-            if project.predict and not waiting:
-                self._predict(number, project, version)
+            # Without anything to draw yet there is no version that predictions could bear.
+            title = ("+".join(project.models) or "default model") if waiting else version
+            self._connection(number, project, title)
+            found = self._show_predictions(number, title)
+            tasks = int(found.task_number or 0)
+            return Made(number, str(found.created_at or ""), tasks, version, waiting)
         except (ApiError, StudioError, httpx.HTTPError) as error:
             raise ApplyError(f"{project.title}: Label Studio: {reason(error)}") from None
 
@@ -227,10 +224,14 @@ class Applier:
         if done.last_sync_count:
             self._say(f"{project.title}: {done.last_sync_count} new images from {folder}")
 
-    def _connection(self, number: int, project: Project) -> str:
-        """Makes or repairs the ML backend connection; returns its title."""
+    def _connection(self, number: int, project: Project, title: str) -> None:
+        """Makes or repairs the ML backend connection.
+
+        The title is the version: the project's model_version is to be both, the title of a
+        connection, so that tasks without a prediction are predicted when they are opened, and the
+        version of predictions, by which uncertainty sampling finds them.
+        """
         url = self._backend.address(project.models)
-        title = "+".join(project.models) or "default model"
         rows = [row.model_dump() for row in self._api.ml.list(project=number)]
         host = urlsplit(url).netloc
         ours = [row for row in rows if urlsplit(row["url"] or "").netloc == host]
@@ -272,135 +273,14 @@ class Applier:
                 f"{project.title}: the connection to {first['url']} comes first, and Label Studio "
                 "asks only the first; delete it in the project's settings, under Model"
             )
-        return title
 
-    def _show_predictions(self, number: int, title: str) -> None:
-        """A project shows the predictions of the version or connection that model_version names."""
+    def _show_predictions(self, number: int, title: str) -> Any:
+        """A project shows the predictions of the version or connection that model_version names;
+        returns the project as it was before."""
         found = self._api.projects.get(number)
         if found.model_version != title or not found.show_collab_predictions:
             self._api.projects.update(number, model_version=title, show_collab_predictions=True)
-
-    def _predict(self, number: int, project: Project, version: str) -> None:
-        tasks = dict(self._tasks(number))
-        if not tasks and project.storage:
-            raise ApplyError(
-                f"{project.title}: found no task, expected at least one; "
-                f"put images in {project.storage.path} of DATASETS_DIR"
-            )
-        missing = []
-        for task, found in tasks.items():
-            ours = [prediction for prediction in found if prediction.version == version]
-            good = [prediction for prediction in ours if not prediction.failed]
-            # What could not be predicted is tried again: its image may be there by now. Of what two
-            # runs at a time have stored twice, the first stays.
-            for prediction in ours:
-                if prediction not in good[:1]:
-                    self._api.predictions.delete(prediction.id)
-            if not good:
-                missing.append(task)
-        done = len(tasks) - len(missing)
-        failed: list[int] = []
-        # A video may take all the time of a request.
-        videos = any(control.of_video for control in label_config.parse(project.label_config))
-        size = 1 if videos else BATCH
-        for start in range(0, len(missing), size):
-            batch = missing[start : start + size]
-            stored = self._retrieve(number, batch, version)
-            if len(batch) > 1 and len(stored) < len(batch):
-                # One at a time: a batch may have taken longer than Label Studio waits.
-                for task in batch:
-                    if task not in stored:
-                        stored |= self._retrieve(number, [task], version)
-            without = [task for task in batch if task not in stored]
-            if without:
-                raise ApplyError(self._diagnosis(number, project, without, version))
-            failed += [task for task, prediction in stored.items() if prediction.failed]
-            done += len(batch)
-            self._say(f"{project.title}: {done} of {len(tasks)} tasks have predictions")
-        if failed:
-            self._warn(number, project, failed)
-        self._say(
-            f"{project.title}: {len(tasks)} tasks, each with a stored prediction of {version}"
-        )
-
-    def _retrieve(self, number: int, tasks: Sequence[int], version: str) -> dict[int, Stored]:
-        """Has tasks predicted; returns those that then have a prediction of ``version``."""
-        self._api.actions.create(
-            id="retrieve_tasks_predictions",
-            project=number,
-            selected_items={"all": False, "included": list(tasks)},
-        )
-        # Label Studio answers "Retrieved N predictions" whether or not it stored any: count.
-        return {
-            task: prediction
-            for task, found in self._tasks(number, tasks)
-            for prediction in found
-            if prediction.version == version
-        }
-
-    def _tasks(
-        self, number: int, only: Sequence[int] = ()
-    ) -> Iterator[tuple[int, tuple[Stored, ...]]]:
-        """Each task of a project, or of ``only``, with its stored predictions."""
-        total = len(only) or int(self._api.projects.get(number).task_number or 0)
-        chosen = (
-            {"query": json.dumps({"selectedItems": {"all": False, "included": list(only)}})}
-            if only
-            else {}
-        )
-        # Page by page, since the SDK's own iteration ends with a request that Label Studio logs as
-        # an error.
-        for page in range(1, -(-total // PAGE) + 1):
-            rows = self._api.tasks.list(
-                project=number,
-                fields="all",
-                include="id,predictions",
-                page=page,
-                page_size=PAGE,
-                **chosen,
-            )
-            for task in rows.items or []:
-                yield int(task.id), tuple(map(_stored, task.predictions or []))
-
-    def _warn(self, number: int, project: Project, failed: Sequence[int], most: int = 10) -> None:
-        """Names tasks that the backend could not predict, and why."""
-        answers = [self._ask(number, project, task) for task in failed[:most]]
-        self._say(
-            f"{project.title}: warning: {len(failed)} tasks could not be predicted; "
-            "mend or delete them and run setup again:"
-        )
-        for task, answer in zip(failed, answers, strict=False):
-            self._say(f"  task {task}: {answer.get('error', 'it can be predicted by now')}")
-        if len(failed) > most:
-            self._say(f"  and {len(failed) - most} more; the backend's log names all: make logs")
-
-    def _ask(self, number: int, project: Project, number_of_task: int) -> dict[str, Any]:
-        """What the backend itself answers for a task."""
-        task = self._api.tasks.get(str(number_of_task))
-        body = {
-            "tasks": [{"id": task.id, "data": task.data}],
-            "project": f"{number}.0",
-            "label_config": project.label_config,
-        }
-        answer: dict[str, Any] = self._backend.ask(project.models, "predict", body)["results"][0]
-        return answer
-
-    def _diagnosis(
-        self, number: int, project: Project, without: Sequence[int], version: str
-    ) -> str:
-        """Why a task has no prediction, as far as asking the backend directly can tell."""
-        text = (
-            f"{project.title}: {len(without)} tasks have no stored prediction of {version}, "
-            f"the first is task {without[0]}"
-        )
-        try:
-            answer = self._ask(number, project, without[0])
-        except ApplyError as error:
-            return f"{text}: {error}"
-        return (
-            f"{text}. The backend itself answers with {len(answer['result'])} boxes, "
-            "so Label Studio did not take them; its log says why: make logs"
-        )
+        return found
 
 
 def left_out(folder: Path, regex: str, recursive: bool) -> Iterator[str]:
@@ -434,9 +314,3 @@ def _utf8(text: str) -> bool:
     except UnicodeEncodeError:
         return False
     return True
-
-
-def _stored(row: Any) -> Stored:
-    found = row if isinstance(row, dict) else row.model_dump()
-    failed = not found.get("result") and found.get("score") is None
-    return Stored(int(found["id"]), str(found.get("model_version")), failed)

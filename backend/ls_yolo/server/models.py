@@ -82,13 +82,15 @@ class ModelService:
     ) -> list[Any]:
         extra = () if call.models else self._choices.recall(call.project, call.host)
         params = call.body.get("params")
-        drawn = interactive.prompts(params.get("context")) if isinstance(params, dict) else None
+        params = params if isinstance(params, dict) else {}
+        drawn = interactive.prompts(params.get("context")) if params else None
+        likeness = params.get("likeness") is True  # bulk work asks for it
         for _ in range(3):  # a model may be replaced between plan and prediction
             with contextlib.suppress(Released):
                 plan = self._plan(call, extra)
                 if drawn is not None and len(tasks) == 1 and (plan.sams or not plan.waiting):
                     return [self._clicks.answer(tasks[0], plan, drawn, gone)]
-                return self._predictor.predict(tasks, plan, gone)
+                return self._predictor.predict(tasks, plan, gone, likeness)
         raise Released("the models change faster than they can answer; try again shortly")
 
     def webhook(self, call: Call) -> tuple[dict[str, Any], int]:

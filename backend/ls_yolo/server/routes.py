@@ -102,6 +102,10 @@ PREDICTION = object_of(
         "model_version": VERSION,
     },
     error={"type": "string", "description": "Why the task failed"},
+    likeness={
+        "type": "string",
+        "description": "Hash of the task's first image, where params.likeness is true",
+    },
 )
 STATUS = object_of(
     {"status": {"enum": ["ready", "failed"]}},

@@ -63,21 +63,23 @@ WAITING = 8
 """Pictures that wait to be drawn; they are in memory, so what comes beyond is left out."""
 
 
-def drawn(image: Image, rows: Sequence[Row]) -> bytes:
-    """``image`` with ``rows`` on it, as a JPEG."""
+def drawn(image: Image, rows: Sequence[Row], *, named: bool = True) -> bytes:
+    """``image`` with ``rows`` on it, as a JPEG; ``named``: with their labels and scores."""
     picture = image.copy()
     width = math.ceil(max(picture.shape[:2]) / 400)
     scale = max(0.5, max(picture.shape[:2]) / 1600)
     stroke = max(1, round(1.5 * scale))  # letters of thicker ones run together
     beside = 0  # how far down what is said of the image as a whole goes
     for row in rows:
-        colour = _colour(row.label)
+        colour = colour_of(row.label)
         # The whole numbers are edges of pixels, and OpenCV's are their centres.
         outlines = [np.round(np.asarray(line)).astype(np.int32) for line in row.outlines]
         points: npt.NDArray[Any] = np.round(np.reshape(row.points, (-1, 2))).astype(np.int32)
         cv2.polylines(picture, outlines, True, colour, width)
         for x, y in points.tolist():
             cv2.circle(picture, (x, y), 2 * width, colour, cv2.FILLED)
+        if not named:
+            continue
         # OpenCV draws no other letters than these.
         text = row.label.encode("ascii", "replace").decode()
         text += "" if row.score is None else f" {row.score:.2f}"
@@ -99,7 +101,7 @@ def drawn(image: Image, rows: Sequence[Row]) -> bytes:
     return bytes(data.tobytes())
 
 
-def _colour(label: str) -> tuple[int, int, int]:
+def colour_of(label: str) -> tuple[int, int, int]:
     """A light colour (blue, green, red) that is the same for a label in every picture."""
     red, green, blue = colorsys.hsv_to_rgb(zlib.crc32(label.encode()) % 360 / 360, 0.6, 1.0)
     return round(255 * blue), round(255 * green), round(255 * red)
@@ -188,15 +190,17 @@ _PLACES: Mapping[str, Callable[[Region, Region, Row], Row]] = {
 }
 
 
-def picture(image: Image, shown: Sequence[Row], longest: int = LONGEST) -> bytes:
+def picture(
+    image: Image, shown: Sequence[Row], longest: int = LONGEST, *, named: bool = True
+) -> bytes:
     """``image`` with what is ``shown`` on it, in places as `rows` has them, as a JPEG whose longer
-    side is at most ``longest`` pixels."""
+    side is at most ``longest`` pixels; ``named`` as for `drawn`."""
     height, width = image.shape[:2]
     if max(height, width) > longest:
         factor = longest / max(height, width)
         width, height = max(round(width * factor), 1), max(round(height * factor), 1)
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)  # type: ignore[assignment]
-    return drawn(image, [one.scaled(width, height) for one in shown])
+    return drawn(image, [one.scaled(width, height) for one in shown], named=named)
 
 
 class Saver(Protocol):

@@ -17,6 +17,7 @@ from ls_yolo.controls import Region
 from ls_yolo.engines.base import Prepared
 from ls_yolo.errors import RequestError
 from ls_yolo.images import source
+from ls_yolo.images.likeness import perceptual_hash
 from ls_yolo.images.limits import MediaError
 from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import StudioError
@@ -89,13 +90,15 @@ class Predictor:
         tasks: Sequence[Mapping[str, Any]],
         plan: Plan,
         gone: Callable[[], bool] = lambda: False,
+        likeness: bool = False,
     ) -> list[dict[str, Any]]:
         """One prediction a task, in order.
 
         Images are read and decoded in threads of their own, a few ahead of the models. A task that
         fails has an empty result, a score of None and an ``error``; in Label Studio, where an image
         with nothing on it has the score 0, that tells the two apart. ``gone`` says whether nobody
-        waits for the answer any longer.
+        waits for the answer any longer. With ``likeness`` a prediction has one too: the hash of
+        the task's first image, 16 hexadecimal digits; see `ls_yolo.images.likeness`.
 
         Raises:
             LabelConfigError: there is nothing to draw yet; nothing should be stored, so that all
@@ -125,7 +128,7 @@ class Predictor:
                     (video.places(batcher) for w in work if w.watches(batcher)), default=0
                 )
                 held.enter_context(batcher.reserve(min(places, batcher.queue_size)))
-            return self._predict(work, plan, ahead or 1, gone, budget)
+            return self._predict(work, plan, ahead or 1, gone, budget, likeness)
 
     def _predict(
         self,
@@ -134,6 +137,7 @@ class Predictor:
         ahead: int,
         gone: Callable[[], bool],
         budget: video.Budget,
+        likeness: bool,
     ) -> list[dict[str, Any]]:
         answers: list[dict[str, Any]] = []
         broken, why = 0, ""
@@ -149,7 +153,7 @@ class Predictor:
                         break
                     # With the context of the request, which the log names.
                     run = contextvars.copy_context().run
-                    job = self._pools[place].submit(run, self._start, waiting.popleft())
+                    job = self._pools[place].submit(run, self._start, waiting.popleft(), likeness)
                     under_way.append(job)
                     if place == "web":
                         of_web.append(job)
@@ -160,8 +164,8 @@ class Predictor:
                         task.task, task.videos, self.reader, budget, lambda f: wait(f, gone)
                     )
                     self._plot(task, started, regions)
+                    answers.append(_prediction(regions, plan.version) | started.more)
                     del started  # with its images, where they are kept
-                    answers.append(_prediction(regions, plan.version))
                     continue
                 except (ClientGone, QueueFull, Released):
                     raise
@@ -198,7 +202,7 @@ class Predictor:
         log.warning("task %s: empty prediction: %s", task.get("id", "?"), why, exc_info=trace)
         return why
 
-    def _start(self, work: _Work) -> _Started:
+    def _start(self, work: _Work, likeness: bool) -> _Started:
         """Reads, decodes and queues a task's images; for the threads beside the models."""
         if work.fault:
             raise MediaError(work.fault)
@@ -221,6 +225,8 @@ class Predictor:
                     if self._plotter is not None:
                         started.images[url] = image
                     started.sizes[url] = size
+                    if likeness and not started.more:
+                        started.more["likeness"] = f"{perceptual_hash(image):016x}"
                     sliced = {run.key: parts for run in wanted if (parts := _parts(run, size))}
                     ready += [
                         (run, run.model.batcher.prepare(image, run.model.entry.imgsz, size))
@@ -300,12 +306,14 @@ class _Sliced:
 @dataclass
 class _Started:
     """A task whose images are queued: width and height by address, results by what was run, what is
-    still to be run on slices, and the images by address where they are kept for pictures."""
+    still to be run on slices, the images by address where they are kept for pictures, and what more
+    a prediction has."""
 
     sizes: dict[str, tuple[int, int]] = field(default_factory=dict)
     results: dict[drawing.Key, Future[Result]] = field(default_factory=dict)
     sliced: dict[drawing.Key, _Sliced] = field(default_factory=dict)
     images: dict[str, Image] = field(default_factory=dict)
+    more: dict[str, str] = field(default_factory=dict)
 
     def cancel(self) -> None:
         for future in self.results.values():

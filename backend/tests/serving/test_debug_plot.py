@@ -52,6 +52,19 @@ def test_any_label_and_any_place_can_be_drawn(label, box):
     assert debug_plot.drawn(GREY, rows).startswith(b"\xff\xd8")
 
 
+def test_without_names_the_box_alone_is_drawn():
+    row = Row("person", 0.5, [[(50, 25), (150, 25), (150, 75), (50, 75)]])
+    named, plain = (
+        cv2.imdecode(
+            np.frombuffer(debug_plot.drawn(GREY, [row], named=named), np.uint8), cv2.IMREAD_COLOR
+        ).astype(int)
+        for named in (True, False)
+    )
+    assert abs(plain[75, 100].max() - 128) > 50  # the lower edge
+    assert abs(plain[:22] - 128).max() < 20  # above
+    assert abs(named[:22] - 128).max() > 50
+
+
 def test_a_region_becomes_parts_of_the_image():
     (found,) = debug_plot.rows([REGION])
     assert (found.label, found.score) == ("person", 0.9)
@@ -174,7 +187,7 @@ def test_a_region_that_cannot_be_drawn_is_no_error_of_the_prediction(tmp_path, c
 
 def test_a_disk_that_is_slow_delays_nobody(tmp_path, monkeypatch):
     go = threading.Event()
-    monkeypatch.setattr(debug_plot, "drawn", lambda image, rows: go.wait(10) and b"")
+    monkeypatch.setattr(debug_plot, "drawn", lambda image, rows, **_: go.wait(10) and b"")
     plotter = Plotter(tmp_path)
     for task in range(50):
         plotter.save(task, GREY, [])  # returns at once

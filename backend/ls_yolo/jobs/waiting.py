@@ -1,0 +1,64 @@
+"""Waiting for a service that is away: it may be restarting."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+from ls_yolo.labelstudio.bulk import StudioDown
+
+PATIENCE = 120.0
+"""How long a service may be away, in seconds of waiting between tries."""
+FIRST, LONGEST = 0.25, 5.0
+"""The first and the longest pause between two tries, in seconds."""
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The run ends; nobody waits for this any longer."""
+
+
+class Patience:
+    """How much longer one waits for a service. What the tries themselves take does not count: a
+    request that fails after 100 s has not waited for anyone to come back.
+
+    stop: set when the run ends.
+    """
+
+    def __init__(self, stop: threading.Event, seconds: float = PATIENCE) -> None:
+        self._stop = stop
+        self._left = seconds
+        self._next = FIRST
+
+    def wait(self, error: Exception) -> None:
+        """Returns when it is time for another try.
+
+        Raises:
+            Stopped: the run ends.
+            Exception: ``error`` itself, once all patience is used up.
+        """
+        if self._left <= 0:
+            raise error
+        pause = min(self._next, self._left)
+        self._next = min(self._next * 2, LONGEST)
+        self._left -= pause
+        if self._stop.wait(pause):
+            raise Stopped
+
+
+def patiently(ask: Callable[[], T], stop: threading.Event, seconds: float = PATIENCE) -> T:
+    """What ``ask`` returns, as soon as Label Studio is there for it.
+
+    Raises:
+        StudioDown: it was away for too long.
+        StudioError: it refuses.
+        Stopped: the run ends.
+    """
+    patience = Patience(stop, seconds)
+    while True:
+        try:
+            return ask()
+        except StudioDown as error:
+            patience.wait(error)

@@ -1,0 +1,87 @@
+"""What could not be predicted is kept from run to run."""
+
+from __future__ import annotations
+
+import multiprocessing
+import stat
+
+from ls_yolo.jobs.quarantine import MAX_TRIES, Quarantine
+
+
+def opened(folder, run="a", version="m@1", shard=None, project="7.x"):
+    return Quarantine(folder, "http://studio", project, version, run, shard)
+
+
+def test_a_task_is_left_out_once_it_failed_in_too_many_runs(tmp_path):
+    for run in range(MAX_TRIES):
+        kept = opened(tmp_path, str(run))
+        assert kept.left_out([1, 2]) == set()
+        kept.fail(1, "damaged")
+        kept.close()
+    kept = opened(tmp_path, "last")
+    assert kept.left_out([1, 2]) == {1}
+    assert kept.kept() == 1
+    (failure,) = kept.failures()
+    assert (failure.task, failure.reason, failure.tries) == (1, "damaged", MAX_TRIES)
+
+
+def test_a_task_that_fails_twice_in_one_run_has_failed_in_one(tmp_path):
+    kept = opened(tmp_path)
+    for reason in ("first", "second"):
+        kept.fail(1, reason)
+    (failure,) = kept.failures()
+    assert (failure.tries, failure.reason) == (1, "second")
+
+
+def test_what_is_predicted_after_all_is_forgotten(tmp_path):
+    kept = opened(tmp_path)
+    for task in range(1200):
+        kept.fail(task, "away")
+    kept.forget(range(1199))
+    assert [one.task for one in kept.failures()] == [1199]
+
+
+def test_another_version_or_a_project_begun_anew_starts_without_failures(tmp_path):
+    for run in range(MAX_TRIES):
+        opened(tmp_path, str(run)).fail(1, "damaged")
+    assert opened(tmp_path, "z", version="m@2").left_out([1]) == set()
+    assert opened(tmp_path, "z", project="7.y").left_out([1]) == set()
+    assert opened(tmp_path, "z").left_out([1]) == {1}
+
+
+def test_a_shard_clears_and_lists_its_own_alone(tmp_path):
+    kept = opened(tmp_path)
+    for task in range(6):
+        kept.fail(task, "damaged")
+    mine = opened(tmp_path, shard=(1, 3))
+    assert [one.task for one in mine.failures()] == [1, 4]
+    assert mine.count() == 2
+    assert mine.clear() == 2
+    assert [one.task for one in kept.failures()] == [0, 2, 3, 5]
+
+
+def _fail_many(folder, run, first):
+    kept = opened(folder, run)
+    for task in range(first, first + 100):
+        kept.fail(task, "damaged")
+
+
+def test_shards_of_one_machine_write_into_one_file_at_the_same_time(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    jobs = [context.Process(target=_fail_many, args=(tmp_path, str(n), 100 * n)) for n in range(3)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+    assert [job.exitcode for job in jobs] == [0, 0, 0]
+    assert opened(tmp_path).count() == 300
+
+
+def test_where_the_folder_cannot_be_made_another_place_is_taken(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "file").write_text("")
+    kept = opened(tmp_path / "file" / "folder")
+    kept.fail(1, "damaged")
+    found = tmp_path / "ls-yolo" / "quarantine.sqlite"
+    assert stat.S_ISREG(found.stat().st_mode)
+    assert opened(tmp_path / "file" / "folder").count() == 1
