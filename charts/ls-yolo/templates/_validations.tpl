@@ -261,8 +261,8 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- $f = append $f "prelabel.enabled=true without prelabel.projects: nothing to predict. Name the titles of projects." }}
 {{- end }}
 {{- range $p.options }}
-{{- if regexMatch "^--(here|shard|kubernetes|dry-run)(=|$)" . }}
-{{- $f = append $f (printf "prelabel.options names %s, which the Job decides. Take it out; prelabel.shards says how many pods share the tasks." .) }}
+{{- if regexMatch "^--(here|shard|kubernetes|dry-run|replace)(=|$)" . }}
+{{- $f = append $f (printf "prelabel.options names %s, which does not go with shards of a project. Take it out; prelabel.shards says how many there are, and --replace is for a run of its own afterwards." .) }}
 {{- end }}
 {{- end }}
 {{- range $resource, $_ := merge (dict) ($p.resources.limits | default dict) ($p.resources.requests | default dict) }}
