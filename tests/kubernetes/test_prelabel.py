@@ -86,9 +86,17 @@ def _kubectl():
 
 
 def project(release, title, tasks, broken=0):
-    """A project with as many tasks, the last of which have an image that is none."""
+    """A project with as many tasks, the last of which have an image that is none. It is connected
+    as setup does it: by the version."""
     api = release.api
     made = api.projects.create(title=title, label_config=CONFIG)
+    demo = release.counted()
+    (version,) = {found.model_version for row in demo.values() for found in row.values()}
+    (connection,) = api.ml.list(project=release.project("ls-yolo demo").id)
+    api.ml.create(
+        project=made.id, title=version, url=connection.url, auth_method="BASIC_AUTH",
+        basic_auth_user="label-studio", basic_auth_pass=release.secret()["BASIC_AUTH_PASS"],
+    )  # fmt: skip
     names = ["image"] * (tasks - broken) + ["broken"] * broken
     api.projects.import_tasks(
         id=made.id, request=[{"image": f"/data/local-files/?d=many/{name}.jpg"} for name in names]
@@ -97,7 +105,7 @@ def project(release, title, tasks, broken=0):
 
 
 def wish(release, title, shards, **more):
-    return jobs.Wanted(title, shards, ["--model", "coco"], release.namespace, **more)
+    return jobs.Wanted(title, shards, namespace=release.namespace, **more)
 
 
 def run(wanted, **more):
@@ -227,10 +235,11 @@ class TestManyPods:
         assert failures(now[killed][-1]) == 1
         assert failures(now[evicted][-1]) == 0, "what a node loses counts for nothing"
 
-    def test_the_doctor_looks_from_inside_the_cluster(self, release):
+    def test_the_doctor_looks_from_inside_the_cluster_when_asked_to(self, release):
+        name = release.one("cronjobs", "doctor")["metadata"]["name"]
+        release.kubectl("create", "job", "look", f"--from=cronjob/{name}")
         until(lambda: jobs.ended(release.one("jobs", "doctor")), 240, "the doctor")
-        name = release.one("jobs", "doctor")["metadata"]["name"]
-        said = release.kubectl("logs", f"job/{name}")
+        said = release.kubectl("logs", "job/look")
         assert re.search(r"(?m)^ok\b", said), said
 
 

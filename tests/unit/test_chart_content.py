@@ -9,7 +9,7 @@ import yaml
 
 from dev import render_chart
 from lib import ROOT
-from rendering import containers, joined, pod_spec
+from rendering import containers, joined, pod_spec, pod_template
 
 GROUP = "ls-yolo/volume-group"
 # What a container of ours is in, of one pod each.
@@ -45,7 +45,7 @@ class Chart:
             if found["metadata"]["labels"].get("app.kubernetes.io/component") != component:
                 continue
             if spec := pod_spec(found):
-                template = found if found["kind"] == "Pod" else found["spec"]["template"]
+                template = found if found["kind"] == "Pod" else pod_template(found)
                 return template["metadata"], spec
         return None
 

@@ -10,6 +10,7 @@ import yaml
 
 from dev import render_chart
 from policies import Address, Pod, passes
+from rendering import pod_template
 
 CI = render_chart.CHART / "ci"
 OURS = ("label-studio", "backend", "setup", "prelabel", "doctor", "test", "postgres")
@@ -39,7 +40,7 @@ class Chart:
         self.policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
         self.pods = {}
         for found in objects:
-            labels = (found.get("spec") or {}).get("template", {}).get("metadata", {}).get("labels")
+            labels = pod_template(found).get("metadata", {}).get("labels")
             if found["kind"] == "Pod":
                 labels = found["metadata"]["labels"]
             if labels:

@@ -62,7 +62,7 @@ def env(container):
 
 
 def test_there_is_no_job_unless_asked_for(rendered):
-    assert not {("Job", "prelabel"), ("Job", "doctor")} & set(rendered())
+    assert not {("Job", "prelabel"), ("CronJob", "doctor")} & set(rendered())
 
 
 def test_a_shard_that_fails_ends_alone_and_a_lost_node_counts_for_nothing(job):
@@ -257,9 +257,11 @@ def test_policies_let_the_commands_pods_pass_without_a_job_of_the_charts(rendere
 # doctor
 
 
-def test_the_doctor_is_a_job_that_looks_once_and_is_no_hook(rendered):
-    (made,) = rendered(("doctor.enabled", True))["Job", "doctor"]
-    assert "annotations" not in made["metadata"]
+def test_the_doctor_looks_when_asked_to_and_neither_helm_nor_a_hook_waits_for_it(rendered):
+    (found,) = rendered(("doctor.enabled", True))["CronJob", "doctor"]
+    assert "annotations" not in found["metadata"]
+    assert found["spec"]["suspend"] is True
+    made = found["spec"]["jobTemplate"]
     assert made["spec"]["backoffLimit"] == 0
     spec = made["spec"]["template"]["spec"]
     assert container(made)["command"] == ["ls-yolo", "doctor"]
@@ -276,3 +278,9 @@ def test_the_doctor_is_a_job_that_looks_once_and_is_no_hook(rendered):
     assert {mount["mountPath"] for mount in container(made)["volumeMounts"]} == {
         "/tmp", "/datasets",
     }  # fmt: skip
+
+
+def test_the_doctor_looks_by_itself_where_there_is_a_schedule(rendered):
+    values = ("doctor.enabled", True), ("doctor.schedule", "30 5 * * 1")
+    (found,) = rendered(*values)["CronJob", "doctor"]
+    assert (found["spec"]["schedule"], found["spec"]["suspend"]) == ("30 5 * * 1", False)
