@@ -202,9 +202,9 @@ class TestManyPods:
     def test_lost_pods_and_a_poisoned_shard_leave_the_rest_complete_and_the_report_names_it(
         self, release, tmp_path
     ):
-        number = project(release, "Hard", 160, broken=1)
-        (broken,) = [task.id for task in release.api.tasks.list(project=number).items
-                     if "broken" in task.data["image"]]  # fmt: skip
+        number = project(release, "Hard", 320, broken=1)
+        tasks = release.api.tasks.list(project=number, fields="all", page_size=500).items
+        (broken,) = (task.id for task in tasks if "broken" in task.data["image"])
         poisoned = broken % 4
         killed, evicted, _ = (index for index in range(4) if index != poisoned)
         wanted, file, ended = wish(release, "Hard", 4, retries=1), tmp_path / "report.json", []
