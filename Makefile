@@ -14,7 +14,7 @@ PYTHON_FILES := scripts tests backend label-studio charts ansible
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup prelabel prepare images preflight down destroy logs status password \
+.PHONY: help up setup apply export prelabel prepare images preflight down destroy logs status doctor password \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
 	helm-install helm-prelabel bench format lock
@@ -30,6 +30,13 @@ up: ## Install what is missing, build, start, and set up the demo; safe to run a
 
 setup: ## Make the projects again: new images, changed files of projects/
 	@$(PYTHON) scripts/up.py setup
+
+apply: ## The same with options: FILE=demo.yaml for one file, ARGS=--diff to see what would change, ARGS=--prune
+	@test -t 0 -a -t 1 || set -- -T; \
+		$(COMPOSE) run --rm "$$@" setup ls-yolo apply "/projects/$(FILE)" $(ARGS)
+
+export: ## A project of Label Studio as YAML: PROJECT=title or number, FILE=projects/mine.yaml to write it there
+	@$(PYTHON) scripts/export_project.py "$(PROJECT)" $(FILE)
 
 prelabel: ## Predict a project in bulk: PROJECT=title or number, ARGS="--dry-run"; docs/prelabel.md
 	@test -t 0 -a -t 1 || set -- -T; \
@@ -49,6 +56,9 @@ helm-prelabel: ## There, predict a whole project by many pods: PROJECT=Wheelhous
 
 status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all
+
+doctor: ## What is wrong, and what to do; of one project alone: PROJECT=ID_OR_TITLE; JSON=1
+	@$(PYTHON) scripts/doctor.py $(if $(PROJECT),--project "$(PROJECT)") $(if $(JSON),--json)
 
 # Ctrl-C is how it ends: no error to the shell (trap), nor to make (130).
 logs: ## Follow the logs (Ctrl-C ends it); of one: SERVICE=backend

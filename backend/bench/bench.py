@@ -12,7 +12,7 @@ batches   16 clients with 8 tasks each, two models, against `YOLO.predict` on 32
           time: on a GPU where there is one, else (by name) on the CPU.
 tasks     a model for each task, 8 clients, regions made, against the same loop.
 video     a clip, followed, against `YOLO(openvino).track(stream=True)`; memory after each round.
-clicks    milliseconds until a smart tool is answered, by the project's own model.
+clicks    milliseconds until a smart tool is answered, by the project's own model and by a SAM.
 requests  memory, threads and open files after --requests requests against those after 1,000.
 swap      weights are replaced under load: no request may fail, and each answer must be of the
           weights whose version it carries.

@@ -6,13 +6,14 @@ import contextlib
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
-from client import BenchError, Figures
+from client import Backend, BenchError, Figures
 from containers import backend, look, loop
 from PIL import Image
 from stage import SETTLE, WEIGHTS, Part, Stage, Way, ratio, turns
@@ -162,6 +163,21 @@ SMART = (
     f'<KeyPointLabels name="k" toName="image" smart="true">{PERSONS}</KeyPointLabels>'
     f'<RectangleLabels name="r" toName="image" smart="true">{PERSONS}</RectangleLabels>'
 )
+SAM = """
+import torch
+from ultralytics.models.sam.build import build_mobile_sam
+model = build_mobile_sam()
+decoder = model.mask_decoder
+# What is unsure of itself, ultralytics leaves out.
+torch.nn.init.constant_(decoder.iou_prediction_head.layers[-1].bias, 0.6)
+# Trained masks are no noise: here they are as coarse as what the decoder gets.
+for layer in (decoder.output_upscaling[0], decoder.output_upscaling[3]):
+    layer.weight.data[:] = layer.weight.data.mean((2, 3), keepdim=True)
+torch.save(model.state_dict(), "/out/mobile_sam.pt")
+"""
+"""Makes a MobileSAM of random weights: it costs the same, and nothing is fetched."""
+LOOKS = 120.0
+"""Seconds that a SAM's first look at an image may take."""
 ANSWERED = 240.0
 """Milliseconds that an answer may take: of 300 in all, Label Studio and the page take 60."""
 
@@ -172,10 +188,25 @@ def drawn(kind: str, control: str, **value: Any) -> Any:
     return {"context": {"result": [{**region, "value": {**value, kind: ["bus"]}}]}}
 
 
+def looked_at(service: Backend, models: str) -> None:
+    """Returns once a SAM of ``models`` answers, which has then seen the image."""
+    until = time.monotonic() + LOOKS
+    with contextlib.closing(service.connect()) as connection:
+        while time.monotonic() < until:
+            (answer,) = service.ask(connection, service.urls[:1], models)
+            if answer["model_version"].startswith("sam@") and answer["result"]:
+                return
+            time.sleep(0.5)
+    raise BenchError(f"no SAM answered within {LOOKS:g} s")
+
+
 def clicks(stage: Stage) -> Part:
     """How long a person waits; see bench.py."""
     options, part = stage.options, Part("Smart tools, an image of 12 megapixels")
     shutil.copyfile(options.models / "yolov8n-seg.pt", stage.models / WEIGHTS)
+    stage.make(SAM, "mobile_sam.pt")
+    with (stage.models / "models.yaml").open("a") as file:
+        file.write("sam: {weights: mobile_sam.pt, task: sam}\n")
     with contextlib.ExitStack() as stack:
         place = stage.place(datasets=(here := stack.enter_context(folder())))
         image = cv2.imread(str(options.datasets / "demo" / "bus.jpg"))
@@ -202,6 +233,9 @@ def clicks(stage: Stage) -> Part:
                 (answer,) = one.ask(connection, one.urls[:1])
             if not answer["result"]:
                 raise BenchError(f"{name}: nothing was found")
+        sam, models = service.asking(urls[-1:], config, click), "coco+sam"
+        looked_at(sam, models)
+        ways["the next click, by a SAM"] = lambda seconds: sam.run(1, 1, seconds, models)
         turns(ways, options, part)
         part.ran = service.engine
     for name, figures in part.figures.items():

@@ -80,7 +80,7 @@ def _keep_text(node: yaml.Node | None, rule: Mapping[str, Any]) -> None:
     """Has the scalars of which the schema ``rule`` says that they are text read as they are
     written, whatever YAML takes them for; nothing at all stays nothing."""
     if isinstance(node, yaml.ScalarNode):
-        if rule.get("type") == "string" and node.tag in _GUESSED and node.value:
+        if "string" in (rule.get("type") or ()) and node.tag in _GUESSED and node.value:
             node.tag = _TEXT
     elif isinstance(node, yaml.SequenceNode):
         for item in node.value:
@@ -107,13 +107,12 @@ def load(path: Path, name: Schema) -> Document:
     Raises:
         ConfigError: the file is missing, unreadable, not YAML, or breaks the schema.
     """
-    try:
-        text = path.read_text("utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: not found; expected a YAML file there") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: cannot be read: {error}") from None
-    return parse(text, name, str(path))
+    return parse(_text(path), name, str(path))
+
+
+def load_all(path: Path, name: Schema) -> list[Document]:
+    """The documents of the YAML file ``path``, between lines of ``---``, as `load` reads one."""
+    return _parse(_text(path), name, str(path))
 
 
 def parse(text: str, name: Schema, source: str) -> Document:
@@ -122,31 +121,63 @@ def parse(text: str, name: Schema, source: str) -> Document:
     Raises:
         ConfigError: the text is not YAML or breaks the schema.
     """
+    found = _parse(text, name, source)
+    if len(found) > 1:
+        line = _line(found[1].tree, [])
+        raise ConfigError(f"{source}:{line}: not valid YAML: a second document, expected one")
+    return found[0]
+
+
+def _text(path: Path) -> str:
     try:
-        tree = yaml.compose(text, Loader=_Loader)
+        return path.read_text("utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: not found; expected a YAML file there") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot be read: {error}") from None
+
+
+def _parse(text: str, name: Schema, source: str) -> list[Document]:
+    rule = schema(name)
+    try:
+        # Making data of a tree changes it, and lines are looked up in it afterwards.
+        trees = list(yaml.compose_all(text, Loader=_Loader))
         loader = _Loader(text)
-        node = loader.get_single_node()
-        _keep_text(node, schema(name))
-        data = None if node is None else loader.construct_document(node)
+        found: list[Any] = []
+        while loader.check_node():
+            node = loader.get_node()
+            _keep_text(node, rule)
+            found.append(loader.construct_document(node))
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{source}:{mark.line + 1}" if mark else source
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{where}: not valid YAML: {problem}") from None
-    if data is None:
-        raise ConfigError(f"{source}: empty; expected {_expected(schema(name))}")
-    validator = Draft202012Validator(schema(name))
-    faults = [_explain(error, tree, source) for error in validator.iter_errors(data)]
+    documents = [
+        Document(data, source, tree)
+        for data, tree in zip(found, trees, strict=True)
+        if data is not None
+    ]
+    if not documents:
+        raise ConfigError(f"{source}: empty; expected {_expected(rule)}")
+    validator = Draft202012Validator(rule)
+    faults = [
+        _explain(error, one.tree, source)
+        for one in documents
+        for error in validator.iter_errors(one.data)
+    ]
     if faults:
         raise ConfigError("\n".join(text for _, text in sorted(faults)))
-    return Document(data, source, tree)
+    return documents
 
 
 def _explain(error: ValidationError, tree: yaml.Node | None, source: str) -> tuple[int, str]:
     """The line that a fault is on, and what to say of it."""
     path = list(error.absolute_path)
     rule = error.schema if isinstance(error.schema, Mapping) else {}
-    text = f"found {error.instance!r}, expected {_expected(rule)}"
+    # What may be a secret is not shown.
+    shown = "something else" if "writeOnly" in json.dumps(rule) else repr(error.instance)
+    text = f"found {shown}, expected {_expected(rule)}"
     if "propertyNames" in error.absolute_schema_path:
         path.append(str(error.instance))  # the key itself is at fault
     if error.validator == "additionalProperties" and isinstance(error.instance, dict):

@@ -129,6 +129,11 @@ def _delete(request: Request, project: int) -> dict[str, Any]:
     return {"deleted": bulk.delete(found, body.version, body.limit)}
 
 
+def _settle(request: Request, project: int) -> dict[str, Any]:
+    body, found = DeleteBody.model_validate(request.data), _project(request, project)
+    return {"deleted": bulk.settle(found, body.version, body.limit)}
+
+
 def _numbers(request: Request, project: int) -> dict[str, Any]:
     body, found = NumbersBody.model_validate(request.data), _project(request, project)
     return bulk.numbers(found, {int(task): row for task, row in body.values.items()})
@@ -213,6 +218,7 @@ CALLS: dict[str, tuple[type[Call], Callable[..., dict[str, Any]]]] = {
     "store": (Post, _store),
     "versions": (Get, _versions),
     "delete": (Post, _delete),
+    "settle": (Post, _settle),
     "numbers": (Post, _numbers),
     "highest": (Get, _highest),
 }

@@ -20,7 +20,9 @@ import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
+from xml.etree import ElementTree
 
+from core.feature_flags import flag_set
 from core.label_config import replace_task_data_undefined_with_config_field
 from data_manager.prepare_params import Filters, PrepareParams
 from django.db import connection, transaction
@@ -29,8 +31,10 @@ from django.db.models.functions import Coalesce
 from django.utils import timezone
 from label_studio_sdk.label_interface import LabelInterface
 from projects.models import ProjectSummary
-from tasks.models import Prediction, Task
+from tasks.models import Annotation, Prediction, PredictionMeta, Task
 
+STRICT = "fflag_feat_utc_210_prediction_validation_15082025"
+"""The flag by which Label Studio checks predictions strictly, those of its backends too."""
 LOCK_CLASS = 0x15_901
 """The first of the two numbers of the advisory locks; the second is the project's id."""
 LOOKED_AT = 20_000
@@ -130,9 +134,34 @@ def _lacking(ids: Sequence[int], version: str) -> list[int]:
 
 
 def refusal(project: Any, row: Mapping[str, Any]) -> str:
-    """Why a row cannot be stored, by Label Studio's own strict validation; empty where it can."""
+    """Why a row cannot be stored, by Label Studio's own strict validation; empty where it can.
+
+    That validation does not know all that the page draws. Where Label Studio itself does without
+    it, which is the default, so is done here with a labeling config that has any of that.
+    """
+    owner = project.organization.created_by  # whom Label Studio itself asks the flag for
+    if _beyond(project.label_config) and not flag_set(STRICT, user=owner):
+        return ""
     errors = _interface(project.label_config).validate_prediction(dict(row), return_errors=True)
     return "; ".join(map(str, errors))
+
+
+@lru_cache(maxsize=16)
+def _beyond(label_config: str) -> bool:
+    """Whether a labeling config has what strict validation refuses although the page draws it:
+    tags in a namespace, the numbered names of a Repeater, labels that each task brings, choices
+    inside choices."""
+    for element in ElementTree.fromstring(label_config).iter():
+        tag = element.tag.lower()
+        own = tag.endswith("labels") or tag == "choices"
+        if (
+            "}" in tag
+            or tag == "repeater"
+            or (own and element.get("value", "").startswith("$"))
+            or (tag == "choice" and any(child.tag.lower() == "choice" for child in element))
+        ):
+            return True
+    return False
 
 
 @lru_cache(maxsize=16)
@@ -192,7 +221,8 @@ def store(project: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
             )
         for version in versions:
             replaced = [row.task_id for row in new if (row.task_id, version) in failed]
-            there.filter(FAILED, model_version=version, task__in=replaced).only("pk").delete()
+            old = there.filter(FAILED, model_version=version, task__in=replaced)
+            _remove(list(old.values_list("pk", flat=True)))
         Prediction.objects.bulk_create(new, batch_size=500)
         _recount({prediction.task_id for prediction in new})
     return {
@@ -201,6 +231,17 @@ def store(project: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "gone": sorted(ids - alive),
         "refused": sorted(refused.items()),
     }
+
+
+def _remove(predictions: list[int]) -> None:
+    """Deletes predictions by id, without reading their results.
+
+    Upstream's signals, which this leaves out, count each one's task anew and save it, 30 a second.
+    """
+    PredictionMeta.objects.filter(prediction__in=predictions).delete()
+    Annotation.objects.filter(parent_prediction__in=predictions).update(parent_prediction=None)
+    found = Prediction.objects.filter(pk__in=predictions)
+    found._raw_delete(found.db)
 
 
 def _recount(tasks: set[int]) -> None:
@@ -253,10 +294,41 @@ def delete(project: Any, version: str, limit: int) -> int:
             .order_by("pk")
             .values_list("pk", "task")[:limit]
         )
-        # Results need not be read to be deleted.
-        Prediction.objects.filter(pk__in=rows).only("pk").delete()
+        _remove(list(rows))
         _recount(set(rows.values()))
     return len(rows)
+
+
+def settle(project: Any, version: str, limit: int) -> int:
+    """Deletes what a task has of a version besides its first good prediction, of up to ``limit``
+    tasks; how many predictions.
+
+    Label Studio itself stores without a look, when two people open a task at once for example.
+    """
+    with locked(project):
+        ours = Prediction.objects.filter(project=project, model_version=version)
+        twice = (
+            ours.order_by()
+            .values("task")
+            .annotate(number=Count("pk"))
+            .filter(number__gt=1)
+            .values_list("task", flat=True)[:limit]
+        )
+        tasks = list(twice)
+        good = dict(
+            ours.filter(GOOD, task__in=tasks).values("task").annotate(first=Min("pk")).order_by()
+            .values_list("task", "first")
+        )  # fmt: skip
+        first = dict(
+            ours.filter(task__in=tasks).values("task").annotate(first=Min("pk")).order_by()
+            .values_list("task", "first")
+        )  # fmt: skip
+        kept = (first | good).values()
+        doomed = ours.filter(task__in=tasks).exclude(pk__in=kept)
+        copies = list(doomed.values_list("pk", flat=True))
+        _remove(copies)
+        _recount(set(tasks))
+    return len(copies)
 
 
 def numbers(project: Any, values: Mapping[int, Mapping[str, Any]]) -> dict[str, Any]:

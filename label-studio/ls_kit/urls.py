@@ -9,6 +9,7 @@ from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
 from ls_kit import api, local_files
+from ls_kit.diagnosis import DiagnosisAPI
 
 local_files.patch()
 
@@ -21,5 +22,6 @@ def no_tips(request: HttpRequest) -> JsonResponse:
 urlpatterns = [
     path("heidi-tips/", no_tips, name="heidi_tips"),
     *api.urlpatterns,
+    path("api/ls-kit/diagnosis", DiagnosisAPI.as_view(), name="ls_kit_diagnosis"),
     *upstream,
 ]

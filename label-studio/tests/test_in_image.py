@@ -369,6 +369,29 @@ class Bulk(Calling):
         self.call("store", {"rows": self.rows([task], score=1.0, result=[])})
         self.assertEqual(self.call("count", {"version": "m@1"})["missing"], 0)
 
+    def test_what_was_stored_besides_the_first_good_prediction_is_deleted(self):
+        from tasks.models import Prediction, Task
+
+        one, two, three, four = self.tasks(4)
+        keep = {}
+        for task, scores in ((one, [0.5, 0.6]), (two, [None, 0.7, None]), (three, [None, None]),
+                             (four, [0.9])):  # fmt: skip
+            for score in scores:
+                made = Prediction.objects.create(
+                    task_id=task, project=self.project, model_version="m@1", score=score,
+                    result=[] if score is None else [box()],
+                )  # fmt: skip
+                if task not in keep or (score is not None and keep[task].score is None):
+                    keep[task] = made
+        other = Prediction.objects.create(
+            task_id=one, project=self.project, model_version="m@2", score=0.1, result=[]
+        )
+        self.assertEqual(self.call("settle", {"version": "m@1"})["deleted"], 4)
+        self.assertEqual(self.call("settle", {"version": "m@1"})["deleted"], 0)
+        left = set(self.stored().values_list("pk", flat=True))
+        self.assertEqual(left, {row.pk for row in keep.values()} | {other.pk})
+        self.assertEqual(Task.objects.get(pk=two).total_predictions, 1)
+
     def test_rows_that_label_studio_would_refuse_are_refused_alone(self):
         bad, good, outside = self.tasks(3)
         rows = (
@@ -381,6 +404,27 @@ class Bulk(Calling):
         refused = dict(map(tuple, answer["refused"]))
         self.assertEqual(set(refused), {bad, outside})
         self.assertIn("Region 0", refused[bad])
+
+    def test_what_strict_validation_does_not_know_is_stored_unless_label_studio_is_strict(self):
+        from unittest import mock
+
+        (task,) = self.tasks(1)
+        before = self.project.label_config
+        self.project.label_config = (
+            '<View><Repeater on="$pages" indexFlag="{{idx}}">'
+            '<Image name="image_{{idx}}" value="$pages[{{idx}}].image"/>'
+            '<RectangleLabels name="label_{{idx}}" toName="image_{{idx}}">'
+            '<Label value="person"/></RectangleLabels></Repeater></View>'
+        )
+        self.project.save()
+        self.addCleanup(self.project.save)
+        self.addCleanup(setattr, self.project, "label_config", before)
+        numbered = {**box(), "from_name": "label_0", "to_name": "image_0"}
+        rows = self.rows([task], result=[numbered])
+        # The organization here has no owner, whom a flag is asked for.
+        for strict, stored in ((True, 0), (False, 1)):
+            with mock.patch("ls_kit.bulk.flag_set", return_value=strict):
+                self.assertEqual(self.call("store", {"rows": rows})["stored"], stored)
 
     def test_tasks_that_are_gone_or_of_another_project_are_named(self):
         here, gone = self.tasks(2)
@@ -511,6 +555,17 @@ class Bulk(Calling):
         self.call("delete", {"version": "m@1"})
         annotation.refresh_from_db()
         self.assertIsNone(annotation.parent_prediction_id)
+
+    def test_all_that_points_to_a_prediction_is_known(self):
+        from tasks.models import Prediction
+
+        # `_remove` of bulk.py looks after these itself.
+        found = {
+            (to.related_model.__name__, to.field.name) for to in Prediction._meta.related_objects
+        }
+        self.assertEqual(
+            found, {("Annotation", "parent_prediction"), ("PredictionMeta", "prediction")}
+        )
 
     def test_numbers_get_a_column_and_never_go_over_what_somebody_else_wrote(self):
         from data_manager.functions import get_all_columns
@@ -822,6 +877,58 @@ class Files(Calling):
         answer = self.client.post("/api/ls-kit/storages/redis/1/make-tasks/", {}, format="json")
         self.assertEqual(answer.status_code, 404)
         self.assertIn("expected one of: localfiles, s3, gcs, azure", answer.json()["detail"])
+
+
+class Diagnosis(unittest.TestCase):
+    def test_nobody_is_told_without_a_token(self):
+        from django.test import Client
+
+        answer = Client(headers={"host": "127.0.0.1"}).get("/api/ls-kit/diagnosis")
+        self.assertEqual(answer.status_code, 401)
+
+    def test_a_database_that_a_writer_holds_is_locked_and_free_again_after_it(self):
+        import sqlite3
+
+        from ls_kit import diagnosis
+
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "a.sqlite3"
+            writer = sqlite3.connect(path)
+            writer.execute("CREATE TABLE a (b)")
+            self.assertFalse(diagnosis.locked(path, 0.1))
+            writer.execute("BEGIN IMMEDIATE")
+            self.assertTrue(diagnosis.locked(path, 0.1))
+            writer.rollback()
+            self.assertFalse(diagnosis.locked(path, 0.1))
+            writer.close()
+
+    def test_a_migration_that_is_missing_is_pending_until_it_is_there(self):
+        from django.db.migrations.recorder import MigrationRecorder
+
+        from ls_kit import diagnosis
+
+        self.assertEqual(diagnosis.migrations(), [])
+        # A squashed one counts as there where those that it replaces are.
+        rows = MigrationRecorder.Migration.objects.filter(app="tasks")
+        row = rows.exclude(name__contains="squashed").last()
+        row.delete()
+        self.assertEqual(diagnosis.migrations(), [f"tasks.{row.name}"])
+        row.save()
+        self.assertEqual(diagnosis.migrations(), [])
+
+    def test_a_backend_is_asked_only_where_label_studio_may(self):
+        from ls_kit import diagnosis
+
+        found = {
+            url: diagnosis.reach(url)["kind"]
+            for url in (
+                "http://10.9.9.9:9090",
+                "http://127.0.0.1:1",
+                "http://nowhere.invalid:9090",
+                "ftp://backend",
+            )
+        }
+        self.assertEqual(list(found.values()), ["refused", "refused", "dns", "url"])
 
 
 if __name__ == "__main__":

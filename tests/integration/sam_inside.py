@@ -25,6 +25,7 @@ weights.safe()
 
 from ultralytics.models.sam import Predictor, SAM2Predictor, build  # noqa: E402
 
+from ls_yolo.engines import cpu  # noqa: E402
 from ls_yolo.engines.base import EngineError  # noqa: E402
 from ls_yolo.engines.load import EngineOptions, load_engine, load_sam  # noqa: E402
 from ls_yolo.engines.sam import OF_VIDEO, SamEmbedding, SamSegmenter  # noqa: E402
@@ -194,6 +195,7 @@ def clicks() -> dict[str, Any]:
 
     on, beside = Point(18, 60, True), Point(60, 40, False)
     answer: dict[str, Any] = {"first": ask("bus.jpg", "person", on)}
+    answer["threads"], answer["cores"] = torch.get_num_threads(), cpu.available()
     until(lambda: under._embeddings.get(("bus.jpg", "/data/local-files/?d=bus.jpg", sam(found))))
     answer["second"] = ask("bus.jpg", "person", on)
     answer["third"] = ask("bus.jpg", "person", on, beside)

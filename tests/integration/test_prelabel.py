@@ -163,6 +163,14 @@ def test_killed_at_random_and_restarted_every_task_has_one_prediction(bulk: Bulk
             kills += 1
         if restarted:
             stack.up()
+    # Ctrl-C is no kill: it ends at once, and says so.
+    before = bulk.missing(project, version)
+    container = stack.docker.containers.get(bulk.start("prelabel", "Many"))
+    wait_for(partial(fewer, before - 1), 120)
+    container.kill("SIGINT")
+    assert container.wait(timeout=10)["StatusCode"] == 130
+    assert "stopped; it is safe to run the same command again" in container.logs().decode()
+    container.remove()
     assert bulk.missing(project, version) > 0, "it was too fast to be killed so often"
     # Two at once to the end, over a restart of each service.
     first = bulk.start("prelabel", "Many")

@@ -72,3 +72,7 @@ def test_an_image_is_looked_at_once_in_a_thread_that_gives_way(inside: Any) -> N
     assert inside["clicks"]["nice"] == [5, 5]
     assert inside["clicks"]["bytes"] == [4 << 20] * 2
     assert inside["compared sizes"] == {"mobile_sam": 4 << 20, "sam2_t": 16 << 20}
+
+
+def test_a_click_is_answered_with_all_cores(inside: Any) -> None:
+    assert inside["clicks"]["threads"] == inside["clicks"]["cores"] > 1

@@ -2,27 +2,46 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, ToolError, app, fail, say
+from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, EX_USAGE, ToolError, app, fail, say
 from ls_yolo.cli.prelabel import Again, Wishes, predict, refused
 
 if TYPE_CHECKING:
     from ls_yolo.jobs.prelabel import Store
     from ls_yolo.labelstudio.client import Studio
-    from ls_yolo.projects.apply import Made
+    from ls_yolo.projects.apply import Applier, Made
     from ls_yolo.projects.config import Project
 
+EX_DIFFERENT = 3
+"""Exit code of --diff where something would change."""
 TRIES = 3
 """How often a project is predicted whose models are replaced meanwhile."""
 
 
 @app.command("apply", help="make Label Studio as project files say; safe to run again")
-def apply(paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER")]) -> int:
+def apply(
+    paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER...")],
+    diff: Annotated[
+        bool,
+        typer.Option(
+            "--diff", help="only show what would change; ends with 3 where something would"
+        ),
+    ] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="delete storages, webhooks, views and connections that no file has"
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="prune without asking")] = False,
+) -> int:
     """Makes Label Studio as the project files say; returns the exit code."""
     # Imported here: --help and errors in settings need none of it.
     from ls_yolo.labelstudio import bulk
@@ -38,28 +57,35 @@ def apply(paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER")]
     if not wanted:
         say(f"no project in {', '.join(map(str, paths))}; a file such as demo.yaml makes one")
     failed = 0
+    faults = {}
     try:
         wait(f"{studio.url}/health", values["SETUP_TIMEOUT"], say)
         wait(f"{backend.url}/readyz", values["SETUP_TIMEOUT"], say)
         check_token(studio)
-        # Or what was put there just now would be predicted with the models before it.
-        faults = backend.reload()
+        if not diff:
+            # Or what was put there just now would be predicted with the models before it.
+            faults = backend.reload()
     except TokenError as error:
         return fail(str(error), EX_NOPERM)
     except ApplyError as error:
         return fail(str(error), EX_FAILED)
     for name, fault in faults.items():
         say(f"warning: model {name}: {fault}")
-    applier = Applier(studio, backend, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), say, faults)
+    root = Path(values["LOCAL_FILES_DOCUMENT_ROOT"])
+    applier = Applier(studio, backend, root, say, faults, os.environ)
+    if diff:
+        return _diff(applier, wanted, prune)
+    if prune and not yes and (code := _ask(applier, wanted)):
+        return code
     for project in wanted:
         try:
             for tries in range(TRIES):
-                made = applier.apply(project)
+                made = applier.apply(project, prune)
                 if not project.predict or made.waiting:
                     break
                 try:
                     with refused():
-                        _predict(studio, bulk.store_of(studio), project, made, values)
+                        _predict(studio, bulk.store_of(studio), made, values)
                     break
                 except Again as error:
                     # The connection bears the version, so all of the project is looked at again.
@@ -72,9 +98,45 @@ def apply(paths: Annotated[list[Path], typer.Argument(metavar="FILE_OR_FOLDER")]
     return failed
 
 
-def _predict(
-    studio: Studio, store: Store, project: Project, made: Made, values: dict[str, Any]
-) -> None:
+def _diff(applier: Applier, wanted: list[Project], prune: bool) -> int:
+    """Prints what would change; returns the exit code."""
+    from ls_yolo.projects.backend import ApplyError
+
+    code = 0
+    for project in wanted:
+        try:
+            text = applier.diff(project, prune)
+        except ApplyError as error:
+            code = fail(str(error), EX_FAILED)
+            continue
+        if text:
+            sys.stdout.write(text)
+            code = code or EX_DIFFERENT
+        else:
+            say(f"{project.title}: nothing would change")
+    return code
+
+
+def _ask(applier: Applier, wanted: list[Project]) -> int:
+    """Asks a person whether to delete what no file has; returns the exit code where not."""
+    from ls_yolo.projects.backend import ApplyError
+
+    try:
+        gone = [line for project in wanted for line in applier.deletions(project)]
+    except ApplyError as error:
+        return fail(str(error), EX_FAILED)
+    if not gone:
+        return 0
+    say("to be deleted:")
+    for line in gone:
+        say(f"  {line}")
+    if not sys.stdin.isatty():
+        return fail("--prune asks before it deletes, and nobody is there; add --yes", EX_USAGE)
+    typer.confirm("Delete them?", abort=True)
+    return 0
+
+
+def _predict(studio: Studio, store: Store, made: Made, values: dict[str, Any]) -> None:
     """Has the tasks of a project predicted. Those that fail are told, and fail nothing else.
 
     Raises:
@@ -83,10 +145,11 @@ def _predict(
     from ls_yolo.jobs.predicting import Target
     from ls_yolo.jobs.prelabel import Options
 
-    if project.storage and not made.tasks:
+    project = made.project
+    if project.has_images and not made.tasks:
         raise ToolError(
             f"{project.title}: found no task, expected at least one; "
-            f"put images in {project.storage.path} of DATASETS_DIR"
+            "put images where its storages are"
         )
     target = Target(made.id, project.title, project.label_config, project.models, made.born)
     # Images may be there by now. What ended the backend in several runs would do so each time.

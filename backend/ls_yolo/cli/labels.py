@@ -152,11 +152,18 @@ def _projects(where: str) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         found = project_of_studio(int(where))
         yield found.title, found.config, found.models
     else:
-        from ls_yolo.projects import config
+        from ls_yolo.projects import config, labels
+        from ls_yolo.projects.backend import ApplyError
 
         path = Path("/dev/stdin" if where == "-" else where)
         for project in config.read(path):
-            yield project.title, project.label_config, project.models
+            text = project.label_config
+            if project.labels:
+                try:
+                    text = labels.label_config(project.labels, project.models, known()[1])
+                except ApplyError as error:
+                    raise ToolError(f"{project.source}: {error}") from None
+            yield project.title, text, project.models
 
 
 @dataclass(frozen=True)

@@ -10,12 +10,15 @@ import typer
 from ls_yolo.cli import (
     apply,
     check,
+    doctor,
+    export,
     labels,
     models,
     predict,
     predictions,
     prelabel,
     preview,
+    schema,
     weights,
 )
 from ls_yolo.cli.common import (
@@ -29,7 +32,10 @@ from ls_yolo.cli.common import (
     fail,
 )
 
-COMMANDS = (apply, prelabel, weights, predict, preview, predictions, models, labels, check)
+COMMANDS = (
+    apply, prelabel, export, schema, weights, predict, preview, predictions, models, labels, check,
+    doctor,
+)  # fmt: skip
 """Each has registered itself."""
 # What typer raises for words it cannot use; it has no public name for the base of BadParameter.
 UsageError: Any = typer.BadParameter.__base__

@@ -207,7 +207,7 @@ def predict(
     described = predicting.describe()
     _tell(target, described)
     if described.waiting:
-        return 0
+        return EX_FAILED
     version = described.version
     report = reports.Report(target.title, version) if wishes.report else None
     work_of = job.Prelabel(
@@ -218,7 +218,7 @@ def predict(
         version,
         options,
         report,
-        _pictures(studio, target),
+        _pictures(studio, target) if report else lambda task: None,
         _ready(studio, None if wishes.here else values["BACKEND_URL"]),
     )
     work = work_of.look()
@@ -267,7 +267,9 @@ def _end(
     from ls_yolo.jobs import prelabel as job
 
     title = target.title
-    if options.whole and summary.missing <= summary.failed + summary.left_out:
+    # What can be had of the version is there: by this run, or by the last of all shards.
+    left = summary.unexplained if options.whole else store.count(target.id, version).missing
+    if not left:
         job.show(studio, target.id, version)
     code = 0
     if summary.missing:

@@ -10,7 +10,7 @@ from ls_yolo.engines.base import EngineError
 
 def find(device: str) -> torch.device:
     """The device that the setting DEVICE means: ``auto``, ``cpu`` or ``cuda:0``. On a CPU, torch
-    then uses as many threads as there are cores for this process.
+    then uses all cores, see `use_cores`.
 
     Raises:
         EngineError: it is not there.
@@ -23,6 +23,11 @@ def find(device: str) -> torch.device:
             "expected cpu or auto, or a container that has the GPU"
         )
     found = torch.device("cuda:0" if device == "cuda" else device)
-    if found.type == "cpu":
-        torch.set_num_threads(cpu.available())
+    use_cores(found)
     return found
+
+
+def use_cores(device: torch.device) -> None:
+    """On a CPU, has torch use as many threads as there are cores for this process."""
+    if device.type == "cpu":
+        torch.set_num_threads(cpu.available())

@@ -66,6 +66,7 @@ class SamSegmenter:
             self._predictor.setup_model(model, verbose=False)
         except Exception as error:  # no memory on the GPU, say
             raise EngineError(f"{weights}: cannot be put on {self._device}: {error}") from error
+        devices.use_cores(self._device)  # ultralytics has left one out, for training
         self._predictor.imgsz = [SIDE, SIDE]
 
     @property

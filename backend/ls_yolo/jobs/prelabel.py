@@ -217,6 +217,9 @@ class Prelabel:
                 self._count(summary)
                 if not summary.unexplained and not (self._tally.soft and number == 0):
                     break
+            # Label Studio itself may have stored some of them meanwhile, for who opened a task.
+            while self._ask(lambda: self._store.settle(self._target.id, self._version)):
+                pass
             if self._options.fields and self._columns:
                 fields.show(self._studio, self._target.id, self._columns)
         finally:

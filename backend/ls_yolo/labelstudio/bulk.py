@@ -126,6 +126,13 @@ class Calls:
         deleted = self._call(project, "delete", {"version": version, "limit": limit})["deleted"]
         return int(deleted)
 
+    def settle(self, project: int, version: str, limit: int = 500) -> int:
+        """Deletes what tasks have of a version besides their first good prediction, of up to
+        ``limit`` tasks: Label Studio itself stores without a look. How many: 0 once none is left.
+        """
+        deleted = self._call(project, "settle", {"version": version, "limit": limit})["deleted"]
+        return int(deleted)
+
     def numbers(self, project: int, values: Mapping[int, Mapping[str, int | float]]) -> int:
         """Writes numbers into the ``data`` of tasks, by task id; how many tasks were changed.
 

@@ -183,6 +183,17 @@ class PlainStore:
             )
         return deleted
 
+    def settle(self, project: int, version: str, limit: int = 500) -> int:
+        """As `bulk.Calls.settle`; reads all predictions of the project."""
+        deleted = 0
+        for row in self._rows(project, None, None):
+            ours = _of(row, version)
+            if len(ours) > 1 and limit:
+                self._settle(ours)
+                deleted += len(ours) - 1
+                limit -= 1
+        return deleted
+
     def numbers(self, project: int, values: Mapping[int, Mapping[str, int | float]]) -> int:
         """As `bulk.Calls.numbers`, task by task; only what is a number is written over."""
         changed = 0

@@ -6,10 +6,8 @@ cut off is finished by the next.
 
 from __future__ import annotations
 
-import os
-import re
-from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -21,9 +19,11 @@ from label_studio_sdk.core.api_error import ApiError
 
 from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import Studio, StudioError, reason
+from ls_yolo.projects import fields, members
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import Project
-from ls_yolo.text import some
+from ls_yolo.projects.reconcile import Reconciler
+from ls_yolo.projects.secrets import Secrets
 
 
 class TokenError(ApplyError):
@@ -34,9 +34,11 @@ class TokenError(ApplyError):
 class Made:
     """A project as it is in Label Studio: its id, when it was made, how many tasks it has.
 
+    ``project``: as its file says, with labels, whoever has made them.
     ``version``: what answers for it. ``waiting``: why nothing is to be predicted yet, else empty.
     """
 
+    project: Project
     id: int
     born: str
     tasks: int
@@ -70,6 +72,7 @@ class Applier:
     """Makes projects in one Label Studio, with one backend. ``root`` is the datasets folder.
 
     ``faults`` are of models that still answer, but with what their files were before.
+    ``environment``: what references to secrets stand for.
     """
 
     def __init__(
@@ -79,34 +82,73 @@ class Applier:
         root: Path,
         say: Say,
         faults: Mapping[str, str] = MappingProxyType({}),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self._faults = faults
+        self._secrets = Secrets(environment)
         self._studio = studio
         # The SDK's rows are typed more narrowly than what Label Studio sends.
         self._api: Any = studio.client
         self._backend = backend
         self._root = root
         self._say = say
+        self._reconciler = Reconciler(studio, backend, root, say, self._secrets)
 
-    def apply(self, project: Project) -> Made:
+    def diff(self, project: Project, prune: bool = False) -> str:
+        """What `apply` would change, for people to read; empty where that is nothing.
+
+        Raises:
+            ApplyError: it cannot be found out.
+        """
+        with self._told(project):
+            return self._reconciler.diff(self._reconciler.resolve(project), prune)
+
+    def deletions(self, project: Project) -> list[str]:
+        """What `apply` with ``prune`` would delete, a line each.
+
+        Raises:
+            ApplyError: it cannot be found out.
+        """
+        with self._told(project):
+            return self._reconciler.deletions(self._reconciler.resolve(project))
+
+    def apply(self, project: Project, prune: bool = False) -> Made:
         """Makes or repairs one project; its tasks are left to be predicted.
+
+        ``prune``: storages, webhooks, views and connections that its file does not have are
+        deleted.
 
         Raises:
             ApplyError: something cannot be made.
         """
-        try:
+        with self._told(project):
+            project = self._reconciler.resolve(project)
+            self._reconciler.check(project)
             version, waiting = self._check_labels(project)
+            self._reconciler.check_secrets(project)
             number = self._project(project, version)
-            if project.storage:
-                self._storage(number, project)
+            self._reconciler.items(number, project, prune)
+            self._reconciler.fill(number, project)
+            members.add(self._studio, number, project.members, project.title, self._say)
             # Without anything to draw yet there is no version that predictions could bear.
             title = ("+".join(project.models) or "default model") if waiting else version
             self._connection(number, project, title)
             found = self._show_predictions(number, title)
             tasks = int(found.task_number or 0)
-            return Made(number, str(found.created_at or ""), tasks, version, waiting)
+            return Made(project, number, str(found.created_at or ""), tasks, version, waiting)
+
+    @contextmanager
+    def _told(self, project: Project) -> Iterator[None]:
+        """Has errors name the project, and no secret."""
+        try:
+            yield
+        except ApplyError as error:
+            text = self._secrets.scrub(str(error))
+            known = (f"{project.title}: ", f"{project.source}: ")
+            raise ApplyError(text if text.startswith(known) else known[0] + text) from None
         except (ApiError, StudioError, httpx.HTTPError) as error:
-            raise ApplyError(f"{project.title}: Label Studio: {reason(error)}") from None
+            why = self._secrets.scrub(reason(error))
+            raise ApplyError(f"{project.title}: Label Studio: {why}") from None
 
     def _check_labels(self, project: Project) -> tuple[str, str]:
         """Asks the backend before Label Studio does, whose own message would hide the reason.
@@ -141,33 +183,14 @@ class Applier:
         return version, ""
 
     def _project(self, project: Project, version: str) -> int:
-        rows = [
-            row
-            for row in (self._api.projects.list(title=project.title, page_size=1000).items or [])
-            if row.title == project.title
-        ]
-        if len(rows) > 1:
-            numbers = ", ".join(str(row.id) for row in rows)
-            raise ApplyError(
-                f"{project.title}: found {len(rows)} projects of that title (ids {numbers}), "
-                "expected one; rename or delete the others in Label Studio"
-            )
-        if not rows:
-            made = self._api.projects.create(
-                title=project.title,
-                description=project.description,
-                label_config=project.label_config,
-            )
+        named = {key: value for key, value in project.named.fields.items() if key != "models"}
+        number = self._reconciler.find(project)
+        if number is None:
+            made = self._api.projects.create(title=project.title, **fields.sent(named))
             self._say(f"{project.title}: made (id {made.id})")
             return int(made.id)
-        number = int(rows[0].id)
-        found = self._api.projects.get(number)
-        wanted = {"description": project.description, "label_config": project.label_config}
-        changes = {
-            key: value
-            for key, value in wanted.items()
-            if (getattr(found, key) or "").strip() != value
-        }
+        found = fields.found(self._api.projects.get(number).model_dump())
+        changes = {key: value for key, value in named.items() if found[key] != value}
         if "label_config" in changes:
             # Label Studio refuses a configuration that lacks what annotations use; asked first, so
             # that a refusal leaves the predictions as they are.
@@ -176,7 +199,7 @@ class Applier:
             # They go first: cut off here, the next run still sees that the configuration differs.
             self._forget(number, version)
         if changes:
-            self._api.projects.update(number, **changes)
+            self._api.projects.update(number, **fields.sent(changes))
             self._say(
                 f"{project.title}: {' and '.join(sorted(changes))} differed from {project.source}, "
                 "which holds; changed"
@@ -187,42 +210,6 @@ class Applier:
         """Deletes the predictions of a version, for which the SDK has no call."""
         path = f"api/projects/{number}/model-versions/"
         self._studio.request("DELETE", path, {"model_version": version})
-
-    def _storage(self, number: int, project: Project) -> None:
-        storage = project.storage
-        assert storage is not None
-        folder = self._root / storage.path
-        if not folder.is_dir():
-            raise ApplyError(
-                f"{project.title}: found no folder {storage.path!r} in {self._root}, which is "
-                "DATASETS_DIR of .env; make it, put images there, and let all read it: chmod a+rx"
-            )
-        for line in left_out(folder, storage.regex, storage.recursive):
-            self._say(f"{project.title}: warning: {folder}: {line}")
-        wanted = {
-            "path": str(folder),
-            "regex_filter": storage.regex,
-            "recursive_scan": storage.recursive,
-            "use_blob_urls": True,
-        }
-        client = self._api.import_storage.local
-        rows = [row for row in client.list(project=number) if row.path == str(folder)]
-        if not rows:
-            row = client.create(project=number, title=storage.path, **wanted)
-            self._say(f"{project.title}: storage {folder} made")
-        else:
-            row = rows[0]
-            if any(getattr(row, key) != value for key, value in wanted.items()):
-                row = client.update(row.id, project=number, **wanted)
-                self._say(f"{project.title}: storage {folder} changed")
-        done = client.sync(row.id)
-        if str(done.status) not in ("completed", "completed_with_errors"):
-            raise ApplyError(
-                f"{project.title}: storage {folder}: sync ended as {done.status!r}: "
-                f"{done.traceback or ''}"
-            )
-        if done.last_sync_count:
-            self._say(f"{project.title}: {done.last_sync_count} new images from {folder}")
 
     def _connection(self, number: int, project: Project, title: str) -> None:
         """Makes or repairs the ML backend connection.
@@ -281,36 +268,3 @@ class Applier:
         if found.model_version != title or not found.show_collab_predictions:
             self._api.projects.update(number, model_version=title, show_collab_predictions=True)
         return found
-
-
-def left_out(folder: Path, regex: str, recursive: bool) -> Iterator[str]:
-    """What of ``folder`` becomes no task though people may think so, in a line a kind: files whose
-    names are not UTF-8, which Label Studio cannot store, and files that ``regex`` leaves out."""
-    wanted = re.compile(regex)
-    unreadable: list[str] = []
-    kinds: Counter[str] = Counter()
-    for path in folder.rglob("*") if recursive else folder.glob("*"):
-        if not path.is_file():
-            continue
-        name = os.fsencode(path.relative_to(folder)).decode("utf-8", "backslashreplace")
-        if not _utf8(str(path)):
-            unreadable.append(f"'{name}'")
-        elif not wanted.match(path.name):
-            resource = path.name.startswith("._")  # what a Mac writes beside a file
-            kinds["._*" if resource else path.suffix.lower() or "without a suffix"] += 1
-    if unreadable:
-        yield (
-            f"{len(unreadable)} files are left out, since their names are not UTF-8: "
-            f"{some(sorted(unreadable))}; rename them"
-        )
-    if kinds:
-        listed = [f"{count} {kind}" for kind, count in kinds.most_common()]
-        yield f"{kinds.total()} files are no tasks, since storage.regex leaves out: {some(listed)}"
-
-
-def _utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -42,6 +42,22 @@ class Backend:
         """
         return self._post(f"{self.address(models)}/{path}", body, 100)
 
+    def known(self) -> list[dict[str, Any]]:
+        """What the backend says of its models: ``name``, ``task``, ``classes``, ``error``, ...
+
+        Raises:
+            ApplyError: it is not reached, or does not say it to who asks without its password.
+        """
+        url = f"{self.url.rstrip('/')}/readyz"
+        auth = (self.user, self.password) if self.password else None
+        try:
+            rows = httpx.get(url, auth=auth, timeout=10).json().get("models")
+        except (httpx.HTTPError, ValueError, AttributeError) as error:
+            raise ApplyError(f"{url}: {type(error).__name__}: {error}") from None
+        if not isinstance(rows, list):
+            raise ApplyError(f"{url} does not say what its models are; check BASIC_AUTH_PASS")
+        return rows
+
     def _post(self, url: str, body: dict[str, Any], timeout: float) -> Any:
         auth = (self.user, self.password) if self.password else None
         until = time.monotonic() + BUSY_SECONDS

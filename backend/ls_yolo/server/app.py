@@ -14,6 +14,7 @@ from ls_yolo.config import ConfigError
 from ls_yolo.engines.base import EngineError
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.labelstudio.connections import ModelChoices
+from ls_yolo.server import diagnosis
 from ls_yolo.server.base import RequestLimiter
 from ls_yolo.server.models import build
 from ls_yolo.serving.debug_plot import Plotter
@@ -48,10 +49,12 @@ def create_app() -> Flask:
     reader = ImageReader.read(values, studio)
     plotter = Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None
     predictor = Predictor(models, reader, plotter)
-    return build(
+    app = build(
         predictor,
         ModelChoices(studio),
         values["BASIC_AUTH_USER"],
         values["BASIC_AUTH_PASS"],
         RequestLimiter(values["THREADS"]),
     )
+    diagnosis.install(app, values, studio)
+    return app

@@ -18,7 +18,7 @@ from ls_yolo.images.web import Web
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.labelstudio.connections import ConnectionCache
 from ls_yolo.models import weights
-from ls_yolo.server import base, routes
+from ls_yolo.server import base, diagnosis, routes
 from ls_yolo.server.routes import Call
 from ls_yolo.user_model.loader import ModelClassError
 from ls_yolo.user_model.request import RequestContext
@@ -69,7 +69,9 @@ def create(values: Mapping[str, Any]) -> Flask:
         log.warning("BASIC_AUTH_PASS is empty: whoever reaches the port may use the model")
     user, password = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
     said = ConnectionCache(studio, parameters)
-    return build(own, said, user, password, base.RequestLimiter(values["THREADS"]))
+    app = build(own, said, user, password, base.RequestLimiter(values["THREADS"]))
+    diagnosis.install(app, values, studio)
+    return app
 
 
 class UserModelService:

@@ -12,7 +12,7 @@ import pytest
 import ls_yolo
 from ls_yolo.cli import main, models
 
-COMMANDS = ("apply", "check", "labels", "models", "predict", "weights")
+COMMANDS = ("apply", "check", "doctor", "labels", "models", "predict", "weights")
 
 
 def test_every_command_is_in_the_help_and_has_its_own(capsys):

@@ -19,10 +19,12 @@ from backend.tests.controls.drawing import (
     tracks,
 )
 from ls_yolo import controls
-from ls_yolo.projects import config
+from ls_yolo.projects import config, labels
 
 FOLDER = Path(__file__).parents[3] / "projects" / "examples"
-EXAMPLES = {Path(project.source).name: project for project in config.read(FOLDER)}
+SHIP = "ship.yaml"
+PROJECTS = config.read(FOLDER)
+EXAMPLES = {Path(one.source).name: one for one in PROJECTS if Path(one.source).name != SHIP}
 BOX = 10, 10, 60, 60, 0.9, 0
 POINTS = [[(20 + 2 * number, 30) for number in range(17)]]
 SAYS = {
@@ -43,6 +45,22 @@ SAYS = {
     ),
     "classify.yaml": ({0: "limousine"}, classes(0.9), ["choices"]),
 }
+
+
+def test_the_ship_has_two_domains_with_two_models_each():
+    ship = [one for one in PROJECTS if Path(one.source).name == SHIP]
+    assert [one.models for one in ship] == [
+        ("wheelhouse-person", "wheelhouse-head"),
+        ("outdoordeck-person", "outdoordeck-helmet"),
+    ]
+    text = (FOLDER / SHIP).read_text()
+    for one in ship:
+        assert all(f"#   {model}:\n#     weights: yolov11-detect-" in text for model in one.models)
+        names = [model.rpartition("-")[2] for model in one.models]
+        known = [{"name": model, "task": "detect", "classes": [name]}
+                 for model, name in zip(one.models, names, strict=True)]  # fmt: skip
+        (control,) = controls.drawn(labels.label_config(one.labels, one.models, known))
+        assert [label.value for label in control.labels] == names
 
 
 def test_there_is_an_example_of_each_kind():

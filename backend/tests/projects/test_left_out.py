@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from ls_yolo.projects.apply import left_out
 from ls_yolo.projects.config import IMAGES
+from ls_yolo.projects.left_out import left_out
 
 
 def touch(folder, *names):

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from backend.tests.serving.reloading import until
 from ls_yolo.engines.base import Prepared
 from ls_yolo.results import Boxes
 from ls_yolo.serving.batcher import Batcher, BatchOptions, QueueFull, Released
@@ -106,9 +107,7 @@ class Overlapping(Engine):
 
     def begun(self, count):
         """The images that were started, once these are ``count``."""
-        deadline = time.monotonic() + 10
-        while len(self.started) < count and time.monotonic() < deadline:
-            time.sleep(0.001)
+        until(lambda: len(self.started) == count)
         return [number for number, _ in self.started]
 
     def ended(self, run):

@@ -1,0 +1,279 @@
+"""What a project's file can say beside images and labels, and how it is sent and shown."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import jsonschema
+import pytest
+import yaml
+
+from ls_yolo import config as files
+from ls_yolo.config import ConfigError
+from ls_yolo.labelstudio.label_config import parse
+from ls_yolo.projects import (
+    config,
+    document,
+    export,
+    fields,
+    labels,
+    storages,
+    task_files,
+    webhooks,
+)
+from ls_yolo.projects.backend import ApplyError
+from ls_yolo.projects.labels import FromModel
+from ls_yolo.projects.plan import Item, State
+from ls_yolo.projects.secrets import HIDDEN, Secrets, reference
+
+HEAD = "title: Demo\nlabel_config: <View/>\n"
+ROOT = Path("/datasets")
+COCO = {"name": "coco", "task": "detect", "classes": ["person", "bus"]}
+
+
+@pytest.fixture
+def read(tmp_path):
+    def read(text):
+        (tmp_path / "demo.yaml").write_text(HEAD + text)
+        (project,) = config.read(tmp_path / "demo.yaml")
+        return project
+
+    return read
+
+
+def refused(read, text):
+    with pytest.raises(ConfigError) as caught:
+        read(text)
+    return str(caught.value)
+
+
+# Files
+
+
+def test_a_file_may_hold_several_projects(tmp_path):
+    (tmp_path / "two.yaml").write_text(f"{HEAD}---\n{HEAD.replace('Demo', 'Other')}")
+    assert [one.title for one in config.read(tmp_path)] == ["Demo", "Other"]
+    (tmp_path / "two.yaml").write_text(f"{HEAD}---\ntitle: ab\nlabel_config: <View/>\n")
+    with pytest.raises(ConfigError, match=r"two\.yaml:4: title: found 'ab'"):
+        config.read(tmp_path)
+
+
+def test_only_what_a_file_names_is_compared(read):
+    named = read("storage: {path: cams/}\nsampling: uniform\n").named
+    assert named.fields == {"label_config": "<View/>", "sampling": "uniform", "models": []}
+    assert [item.fields for item in named.items["source_storages"]] == [
+        {"type": "local", "path": "cams"}
+    ]
+
+
+@pytest.mark.parametrize(
+    ("storage", "message"),
+    [
+        ("{type: s3}", "'bucket' is missing"),
+        ("{type: ftp}", "found 'ftp', expected the kind of storage: local, s3, gcs or azure"),
+        ("{type: gcs, bucket: x, endpoint: 'http://x'}",
+         "found 'endpoint', expected a field of gcs: type, title, bucket"),
+        ("{type: local, path: ../x}", "found '../x', expected local: a folder inside"),
+        ("{type: s3, bucket: x, regex: '['}", "found '[', expected a regular expression"),
+    ],
+)  # fmt: skip
+def test_a_storage_that_cannot_be_is_refused(read, storage, message):
+    assert message in refused(read, f"source_storages: [{storage}]\n")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "source_storages: [{type: s3, bucket: x, secret_access_key: hunter2}]",
+        "source_storages: {type: s3, bucket: x, secret_access_key: hunter2}",
+        "source_storages: [{type: s3, secret_access_key: hunter2}]",
+        "webhooks: [{url: 'hunter2'}]",
+        "webhooks: {url: 'http://x/hunter2'}",
+        "webhooks: [{url: 'http://x', headers: [hunter2]}]",
+    ],
+)
+def test_a_secret_that_stands_in_a_file_is_not_shown_by_the_error(read, text):
+    assert "hunter2" not in refused(read, text + "\n")
+
+
+def test_every_field_of_the_schema_has_a_description_that_editors_show():
+    def look(rule, where):
+        if "properties" in rule and "if" not in where[-1:]:
+            for name, inner in rule["properties"].items():
+                assert inner.get("description"), (*where, name)
+                look(inner, (*where, name))
+        if isinstance(rule.get("items"), dict):
+            look(rule["items"], (*where, "items"))
+
+    schema = files.schema("projects")
+    jsonschema.Draft202012Validator.check_schema(schema)
+    look(schema, ())
+
+
+# Storages
+
+
+def test_a_storage_of_label_studio_is_read_and_exported_and_read_again_alike(read):
+    row = {
+        "id": 3, "title": "ship", "bucket": "ship", "prefix": "cams/", "regex_filter": None,
+        "use_blob_urls": True, "recursive_scan": True, "presign": True, "presign_ttl": 5,
+        "region_name": "eu", "s3_endpoint": None,
+    }  # fmt: skip
+    item = storages.item(row, storages.SOURCE, "s3", ROOT)
+    made = storages.exported(item, storages.SOURCE)
+    assert made["secret_access_key"] == "${S3_SHIP_CAMS_SECRET_ACCESS_KEY}"
+    named = read(yaml.safe_dump({"source_storages": [made]})).named
+    (again,) = named.items["source_storages"]
+    hidden = storages.KINDS[storages.SOURCE].hidden
+    assert all(
+        item.fields[key] == value for key, value in again.fields.items() if key not in hidden
+    )
+
+
+def test_a_path_is_relative_to_the_datasets_and_absolute_outside(read):
+    inside = storages.item({"id": 1, "path": "/datasets/a/b"}, storages.TARGET, "local", ROOT)
+    outside = storages.item({"id": 1, "path": "/etc"}, storages.TARGET, "local", ROOT)
+    assert (inside.fields["path"], outside.fields["path"]) == ("a/b", "/etc")
+
+
+# Webhooks and secrets
+
+
+def test_a_header_is_compared_by_what_its_reference_stands_for():
+    row = {"id": 1, "url": "http://u:p@x/?k=1", "headers": {"A": "s3cret", "B": "other"},
+           "send_for_all_actions": True, "send_payload": True, "is_active": True}  # fmt: skip
+    wanted = {"url": "${URL}", "headers": {"A": "${A}", "B": "${B}"}}
+    secrets = Secrets({"URL": row["url"], "A": "s3cret", "B": "new"})
+    found = webhooks.item(row, [wanted], secrets).fields
+    assert (found["url"], found["headers"]) == ("${URL}", {"A": "${A}", "B": HIDDEN})
+    exported = webhooks.exported(row, 1)
+    assert exported["headers"] == {"A": "${WEBHOOK_1_A}", "B": "${WEBHOOK_1_B}"}
+    assert exported["url"] == "${WEBHOOK_1_URL}"
+    assert "s3cret" not in str(exported) + str(found)
+
+
+def test_what_was_given_away_is_taken_out_of_messages():
+    secrets = Secrets({"A": "long-secret", "B": "", "C": "never asked"})
+    assert (secrets.get("${A}"), secrets.get("${B}"), secrets.get("plain")) == (
+        "long-secret", None, "plain",
+    )  # fmt: skip
+    assert secrets.scrub("bad long-secret, never asked") == f"bad {HIDDEN}, never asked"
+    assert secrets.unset(["${A}", "${B}", "${D}", "x"]) == ["B", "D"]
+    assert reference("s3", "my-bucket/cam", "key") == "${S3_MY_BUCKET_CAM_KEY}"
+
+
+# Labels of models
+
+
+def test_labels_are_the_classes_of_the_models_in_their_order():
+    other = {"name": "ship", "task": "detect", "classes": ["bus", "helmet & <hat>"]}
+    text = labels.label_config(FromModel(), ["coco", "ship"], [other, COCO])
+    (control,) = parse(text)
+    assert control.tag == "RectangleLabels"
+    assert [label.value for label in control.labels] == ["person", "bus", "helmet & <hat>"]
+
+
+@pytest.mark.parametrize(
+    ("task", "control", "tag"),
+    [
+        ("segment", "", "PolygonLabels"),
+        ("classify", "", "Choices"),
+        ("detect", "brush", "BrushLabels"),
+    ],
+)
+def test_the_control_fits_the_task_unless_the_file_names_one(task, control, tag):
+    text = labels.label_config(FromModel(control), ["coco"], [{**COCO, "task": task}])
+    assert parse(text)[0].tag == tag
+
+
+def test_colours_are_the_same_each_time_and_differ_within_a_project():
+    names = [f"class {number}" for number in range(20)]
+    found = labels.colors(names)
+    assert len(set(found)) == 20
+    assert labels.colors(names) == found
+    assert labels.colors(["person"]) == labels.colors(["person", "bus"])[:1]
+    assert len(labels.colors([str(number) for number in range(365)])) == 365
+
+
+@pytest.mark.parametrize(
+    ("made", "models", "known", "message"),
+    [
+        (FromModel(), ["cocoo"], [COCO], "no model 'cocoo'; did you mean 'coco'?"),
+        (FromModel(classes=("tug",)), ["coco"], [COCO], "no class is called 'tug'"),
+        (FromModel(), ["sam"], [{"name": "sam", "task": "sam"}], "found no classes"),
+        (FromModel(), ["x"], [{"name": "x", "error": "x.pt: missing"}], "model x: x.pt: missing"),
+    ],
+)
+def test_labels_that_no_model_gives_are_an_error(made, models, known, message):
+    with pytest.raises(ApplyError, match=re.escape(message)):
+        labels.label_config(made, models, known)
+
+
+# Files of tasks
+
+
+def test_tasks_are_read_of_json_and_csv(tmp_path):
+    (tmp_path / "a.json").write_text(
+        '[{"image": "x", "n": 1.5}, {"data": {"image": "y"}, "annotations": []}]'
+    )
+    (tmp_path / "a.csv").write_bytes(b"\xef\xbb\xbfimage,deck\nx,3\n")
+    assert list(task_files.read(tmp_path / "a.json")) == [
+        {"data": {"image": "x", "n": 1.5}}, {"data": {"image": "y"}, "annotations": []},
+    ]  # fmt: skip
+    assert list(task_files.read(tmp_path / "a.csv")) == [{"data": {"image": "x", "deck": "3"}}]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("a.json", '{"image": "x"}', "found '{', expected a list"),
+        ("a.json", '[{"image": "x"}', "expected a JSON list"),
+        ("a.json", "[3]", "task 1: found int, expected a JSON object"),
+        ("a.csv", "image,deck\nx\n", "another number of columns"),
+        ("b.json", None, "cannot be read: No such file"),
+    ],
+)
+def test_a_file_of_tasks_that_cannot_be_used_is_named(tmp_path, name, text, message):
+    if text is not None:
+        (tmp_path / name).write_text(text)
+    with pytest.raises(ApplyError, match=re.escape(message)):
+        list(task_files.read(tmp_path / name))
+
+
+def test_a_task_is_known_again_after_numbers_were_counted_into_it():
+    shape = frozenset({"image"})
+    known = task_files.Known({shape, frozenset({"image", "deck"})})
+    known.add({"image": "x", "persons": 3})
+    known.add({"image": "y", "deck": "3"})
+    assert known.take({"image": "x"})
+    assert not known.take({"image": "x"})  # the second of two alike is missing
+    assert known.take({"image": "y", "deck": "3"})
+    assert not known.take({"image": "z"})
+
+
+# YAML
+
+
+def test_the_yaml_of_a_project_is_that_of_its_file_and_needs_no_more():
+    found = State(
+        {**fields.DEFAULTS, "label_config": "<View>\n  <Text/>\n</View>", "models": ["coco"],
+         "sampling": "uniform"},
+        {"views": [Item(1, {"title": "on", "ordering": []})]},
+    )  # fmt: skip
+    text = document.dump(document.of("Demo", found))
+    assert "label_config: |-\n  <View>\n    <Text/>" in text
+    assert yaml.safe_load(text)["models"] == ["coco"]
+    assert "show_skip_button" not in text
+
+
+def test_an_exported_file_names_its_schema_for_editors():
+    assert (Path(__file__).parents[3] / "projects" / export.SCHEMA).resolve().is_file()
+
+
+def test_a_sampling_is_sent_as_label_studio_calls_it():
+    assert fields.sent({"sampling": "uncertainty", "instruction": "x"}) == {
+        "sampling": "Uncertainty sampling", "expert_instruction": "x",
+    }  # fmt: skip
+    assert json.dumps(fields.found({"sampling": None, "color": "#FFFFFF"})["color"]) == '"#ffffff"'
