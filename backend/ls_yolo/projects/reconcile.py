@@ -195,13 +195,15 @@ class Reconciler:
     def _check_secrets(self, project: Project, changes: Sequence[Change]) -> None:
         made: dict[str, list[Item]] = {}
         for change in changes:
-            if change.kind and change.action == "create":
+            # Label Studio takes the headers of a webhook all together, so one whose value is not at
+            # hand cannot be kept beside one that changes.
+            if change.kind and (change.action == "create" or "headers" in change.fields):
                 made.setdefault(change.kind, []).append(Item(None, change.fields))
         if missing := self._secrets.unset(state.hidden(made)):
             raise ApplyError(
                 f"{project.source}: found no {', '.join(missing)} in the environment, expected it "
-                "there, since something of this project is made with it; put it into secrets.env "
-                "beside the project's file: NAME=value"
+                "there, since something of this project is made or changed with it; put it into "
+                "secrets.env beside the project's file: NAME=value"
             )
         if kept := self._secrets.unset(state.hidden(project.named.items)):
             self._say(

@@ -11,12 +11,6 @@ HIDDEN = "(hidden)"
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
-def name_of(text: str) -> str:
-    """The variable that ``text`` refers to; empty where it is plain text."""
-    found = _REFERENCE.fullmatch(text)
-    return found[1] if found else ""
-
-
 def reference(*words: str) -> str:
     """A reference to a variable whose name is made of ``words``."""
     name = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(words)).strip("_").upper()
@@ -31,19 +25,18 @@ class Secrets:
         self._given: set[str] = set()
 
     def get(self, text: str) -> str | None:
-        """What ``text`` stands for: the variable's value, None where it is unset or empty; plain
-        text is itself."""
-        name = name_of(text)
-        if not name:
-            return text
-        value = self._environment.get(name) or None
-        if value:
-            self._given.add(value)
-        return value
+        """What ``text`` stands for: itself, with the values of the variables that it refers to, as
+        in ``Bearer ${TOKEN}``; None where one is unset or empty."""
+        values = {name: self._environment.get(name, "") for name in _REFERENCE.findall(text)}
+        self._given.update(filter(None, values.values()))
+        if not all(values.values()):
+            return None
+        return _REFERENCE.sub(lambda found: values[found[1]], text)
 
     def unset(self, texts: Iterable[str]) -> list[str]:
         """The variables that ``texts`` refer to and that are not there."""
-        return sorted({name for text in texts if (name := name_of(text)) and not self.get(text)})
+        names = {name for text in texts for name in _REFERENCE.findall(text)}
+        return sorted(name for name in names if not self._environment.get(name))
 
     def scrub(self, text: str) -> str:
         """``text`` without the secrets that were given away."""

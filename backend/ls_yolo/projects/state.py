@@ -106,5 +106,5 @@ def hidden(items: Mapping[str, Sequence[Item]]) -> list[str]:
         for row in rows:
             texts += [str(row.fields[name]) for name in KINDS[kind].hidden if name in row.fields]
             if kind == "webhooks":
-                texts += [row.fields["url"], *row.fields.get("headers", {}).values()]
+                texts += [row.fields.get("url", ""), *row.fields.get("headers", {}).values()]
     return texts

@@ -19,13 +19,15 @@ from ls_yolo.projects import (
     export,
     fields,
     labels,
+    state,
     storages,
     task_files,
     webhooks,
 )
 from ls_yolo.projects.backend import ApplyError
 from ls_yolo.projects.labels import FromModel
-from ls_yolo.projects.plan import Item, State
+from ls_yolo.projects.plan import Item, State, plan
+from ls_yolo.projects.reconcile import Reconciler
 from ls_yolo.projects.secrets import HIDDEN, Secrets, reference
 
 HEAD = "title: Demo\nlabel_config: <View/>\n"
@@ -152,6 +154,39 @@ def test_a_header_is_compared_by_what_its_reference_stands_for():
     assert exported["headers"] == {"A": "${WEBHOOK_1_A}", "B": "${WEBHOOK_1_B}"}
     assert exported["url"] == "${WEBHOOK_1_URL}"
     assert "s3cret" not in str(exported) + str(found)
+
+
+def test_a_reference_may_stand_within_a_text():
+    secrets = Secrets({"TOKEN": "s3cret", "SPACE": "ship"})
+    assert secrets.get("Bearer ${TOKEN} of ${SPACE}") == "Bearer s3cret of ship"
+    assert secrets.get("Bearer ${OTHER}") is None
+    assert secrets.unset(["Bearer ${OTHER}", "Bearer ${TOKEN}"]) == ["OTHER"]
+    row = {"id": 1, "url": "http://x", "headers": {"A": "Bearer s3cret"}}
+    wanted = {"url": "http://x", "headers": {"A": "Bearer ${TOKEN}"}}
+    assert webhooks.item(row, [wanted], secrets).fields["headers"] == wanted["headers"]
+    assert secrets.scrub("401: Bearer s3cret") == f"401: Bearer {HIDDEN}"
+
+
+def test_headers_are_not_changed_while_one_of_them_is_not_at_hand(read):
+    text = "webhooks: [{url: 'http://x.io', headers: {A: '${A}', B: new}}]\n"
+    project = read(text)
+    row = {"id": 1, "url": "http://x.io", "headers": {"A": "kept", "B": "old"},
+           "send_for_all_actions": True, "send_payload": True, "is_active": True}  # fmt: skip
+
+    def check(**environment):
+        secrets = Secrets(environment)
+        hooks = [one.fields for one in project.named.items["webhooks"]]
+        found = State(project.named.fields, {"webhooks": [webhooks.item(row, hooks, secrets)]})
+        said: list[str] = []
+        checked = Reconciler(None, None, ROOT, said.append, secrets)
+        checked._check_secrets(project, plan(project.named, found, state.KINDS))
+        return said
+
+    with pytest.raises(ApplyError, match="found no A in the environment"):
+        check()
+    assert check(A="kept") == []
+    row["headers"]["B"] = "new"  # nothing changes
+    assert check() == ["Demo: A is not in the environment: what Label Studio has stays"]
 
 
 def test_what_was_given_away_is_taken_out_of_messages():
