@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
@@ -30,7 +31,7 @@ def item(row: Mapping[str, Any], wanted: Sequence[Fields], secrets: Secrets) -> 
         for key, value in (row.get("headers") or {}).items()
     }
     fields = {
-        "url": named.get("url", without_secrets(url)),
+        "url": named.get("url", shown(url)),
         "actions": [] if row.get("send_for_all_actions") else sorted(row.get("actions") or []),
         "send_payload": bool(row.get("send_payload")),
         "is_active": bool(row.get("is_active")),
@@ -55,6 +56,16 @@ def exported(row: Mapping[str, Any], number: int) -> dict[str, Any]:
         fields["url"] = reference("webhook", str(number), "url")
     fields["headers"] = {key: reference("webhook", str(number), key) for key in fields["headers"]}
     return fields
+
+
+def shown(url: str) -> str:
+    """``url`` for people to read: where it goes. Services such as chats have a secret in the path,
+    so that is hidden; a few digits of a hash tell such addresses apart."""
+    parts = urlsplit(url)
+    plain = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"
+    if url.rstrip("/") == plain:
+        return url
+    return f"{plain}/{HIDDEN}#{hashlib.sha256(url.encode()).hexdigest()[:8]}"
 
 
 def without_secrets(url: str) -> str:

@@ -156,6 +156,30 @@ def test_a_header_is_compared_by_what_its_reference_stands_for():
     assert "s3cret" not in str(exported) + str(found)
 
 
+@pytest.mark.parametrize(
+    ("url", "visible"),
+    [
+        ("https://x.io", "https://x.io"),
+        ("https://x.io:8080/", "https://x.io:8080/"),
+        ("https://x.io/services/T0/hush", "https://x.io/(hidden)#"),
+        ("https://hush:hush@x.io", "https://x.io/(hidden)#"),
+        ("https://x.io?key=hush", "https://x.io/(hidden)#"),
+    ],
+)
+def test_an_address_of_a_webhook_that_may_hold_a_secret_is_hidden_but_for_its_host(url, visible):
+    found = webhooks.item({"id": 1, "url": url}, [], Secrets({})).fields["url"]
+    assert found.startswith(visible)
+    assert "hush" not in found
+    named = webhooks.item({"id": 1, "url": url}, [{"url": url}], Secrets({})).fields["url"]
+    assert named == url  # as the file has it
+    exported = webhooks.exported({"id": 1, "url": url}, 1)["url"]
+    assert exported == ("${WEBHOOK_1_URL}" if "(hidden)" in visible else url)
+
+
+def test_two_hidden_addresses_are_told_apart():
+    assert webhooks.shown("https://x.io/a") != webhooks.shown("https://x.io/b")
+
+
 def test_a_reference_may_stand_within_a_text():
     secrets = Secrets({"TOKEN": "s3cret", "SPACE": "ship"})
     assert secrets.get("Bearer ${TOKEN} of ${SPACE}") == "Bearer s3cret of ship"
