@@ -66,6 +66,22 @@ def models_fingerprint(folder: Path) -> str:
     return digest.hexdigest()[:12]
 
 
+def project_secrets(folder: Path) -> str:
+    """The text of ``secrets.env`` in the folder of projects, as it is; empty without one.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    path = folder / "secrets.env"
+    try:
+        return path.read_text(encoding="utf-8")
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        why = getattr(error, "strerror", None) or "it is not UTF-8"
+        raise UserError(f"{path}: {why}; expected a file that you can read") from None
+
+
 def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     """The environment of Compose, without empty settings, which would count more than ``.env``."""
     environ = os.environ if environ is None else environ
@@ -82,6 +98,7 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
         **{name: value for name, value in renamed.items() if value},
         "LS_YOLO_VERSION": versions.project_version(),
         "MODELS_FINGERPRINT": fingerprint,
+        "PROJECT_SECRETS": project_secrets(settings.host_path(values["PROJECTS_DIR"])),
     }
 
 

@@ -131,11 +131,14 @@ class Stack:
     def docker(self) -> Any:
         return docker.from_env()
 
-    def run(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs ``docker compose`` with these arguments."""
+    def run(
+        self, *arguments: str, check: bool = True, **environment: str
+    ) -> subprocess.CompletedProcess[str]:
+        """Runs ``docker compose`` with these arguments, and ``environment`` beside the test's."""
         done = subprocess.run(
             [*self.compose.docker_compose_command(), *arguments],
             cwd=ROOT, capture_output=True, text=True, timeout=300,
+            env={**os.environ, **environment},
         )  # fmt: skip
         if check and done.returncode:
             raise AssertionError(

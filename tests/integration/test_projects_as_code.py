@@ -22,7 +22,7 @@ pytestmark = pytest.mark.docker
 SECRETS = {
     "S3_ID": "AKIAEXAMPLEOFTESTS",
     "S3_SECRET": "not-to-be-shown-anywhere",
-    "HOOK_TOKEN": "Bearer hush-hush-hush",
+    "HOOK_TOKEN": "Bearer hush$hush$$hush${HOME}",
 }
 DIFFERENT = 3
 
@@ -118,7 +118,11 @@ def wanted(hook: str, title: str = "as code", **more: Any) -> dict[str, Any]:
 
 
 def ls_yolo(stack: Stack, *words: str) -> subprocess.CompletedProcess[str]:
-    done = stack.run("run", "--rm", "--no-deps", "-T", "setup", "ls-yolo", *words, check=False)
+    file = stack.folder / "projects" / "secrets.env"
+    done = stack.run(
+        "run", "--rm", "--no-deps", "-T", "setup", "ls-yolo", *words, check=False,
+        PROJECT_SECRETS=file.read_text() if file.is_file() else "",
+    )  # fmt: skip
     for secret in SECRETS.values():
         assert secret not in done.stdout + done.stderr
     return done

@@ -390,11 +390,22 @@ def test_the_models_fingerprint_follows_weights_and_list_and_nothing_else(tmp_pa
 
 
 def test_only_a_class_of_ones_own_makes_the_backend_anew_when_models_change(tmp_path, monkeypatch):
-    values = {"MODELS_DIR": str(tmp_path), "MODEL_CLASS": ""}
+    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": ""}
     monkeypatch.setattr(settings, "values", lambda environ: values)
     assert compose.environment({})["MODELS_FINGERPRINT"] == ""
     values["MODEL_CLASS"] = "model:Model"
     assert compose.environment({})["MODELS_FINGERPRINT"] == compose.models_fingerprint(tmp_path)
+
+
+def test_secrets_of_projects_are_handed_over_as_they_are(tmp_path, monkeypatch):
+    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": ""}
+    monkeypatch.setattr(settings, "values", lambda environ: values)
+    assert compose.environment({})["PROJECT_SECRETS"] == ""
+    (tmp_path / "secrets.env").write_text("A=pa$$word${HOME}\nB='x'\n")
+    assert compose.environment({})["PROJECT_SECRETS"] == "A=pa$$word${HOME}\nB='x'\n"
+    (tmp_path / "secrets.env").write_bytes(b"A=\xff")
+    with pytest.raises(UserError, match=r"secrets\.env: it is not UTF-8"):
+        compose.environment({})
 
 
 def test_a_service_that_stops_again_and_again_is_started_anew(monkeypatch):

@@ -49,9 +49,13 @@ def apply(
     from ls_yolo.projects import config
     from ls_yolo.projects.apply import Applier, TokenError, check_token
     from ls_yolo.projects.backend import ApplyError, Backend, wait
+    from ls_yolo.projects.secrets import read
 
     values = settings.read("setup")
     wanted = [project for path in paths for project in config.read(path)]
+    # Not what the kit itself is started with: a file that anybody wrote could send it anywhere.
+    given = {name: text for name, text in os.environ.items() if name not in settings.BY_NAME}
+    given |= read(given.pop("PROJECT_SECRETS", ""), settings.BY_NAME)
     backend = Backend(values["BACKEND_URL"], values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
     studio = Studio(values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"])
     if not wanted:
@@ -72,7 +76,7 @@ def apply(
     for name, fault in faults.items():
         say(f"warning: model {name}: {fault}")
     root = Path(values["LOCAL_FILES_DOCUMENT_ROOT"])
-    applier = Applier(studio, backend, root, say, faults, os.environ)
+    applier = Applier(studio, backend, root, say, faults, given)
     if diff:
         return _diff(applier, wanted, prune)
     if prune and not yes and (code := _ask(applier, wanted)):

@@ -91,8 +91,8 @@ class Applier:
         self._api: Any = studio.client
         self._backend = backend
         self._root = root
-        self._say = say
-        self._reconciler = Reconciler(studio, backend, root, say, self._secrets)
+        self._say: Say = lambda text: say(self._secrets.scrub(text))
+        self._reconciler = Reconciler(studio, backend, root, self._say, self._secrets)
 
     def diff(self, project: Project, prune: bool = False) -> str:
         """What `apply` would change, for people to read; empty where that is nothing.

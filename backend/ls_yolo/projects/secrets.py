@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+
+from ls_yolo.config import ConfigError
 
 HIDDEN = "(hidden)"
 """What stands for a secret that Label Studio has, in what people read."""
 
+FILE = "secrets.env"
+"""The file of variables, beside those of projects."""
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
@@ -15,6 +21,33 @@ def reference(*words: str) -> str:
     """A reference to a variable whose name is made of ``words``."""
     name = re.sub(r"[^A-Za-z0-9]+", "_", "_".join(words)).strip("_").upper()
     return f"${{{name if name[:1].isalpha() else 'X_' + name}}}"
+
+
+def read(text: str, taken: Collection[str] = ()) -> dict[str, str]:
+    """The variables of a ``secrets.env``: ``NAME=value`` a line, the value exactly as it is
+    written, quotes and ``$`` too; blank lines and those that begin with ``#`` are left out.
+
+    taken: names that mean something else.
+
+    Raises:
+        ConfigError: a line has another form, or a name that is taken; no message shows a value.
+    """
+    found: dict[str, str] = {}
+    faults = []
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, equals, value = line.partition("=")
+        name = name.strip()
+        if not equals or not _NAME.fullmatch(name):
+            faults.append(f"{FILE}:{number}: expected NAME=value, with letters, digits and _")
+        elif name in taken:
+            faults.append(f"{FILE}:{number}: {name} is a setting of ls-yolo; expected another name")
+        else:
+            found[name] = value
+    if faults:
+        raise ConfigError("\n".join(faults))
+    return found
 
 
 class Secrets:

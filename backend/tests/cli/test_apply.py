@@ -213,6 +213,44 @@ def test_what_the_backend_warns_of_is_told_as_it_says_it(serve, tmp_path):
     ]
 
 
+def test_what_apply_says_has_no_secret(tmp_path):
+    said: list[str] = []
+    studio = Studio("http://127.0.0.1:1", "legacy")
+    environment = {"A": "hunter2"}
+    applier = Applier(studio, Backend("", "", ""), tmp_path, said.append, {}, environment)
+    applier._secrets.get("${A}")
+    applier._reconciler._say("found hunter2")
+    applier._say("found hunter2")
+    assert said == ["found (hidden)"] * 2
+
+
+def test_the_file_of_secrets_cannot_say_what_ls_yolo_is_started_with(tmp_path, monkeypatch, capsys):
+    (tmp_path / "demo.yaml").write_text(PROJECT)
+    monkeypatch.setenv("PROJECT_SECRETS", "S3_KEY=a\nLABEL_STUDIO_API_KEY=hunter2\n")
+    assert main.main(["apply", str(tmp_path)]) == 78
+    message = "secrets.env:2: LABEL_STUDIO_API_KEY is a setting of ls-yolo"
+    assert message in capsys.readouterr().err
+
+
+def test_what_ls_yolo_is_started_with_is_no_secret_of_a_project(tmp_path, monkeypatch):
+    (tmp_path / "demo.yaml").write_text(PROJECT)
+    monkeypatch.setattr("ls_yolo.projects.backend.wait", lambda *args: None)
+    monkeypatch.setattr("ls_yolo.projects.apply.check_token", lambda studio: "")
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "legacy")
+    monkeypatch.setenv("HOOK", "of the environment")
+    monkeypatch.setenv("PROJECT_SECRETS", "S3_KEY=of the file\n")
+    seen: list[str | None] = []
+
+    def diff(self, project, prune):
+        names = ("HOOK", "S3_KEY", "LABEL_STUDIO_API_KEY", "PROJECT_SECRETS")
+        seen.extend(self._secrets.get(f"${{{name}}}") for name in names)
+        return ""
+
+    monkeypatch.setattr(Applier, "diff", diff)
+    assert main.main(["apply", "--diff", str(tmp_path)]) == 0
+    assert seen == ["of the environment", "of the file", None, None]
+
+
 @pytest.fixture
 def gunicorn(monkeypatch):
     monkeypatch.setenv("THREADS", "4")

@@ -29,6 +29,7 @@ from ls_yolo.projects.labels import FromModel
 from ls_yolo.projects.plan import Item, State, plan
 from ls_yolo.projects.reconcile import Reconciler
 from ls_yolo.projects.secrets import HIDDEN, Secrets, reference
+from ls_yolo.projects.secrets import read as read_secrets
 
 HEAD = "title: Demo\nlabel_config: <View/>\n"
 ROOT = Path("/datasets")
@@ -211,6 +212,22 @@ def test_headers_are_not_changed_while_one_of_them_is_not_at_hand(read):
     assert check(A="kept") == []
     row["headers"]["B"] = "new"  # nothing changes
     assert check() == ["Demo: A is not in the environment: what Label Studio has stays"]
+
+
+def test_values_of_the_file_of_secrets_are_exactly_as_written():
+    text = "# of the store\n\nS3_KEY=a$b$$c${HOME}#'d\" =\nEMPTY=\n"
+    assert read_secrets(text) == {"S3_KEY": "a$b$$c${HOME}#'d\" =", "EMPTY": ""}
+
+
+def test_a_line_of_the_file_of_secrets_that_cannot_be_used_is_named_without_its_value():
+    text = "A=1\nhunter2\nB C=hunter2\nBASIC_AUTH_PASS=hunter2\n"
+    with pytest.raises(ConfigError) as caught:
+        read_secrets(text, {"BASIC_AUTH_PASS"})
+    first, second, third = str(caught.value).splitlines()
+    assert first == "secrets.env:2: expected NAME=value, with letters, digits and _"
+    assert second.startswith("secrets.env:3: expected NAME=value")
+    assert third.startswith("secrets.env:4: BASIC_AUTH_PASS is a setting of ls-yolo")
+    assert "hunter2" not in str(caught.value)
 
 
 def test_what_was_given_away_is_taken_out_of_messages():
