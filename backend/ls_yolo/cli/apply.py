@@ -52,7 +52,7 @@ def apply(
     from ls_yolo.projects.secrets import read
 
     values = settings.read("setup")
-    wanted = [project for path in paths for project in config.read(path)]
+    wanted = config.read(*paths)
     # Not what the kit itself is started with: a file that anybody wrote could send it anywhere.
     given = {name: text for name, text in os.environ.items() if name not in settings.BY_NAME}
     given |= read(given.pop("PROJECT_SECRETS", ""), settings.BY_NAME)

@@ -63,20 +63,25 @@ class Project:
         return replace(self, label_config=text, named=State(own, self.named.items))
 
 
-def read(path: Path) -> list[Project]:
-    """The projects of a YAML file, or of every ``*.yaml`` and ``*.yml`` file of a folder, by name.
+def read(*paths: Path) -> list[Project]:
+    """The projects of YAML files, and of every ``*.yaml`` and ``*.yml`` file of folders, by name. A
+    file that is named twice, such as one of a folder that is named too, counts once.
 
     A file may hold several, between lines of ``---``.
 
     Raises:
         config.ConfigError: a file cannot be used, or two have the same title; one line a fault.
     """
-    files = [path]
-    if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+    files: dict[Path, Path] = {}
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.iterdir() if file.suffix in (".yaml", ".yml"))
+        for file in inside:
+            files.setdefault(file.resolve(), file)
     found: list[Project] = []
     faults = []
-    for file in files:
+    for file in files.values():
         try:
             documents = config.load_all(file, "projects")
         except config.ConfigError as error:

@@ -63,6 +63,19 @@ def test_a_file_may_hold_several_projects(tmp_path):
         config.read(tmp_path)
 
 
+def test_a_title_is_seen_twice_across_all_that_is_named(tmp_path):
+    (tmp_path / "more").mkdir()
+    one, other = tmp_path / "one.yaml", tmp_path / "more" / "other.yaml"
+    one.write_text(HEAD)
+    other.write_text(HEAD)
+    with pytest.raises(ConfigError, match=r"other\.yaml: title 'Demo' is taken by .*one\.yaml"):
+        config.read(one, tmp_path / "more")
+    other.write_text(HEAD.replace("Demo", "Other"))
+    both = [project.title for project in config.read(tmp_path / "more", one)]
+    assert both == ["Other", "Demo"]
+    assert len(config.read(tmp_path, one)) == 1  # the same file
+
+
 def test_only_what_a_file_names_is_compared(read):
     named = read("storage: {path: cams/}\nsampling: uniform\n").named
     assert named.fields == {"label_config": "<View/>", "sampling": "uniform", "models": []}
