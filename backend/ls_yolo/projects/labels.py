@@ -58,17 +58,21 @@ class FromModel:
 
 
 def label_config(made: FromModel, models: Sequence[str], known: Sequence[Mapping[str, Any]]) -> str:
-    """The labeling config for the classes of ``models``, none: the first model.
+    """The labeling config for the classes of ``models``, none: the default model.
 
     Args:
         made: how.
         models: names of models.
-        known: what the backend says of its models: ``name``, ``task``, ``classes``.
+        known: what the backend says of its models: ``name``, ``task``, ``classes``, ``default``.
 
     Raises:
         ApplyError: there is no such model or class, or the model has not said its classes.
     """
-    rows = [_row(name, known) for name in models] if models else list(known[:1])
+    # A class of one's own is alone, and does not say it.
+    usual = [str(row["name"]) for row in known if row.get("default")] or [
+        str(row["name"]) for row in known[:1]
+    ]
+    rows = [_row(name, known) for name in models or usual]
     rows = [row for row in rows if row.get("classes")]
     if not rows:
         raise ApplyError(

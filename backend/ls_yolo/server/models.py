@@ -48,7 +48,12 @@ class ModelService:
 
     def status(self, models: Sequence[str] = ()) -> dict[str, Any]:
         found = self._registry.status()
-        rows = [row for row in found["models"] if not models or row["name"] in models]
+        default = self._registry.default
+        rows = [
+            {**row, "default": row["name"] == default}
+            for row in found["models"]
+            if not models or row["name"] in models
+        ]
         return found | {"models": rows}
 
     def reload(self) -> dict[str, Any]:

@@ -36,7 +36,8 @@ def mapping(
     need not be loaded. Empty: those are SAMs alone.
 
     rows: what is known of all models, as in `ls_yolo.serving.registry.Registry.status`.
-    default: the model where ``names`` has none; empty: the first that is no SAM.
+    default: the model where ``names`` has none; empty: the one that ``rows`` calls the default,
+        else the first that is no SAM.
 
     Raises:
         LabelConfigError: the configuration cannot be read, or has no control that is drawn for.
@@ -44,6 +45,7 @@ def mapping(
     """
     drawn = controls.drawn(text)
     first = next((row for row in rows if row.get("task") != SAM), rows[0] if rows else {})
+    first = next((row for row in rows if row.get("default")), first)
     default = default or first.get("name", "")
     found, drawing, pointed = [], [], set()
     for control in drawn:

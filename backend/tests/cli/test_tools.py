@@ -498,6 +498,19 @@ def test_each_control_chooses_among_all_models_of_the_project():
     assert [item.models for item in found] == [("outlines",), ("boxes", "outlines")]
 
 
+def test_labels_map_to_the_model_that_the_backend_calls_its_default():
+    rows = [
+        {"name": "one", "task": "detect", "classes": ["cat"], "default": False},
+        {"name": "other", "task": "detect", "classes": ["cat"], "default": True},
+    ]
+    text = (
+        '<View><Image name="i" value="$i"/>'
+        '<RectangleLabels name="r" toName="i"><Label value="cat"/></RectangleLabels></View>'
+    )
+    assert [item.models for item in mapping(text, (), rows)] == [("other",)]
+    assert [item.models for item in mapping(text, (), rows, "one")] == [("one",)]
+
+
 SAM_ROW = {"name": "smart", "task": "sam", "classes": []}
 
 

@@ -264,6 +264,14 @@ def test_labels_are_the_classes_of_the_models_in_their_order():
     assert [label.value for label in control.labels] == ["person", "bus", "helmet & <hat>"]
 
 
+def test_labels_of_a_file_without_models_are_those_of_the_default_model():
+    ship = {"name": "ship", "task": "segment", "classes": ["tug"], "default": True}
+    for rows in ([COCO, ship], [ship, COCO], [{**ship, "default": False}]):
+        (control,) = parse(labels.label_config(FromModel(), [], rows))
+        assert [label.value for label in control.labels] == ["tug"]
+        assert control.tag == "PolygonLabels"
+
+
 @pytest.mark.parametrize(
     ("task", "control", "tag"),
     [

@@ -32,6 +32,14 @@ def test_readiness_names_the_versions_that_answer(client, models):
     assert versions("/m/head/readyz") == [models.get("head").version]
 
 
+def test_readiness_says_which_model_is_the_default(client):
+    def marked(path):
+        return {row["name"]: row["default"] for row in client.get(path).json["models"]}
+
+    assert marked("/readyz") == {"person": True, "head": False}
+    assert marked("/m/head/readyz") == {"head": False}
+
+
 def test_an_unknown_path_and_method_are_said_to_be_so_in_json(client):
     answer = client.get("/nothing")
     assert (answer.status_code, answer.mimetype) == (404, "application/json")
