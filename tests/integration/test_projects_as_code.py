@@ -333,12 +333,18 @@ def test_what_no_file_has_is_pruned_when_a_person_says_so(
         done = apply(stack, project, "--prune", "--yes")
         assert done.returncode == 0, done.stderr
         assert "prune: storage demo deleted" in done.stdout
-        after = state(stack, "prune")
-        # Of a connection that is deleted, Label Studio keeps the webhook.
+        assert state(stack, "prune") == before
         again = apply(stack, project, "--prune", "--yes")
         assert again.returncode == 0, again.stderr
-        after = state(stack, "prune")
-        assert after == before
+        assert state(stack, "prune") == before
+        # What a connection to other models has left, and what was made to sort by numbers.
+        stack.api.webhooks.create(project=number, url="http://backend:9090/m/older/webhook")
+        stack.api.views.create(project=number, data={"title": "Most objects"})
+        kept = apply(stack, project, "--prune", "--yes")
+        assert kept.returncode == 0, kept.stderr
+        assert "deleted" not in kept.stdout
+        assert len(state(stack, "prune")["views"]) == len(before["views"]) + 1
+        assert "/m/older" not in ls_yolo(stack, "export", str(number)).stdout
 
 
 # What a Label Studio that was killed during a sync has: it is told so by the age of a sign of life.

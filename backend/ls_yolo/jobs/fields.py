@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ls_yolo.labelstudio.client import Studio
+from ls_yolo.projects import views
 
 Region = Mapping[str, Any]
 """As Label Studio stores it in the ``result`` of a prediction."""
@@ -17,7 +18,7 @@ TOTAL = "count"
 """The column of all objects. No label has it: theirs begin with ``count_``."""
 LONGEST = 60
 """Letters of a label in its column at most."""
-VIEW = "Most objects"
+VIEW = views.COUNTED
 """The title of the view that is sorted by a count."""
 WHOLE = frozenset({"choices", "taxonomy"})
 """What is said of a task as a whole: labels, but no objects."""

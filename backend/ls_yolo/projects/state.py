@@ -31,6 +31,13 @@ def connection(rows: Sequence[Mapping[str, Any]], url: str) -> Mapping[str, Any]
     return min(ours, key=lambda row: (row["url"] != url, row["id"]), default=None)
 
 
+def of_connection(webhook: str, url: str) -> bool:
+    """Whether Label Studio has made a webhook with a connection to the kit's backend, also with one
+    to other models by then: it keeps those."""
+    parts = urlsplit(webhook)
+    return parts.netloc == urlsplit(url).netloc and parts.path.endswith("/webhook")
+
+
 def models(row: Mapping[str, Any] | None) -> list[str]:
     """The models that a connection names in its URL or its ``extra_params``."""
     if row is None:
@@ -62,20 +69,19 @@ def read(
     rows = Rows(studio, "api/ml", slash=False).all(number)
     ours = connection(rows, url)
     named = [item.fields for item in wanted.items.get("webhooks", ())]
+    urls = {secrets.get(one["url"]) for one in named}
     tabs = {item.fields["title"] for item in wanted.items.get("views", ())}
-    # Label Studio makes a webhook with each connection.
-    made = str(ours["url"]).rstrip("/") + "/webhook" if ours else None
     items: dict[str, list[Item]] = {
         **storages.found(studio, number, root),
         "webhooks": [
             webhooks.item(row, named, secrets)
             for row in webhooks.rows(studio).all(number)
-            if row["url"] != made
+            if row["url"] in urls or not of_connection(row["url"], url)
         ],
         "views": [
             one
             for row in views.rows(studio).all(number)
-            if (one := views.item(row)).fields["title"] in tabs or not views.is_default(one)
+            if (one := views.item(row)).fields["title"] in tabs or not views.is_made(one)
         ],
         "connections": [
             Item(row["id"], {"title": row["title"], "url": webhooks.without_secrets(row["url"])})
@@ -96,7 +102,23 @@ def execute(studio: Studio, number: int, change: Change, root: Path, secrets: Se
     elif change.kind == "views":
         views.execute(studio, number, change)
     elif change.kind == "connections" and change.item is not None:
-        Rows(studio, "api/ml", slash=False).delete(change.item.id)
+        _disconnect(studio, number, change.item.id)
+
+
+def _disconnect(studio: Studio, number: int, connection: int) -> None:
+    """Deletes a connection, and its webhook, which Label Studio would leave there."""
+    api = Rows(studio, "api/ml", slash=False)
+    rows = {row["id"]: _webhook(row) for row in api.all(number)}
+    api.delete(connection)
+    gone = rows.pop(connection, "")
+    for row in webhooks.rows(studio).all(number):
+        if row["url"] == gone and gone not in rows.values():
+            webhooks.rows(studio).delete(row["id"])
+
+
+def _webhook(row: Mapping[str, Any]) -> str:
+    """The address of the webhook that Label Studio makes with a connection."""
+    return str(row["url"]).rstrip("/") + "/webhook"
 
 
 def hidden(items: Mapping[str, Sequence[Item]]) -> list[str]:

@@ -24,9 +24,16 @@ def item(row: Mapping[str, Any]) -> Item:
     return Item(row["id"], {"title": "", "filters": NO_FILTERS, "ordering": [], **fields})
 
 
-def is_default(one: Item) -> bool:
-    """Whether it is the view that Label Studio's page makes by itself where it finds none."""
+COUNTED = "Most objects"
+"""The title of the view that is made with numbers of objects."""
+
+
+def is_made(one: Item) -> bool:
+    """Whether no person has made it: it is that of numbers of objects, or the one that Label
+    Studio's page makes by itself where it finds none."""
     fields = one.fields
+    if fields["title"] == COUNTED:
+        return True
     plain = not fields["filters"].get("items") and not fields["ordering"]
     return plain and fields["title"] == "Default"
 

@@ -22,6 +22,7 @@ from ls_yolo.projects import (
     state,
     storages,
     task_files,
+    views,
     webhooks,
 )
 from ls_yolo.projects.backend import ApplyError
@@ -188,6 +189,30 @@ def test_an_address_of_a_webhook_that_may_hold_a_secret_is_hidden_but_for_its_ho
     assert named == url  # as the file has it
     exported = webhooks.exported({"id": 1, "url": url}, 1)["url"]
     assert exported == ("${WEBHOOK_1_URL}" if "(hidden)" in visible else url)
+
+
+@pytest.mark.parametrize(
+    ("webhook", "of_connection"),
+    [
+        ("http://backend:9090/m/coco/webhook", True),
+        ("http://backend:9090/m/older/webhook", True),
+        ("http://backend:9090/webhook", True),
+        ("http://backend:9090/other", False),
+        ("http://elsewhere:9090/m/coco/webhook", False),
+    ],
+)
+def test_webhooks_of_connections_to_the_backend_are_nobodys(webhook, of_connection):
+    assert state.of_connection(webhook, "http://backend:9090/m/coco") == of_connection
+
+
+def test_the_view_of_numbers_is_nobodys():
+    def made(**data):
+        return views.is_made(views.item({"id": 1, "data": data}))
+
+    assert made(title="Most objects", ordering=["-tasks:data.count"])
+    assert made(title="Default")
+    assert not made(title="Default", ordering=["-tasks:data.count"])
+    assert not made(title="Mine")
 
 
 def test_two_hidden_addresses_are_told_apart():
