@@ -198,6 +198,7 @@ def predict(
     from ls_yolo.jobs import report as reports
     from ls_yolo.jobs.pipeline import Changed
     from ls_yolo.jobs.progress import Progress
+    from ls_yolo.labelstudio import display
     from ls_yolo.labelstudio.bulk import PlainStore
 
     if wishes.report:
@@ -230,8 +231,9 @@ def predict(
             f"{target.title}: warning: this Label Studio is not of the kit's image: storing is "
             "slower, and images that look alike are not grouped"
         )
-    if options.whole and not _shown(store, studio, target.id, version):
-        job.show(studio, target.id, version)
+    if options.where is None:
+        names = "+".join(target.models) or "default model"
+        display.begin(studio, target.id, version, _there(store, target.id), names)
     tell = _telling(wishes, options, target)
     progress = Progress(
         work.todo,
@@ -265,12 +267,16 @@ def _end(
 ) -> int:
     """Says what was done, and does what comes after; returns the exit code."""
     from ls_yolo.jobs import prelabel as job
+    from ls_yolo.labelstudio import display
 
     title = target.title
     # What can be had of the version is there: by this run, or by the last of all shards.
     left = summary.unexplained if options.whole else store.count(target.id, version).missing
-    if not left:
-        job.show(studio, target.id, version)
+    if not left and (kept := display.end(studio, target.id, version, _there(store, target.id))):
+        say(
+            f"{title}: shows {kept} still, since somebody has gone back to it; "
+            f"ls-yolo predictions rollback {target.id} --to {version} shows what is new"
+        )
     code = 0
     if summary.missing:
         code = _failures(target, summary)
@@ -354,12 +360,9 @@ def _predicting(
     return OverHttp(values["BACKEND_URL"], user, password, target, likeness)
 
 
-def _shown(store: Store, studio: Studio, project: int, version: str) -> bool:
-    """Whether the project shows predictions of any version that has some: they stay until those of
-    ``version`` are complete."""
-    api: Any = studio.client
-    shown = api.projects.get(project).model_version
-    return shown == version or any(one.name == shown for one in store.versions(project))
+def _there(store: Store, project: int) -> set[str]:
+    """The versions that a project has predictions of."""
+    return {one.name for one in store.versions(project) if one.count > one.failed}
 
 
 def _pictures(studio: Studio, target: Target) -> Callable[[Task], Image | None]:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from ls_yolo.images.likeness import Clusters
 from ls_yolo.jobs import fields, scores
@@ -335,20 +335,6 @@ def replace(store: Store, project: int, version: str, say: Say) -> int:
             total += count
         say(f"predictions of {old.name} removed")
     return total
-
-
-def show(studio: Studio, project: int, version: str) -> bool:
-    """Has a project show the predictions of ``version``; returns whether it did not before.
-
-    Raises:
-        ApiError, httpx.HTTPError: Label Studio refuses or is away.
-    """
-    api: Any = studio.client
-    found = api.projects.get(project)
-    if found.model_version == version and found.show_collab_predictions:
-        return False
-    api.projects.update(project, model_version=version, show_collab_predictions=True)
-    return True
 
 
 def _save(clusters: Clusters, path: Path) -> None:
