@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Literal, TypeVar
 
 from ls_yolo.images.likeness import Clusters
-from ls_yolo.jobs import fields, scores
+from ls_yolo.jobs import fields
 from ls_yolo.jobs.pipeline import BATCH, REQUESTS, Answered, Pipeline, Steps
 from ls_yolo.jobs.predicting import Predicting, Target
 from ls_yolo.jobs.progress import Progress, State
@@ -28,6 +28,7 @@ from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.bulk import Calls, PlainStore, Row, Task, Where
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.results import Image
+from ls_yolo.serving import scores
 
 PAGE = 500
 """Tasks that are read by one request."""
@@ -275,7 +276,7 @@ class Prelabel:
             Row(
                 task.id,
                 answer.result,
-                scores.score(answer.result, how),
+                scores.score(answer.result, how, answer.score),
                 self._version,
                 None if answer.likeness is None else clusters.of_hash(answer.likeness),
             )

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from ls_yolo.jobs.pipeline import BATCH
-from ls_yolo.jobs.predicting import Answer, Lost, Target
+from ls_yolo.jobs.predicting import Answer, Lost, Target, answer_of
 from ls_yolo.jobs.prelabel import Options, Prelabel, replace
 from ls_yolo.jobs.progress import Progress
 from ls_yolo.jobs.report import Report
@@ -263,9 +263,17 @@ def test_only_versions_of_the_kits_models_are_replaced():
     assert list(store.left.values()) == [0, 0, 12, 12]
 
 
-@pytest.mark.parametrize("how", ["entropy-max", "margin-sum"])
-def test_the_score_is_made_as_the_setting_says(tmp_path, how):
+@pytest.mark.parametrize(("how", "score"), [("margin-max", 0.5), ("margin-sum", 2 / 3)])
+def test_the_score_is_made_as_the_setting_says(tmp_path, how, score):
     store = Store(1)
     run(store, tmp_path, score=how)
     (row,) = store.rows.values()
-    assert row.score not in (0.75, None)
+    assert row.score == pytest.approx(score)
+
+
+def test_a_models_own_score_is_stored_where_its_regions_have_none(tmp_path):
+    store = Store(1)
+    region = {key: value for key, value in REGION.items() if key != "score"}
+    answer = answer_of({"result": [region], "score": 0.3, "model_version": VERSION})
+    run(store, tmp_path, Model(lambda task: answer))
+    assert store.rows[1].score == 0.3
