@@ -80,7 +80,7 @@ def prelabel(
     ] = False,
     replace_old: Annotated[
         bool,
-        typer.Option("--replace", help="then delete the predictions of older versions"),
+        typer.Option("--replace", help="then delete predictions of older versions of these models"),
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="try what failed too often again")] = False,
     fields: Annotated[
@@ -272,7 +272,8 @@ def _end(
     title = target.title
     # What can be had of the version is there: by this run, or by the last of all shards.
     left = summary.unexplained if options.whole else store.count(target.id, version).missing
-    if not left and (kept := display.end(studio, target.id, version, _there(store, target.id))):
+    kept = "" if left else display.end(studio, target.id, version, _there(store, target.id))
+    if kept:
         say(
             f"{title}: shows {kept} still, since somebody has gone back to it; "
             f"ls-yolo predictions rollback {target.id} --to {version} shows what is new"
@@ -291,7 +292,7 @@ def _end(
             EX_FAILED,
         )
     elif wishes.replace:
-        job.replace(store, target.id, version, lambda text: say(f"{title}: {text}"))
+        job.replace(store, target.id, version, kept, lambda text: say(f"{title}: {text}"))
     return code
 
 

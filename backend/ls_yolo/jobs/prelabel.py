@@ -12,6 +12,7 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -38,7 +39,7 @@ a service may have been away just then."""
 LISTED = 10
 """Failures that a summary has; the report has more."""
 OURS = re.compile(r"[^@+]+@[0-9a-f]{12}(\+[^@+]+@[0-9a-f]{12})*")
-"""The versions that the kit's models give; others were imported by people, and stay."""
+"""The versions that the kit's models give."""
 
 Say = Callable[[str], None]
 Retry = Literal["nothing", "own", "all"]
@@ -320,22 +321,50 @@ class Prelabel:
         progress.add(failed=int(new))
 
 
-def replace(store: Store, project: int, version: str, say: Say) -> int:
-    """Deletes the predictions of other versions of the kit's; returns how many.
+def replace(store: Store, project: int, version: str, shown: str, say: Say) -> int:
+    """Deletes the predictions of older versions of the same models; returns how many.
 
-    What people have imported under names of their own stays.
+    What is ``shown`` stays, what other models said, what people have imported under names of their
+    own, and what anybody has stored since the first of ``version``.
 
     Raises:
         StudioError: Label Studio refuses or is away.
     """
     total = 0
-    for old in store.versions(project):
-        if old.name == version or not OURS.fullmatch(old.name):
+    versions = store.versions(project)
+    first = next((_time(one.first) for one in versions if one.name == version), None)
+    for old in versions:
+        if old.name == version or first is None:
             continue
-        while count := store.delete(project, old.name):
-            total += count
-        say(f"predictions of {old.name} removed")
+        if old.name == shown:
+            why = "is shown"
+        elif not OURS.fullmatch(old.name) or _models(old.name) != _models(version):
+            why = f"is not known to be an older one of {version}"
+        elif _time(old.last) >= first:
+            why = f"has been stored after the first of {version}"
+        else:
+            while count := store.delete(project, old.name):
+                total += count
+            say(f"predictions of {old.name} removed")
+            continue
+        say(
+            f"predictions of {old.name or 'no version'} stay, which {why}; "
+            "ls-yolo predictions prune removes them"
+        )
     return total
+
+
+def _models(version: str) -> list[str]:
+    return sorted(part.rpartition("@")[0] for part in version.split("+"))
+
+
+def _time(text: str) -> datetime:
+    """A time of Label Studio's; without one, or a zone, nothing is known to be older."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _save(clusters: Clusters, path: Path) -> None:

@@ -239,28 +239,58 @@ def test_videos_are_asked_for_one_by_one(tmp_path):
         assert max(model.sizes) == most
 
 
-def test_only_versions_of_the_kits_models_are_replaced():
-    class Versions:
-        def __init__(self):
-            names = [
-                "coco@0123456789ab",
-                "b@0123456789ab+a@ba9876543210",
-                "by hand",
-                "new@" + "0" * 12,
-            ]
-            self.left = dict.fromkeys(names, 12)
+class Versions:
+    """Versions with the hours of their first and last predictions."""
 
-        def versions(self, project):
-            return [Version(name, 12, 0, "", "") for name in self.left]
+    def __init__(self, **hours):
+        self.hours = {name.replace("_at_", "@").replace("_and_", "+"): hour
+                      for name, hour in hours.items()}  # fmt: skip
+        self.left = dict.fromkeys(self.hours, 12)
 
-        def delete(self, project, version, limit=5000):
-            count = min(5, self.left[version])
-            self.left[version] -= count
-            return count
+    def versions(self, project):
+        return [
+            Version(name, 12, 0, *(hour and f"2026-11-28T{hour:02}:00:00Z" for hour in hours))
+            for name, hours in self.hours.items()
+        ]
 
-    store = Versions()
-    assert replace(store, 1, "new@" + "0" * 12, lambda text: None) == 24
-    assert list(store.left.values()) == [0, 0, 12, 12]
+    def delete(self, project, version, limit=5000):
+        count = min(5, self.left[version])
+        self.left[version] -= count
+        return count
+
+
+def test_only_older_versions_of_the_same_models_are_replaced():
+    store = Versions(
+        a_at_0123456789ab_and_b_at_0123456789ab=(1, 2),
+        a_at_aaaaaaaaaaaa_and_b_at_0123456789ab=(3, 4),  # to be kept
+        b_at_ba9876543210_and_a_at_0123456789ab=(2, 2),
+        a_at_0123456789ab=(1, 2),
+        person_at_0123456789ab=(1, 2),
+        b_at_bbbbbbbbbbbb_and_a_at_bbbbbbbbbbbb=(1, 3),  # overlaps
+        b_at_cccccccccccc_and_a_at_cccccccccccc=(5, 6),  # of another run since
+        b_at_dddddddddddd_and_a_at_dddddddddddd=("", ""),
+        by_hand=(1, 2),
+    )
+    said = []
+    assert replace(store, 1, "a@aaaaaaaaaaaa+b@0123456789ab", "", said.append) == 24
+    assert list(store.left.values()) == [0, 12, 0, 12, 12, 12, 12, 12, 12]
+    assert len(said) == 8
+    assert "predictions of by_hand stay, which is not known to be an older one" in said[-1]
+
+
+def test_what_people_have_gone_back_to_is_not_replaced():
+    store, said = Versions(a_at_0123456789ab=(1, 2), a_at_aaaaaaaaaaaa=(3, 4)), []
+    assert replace(store, 1, "a@aaaaaaaaaaaa", "a@0123456789ab", said.append) == 0
+    assert "which is shown" in said[0]
+
+
+def test_of_a_users_own_model_nothing_is_replaced_and_that_is_said():
+    store, said = Versions(**{"0.1.0": (1, 2), "0.2.0": (3, 4)}), []
+    assert replace(store, 1, "0.2.0", "", said.append) == 0
+    assert said == [
+        "predictions of 0.1.0 stay, which is not known to be an older one of 0.2.0; "
+        "ls-yolo predictions prune removes them"
+    ]
 
 
 @pytest.mark.parametrize(("how", "score"), [("margin-max", 0.5), ("margin-sum", 2 / 3)])
