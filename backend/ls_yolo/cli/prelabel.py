@@ -285,6 +285,8 @@ def _end(
         say(f"{title}: {summary.total} tasks, each with a stored prediction of {version}")
     else:
         say(f"{title}: no task yet")
+    if options.fields and summary.total - summary.missing > summary.stored:
+        say(f"{title}: tasks that were predicted before without --fields get no counts")
     if wishes.replace and summary.missing:
         fail(
             f"{title}: older predictions stay, since {summary.missing} tasks lack one of "

@@ -162,7 +162,7 @@ class Prelabel:
         self._tally = _Tally()
         self._controls = label_config.parse(target.config)
         self._labels = [label.value for control in self._controls for label in control.labels]
-        self._columns: dict[str, None] = {}
+        self._columns = dict.fromkeys(fields.counts([], self._labels))
         self._quarantine = Quarantine(
             options.folder,
             studio.url,
@@ -222,7 +222,7 @@ class Prelabel:
             # Label Studio itself may have stored some of them meanwhile, for who opened a task.
             while self._ask(lambda: self._store.settle(self._target.id, self._version)):
                 pass
-            if self._options.fields and self._columns:
+            if self._options.fields:
                 fields.show(self._studio, self._target.id, self._columns)
         finally:
             self._stop.set()
@@ -283,15 +283,16 @@ class Prelabel:
             )
             for task, answer in answered
         ]
+        if self._options.fields:
+            # First: a task that has its prediction is not looked at again.
+            values = {row.task: fields.counts(row.result, self._labels) for row in rows}
+            self._ask(lambda: self._store.numbers(project, values))
+            for found in values.values():
+                self._columns.update(dict.fromkeys(found))
         outcome = self._ask(lambda: self._store.store(project, rows))
         refused = dict(outcome.refused)
         bad = set(outcome.gone) | set(refused)
         kept = [row for row in rows if row.task not in bad]
-        if self._options.fields and kept:
-            values = {row.task: fields.counts(row.result, self._labels) for row in kept}
-            self._ask(lambda: self._store.numbers(project, values))
-            for found in values.values():
-                self._columns.update(dict.fromkeys(found))
         for task, why in refused.items():
             self._fail(task, f"Label Studio refuses the prediction: {why}", True, progress)
         self._quarantine.forget([row.task for row in kept])

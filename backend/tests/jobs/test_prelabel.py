@@ -224,6 +224,21 @@ def test_counts_are_written_into_the_tasks(tmp_path, monkeypatch):
     run(store, tmp_path, fields=True)
     assert store.tasks[1] == {"count": 1, "count_person": 1}
     assert shown == [{"count", "count_person"}]
+    # Also where the run that wrote them was killed before it made the view.
+    run(store, tmp_path, fields=True)
+    assert shown == [{"count", "count_person"}] * 2
+
+
+def test_a_run_killed_on_storing_has_written_the_counts_already(tmp_path):
+    store = Store(3)
+
+    def killed(project, rows):
+        raise KeyboardInterrupt
+
+    store.store = killed
+    with pytest.raises(KeyboardInterrupt):
+        run(store, tmp_path, fields=True)
+    assert store.tasks[1] == {"count": 1, "count_person": 1}
 
 
 def test_videos_are_asked_for_one_by_one(tmp_path):
