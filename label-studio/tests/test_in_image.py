@@ -8,6 +8,7 @@ import ast
 import datetime
 import importlib.util
 import inspect
+import json
 import os
 import signal
 import sqlite3
@@ -412,6 +413,36 @@ class Bulk(Calling):
         self.assertEqual(set(refused), {bad, outside})
         self.assertIn("Region 0", refused[bad])
 
+    def test_what_no_database_can_hold_is_refused_alone_or_named(self):
+        from unittest import mock
+
+        from django.db import DataError
+
+        nul, half, good = self.tasks(3)
+        texts = ((nul, "a\0b"), (half, "\ud800"), (good, "\\u0000 \U0001f600"))
+        rows = []
+        for task, text in texts:
+            rows += self.rows([task], result=[{**box(), "meta": {text: [text]}}])
+        path = f"/api/ls-kit/projects/{self.project.pk}/store/"
+        # As escapes: what is half of a pair has no bytes.
+        body = json.dumps({"rows": rows})
+        answer = self.client.post(path, body, content_type="application/json").json()
+        self.assertEqual(
+            (answer["stored"], {row[0] for row in answer["refused"]}), (1, {nul, half})
+        )
+        rows = self.rows([good])
+        for name, value in (("task", 2**31), ("cluster", 2**31), ("cluster", -(2**31))):
+            row = {**self.rows([good])[0], name: value}
+            detail = self.call("store", {"rows": [row]}, status=400)["detail"]
+            self.assertIn(f"rows.0.{name}: Input should be", detail)
+        with mock.patch("ls_kit.bulk.locked", side_effect=DataError("out of range")):
+            detail = self.call("store", {"rows": rows}, status=400)["detail"]
+        self.assertEqual(detail, "the database refuses it: out of range")
+
+    def test_bodies_that_are_no_json_are_told_so(self):
+        path = f"/api/ls-kit/projects/{self.project.pk}/count/"
+        self.assertEqual(self.client.post(path, {"version": "m"}).status_code, 415)
+
     def test_what_strict_validation_does_not_know_is_stored_unless_label_studio_is_strict(self):
         from unittest import mock
 
@@ -472,6 +503,8 @@ class Bulk(Calling):
         until = self.call("missing", {"version": "m@1", "highest": tasks[6]})
         self.assertEqual([task["id"] for task in until["tasks"]], tasks[4:7])
         self.assertEqual(until["last"], 0)
+        counted = self.call("count", {"version": "m@1", "highest": tasks[6]})
+        self.assertEqual(counted, {"total": 7, "missing": 3, "failed": 1})
         self.assertEqual(self.call("highest"), {"highest": tasks[-1]})
 
     def test_a_page_goes_on_after_a_long_range_in_which_nothing_is_missing(self):
@@ -490,6 +523,25 @@ class Bulk(Calling):
                 if not after:
                     break
         self.assertEqual(pages, [[], [], [tasks[8]]])
+        # A filter that takes long for each chunk.
+        with patch.object(bulk, "CHUNK", 2), patch.object(bulk, "SECONDS", -1):
+            page = self.call("missing", {"version": "m@1"})
+        self.assertEqual(page, {"tasks": [], "last": tasks[1]})
+
+    def test_a_filter_reads_no_more_than_the_range_of_ids_that_is_looked_at(self):
+        from unittest.mock import patch
+
+        from ls_kit import bulk
+
+        tasks = self.tasks(9)
+        by_id = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number"}
+        where = {"conjunction": "and", "items": [{**by_id, "value": tasks[4]}]}
+        request = type("Request", (), {"user": self.user})()
+        query = str(bulk.tasks_of(self.project, where, None, request, 3, 999).query)
+        self.assertEqual((query.count('"id" > 3'), query.count('"id" <= 999')), (2, 2), query)
+        with patch.object(bulk, "CHUNK", 2):
+            page = self.call("missing", {"version": "m@1", "where": where, "highest": tasks[7]})
+        self.assertEqual([task["id"] for task in page["tasks"]], tasks[5:8])
 
     def test_shards_are_disjoint_and_complete(self):
         tasks = self.tasks(11)
@@ -550,6 +602,18 @@ class Bulk(Calling):
         self.assertEqual(set(counted.values_list("total_predictions", flat=True)), {1})
         self.project.refresh_from_db()
         self.assertEqual(self.project.model_version, "m@1")
+
+    def test_predictions_without_a_version_are_listed_once_and_deleted(self):
+        from tasks.models import Prediction
+
+        for task, version in zip(self.tasks(3), (None, "", "m@1"), strict=True):
+            Prediction.objects.create(
+                task_id=task, project=self.project, model_version=version, result=[box()]
+            )
+        listed = self.call("versions")["versions"]
+        self.assertEqual([(row["name"], row["count"]) for row in listed], [("", 2), ("m@1", 1)])
+        self.assertEqual(self.call("delete", {"version": ""})["deleted"], 2)
+        self.assertEqual([found.model_version for found in self.stored()], ["m@1"])
 
     def test_an_annotation_outlives_the_prediction_that_it_was_made_from(self):
         from tasks.models import Annotation
