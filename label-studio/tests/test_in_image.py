@@ -906,6 +906,57 @@ class Files(Calling):
                 self.assertIn("Label Studio is syncing it", answer["detail"])
         self.assertEqual(answer["made"], 1)
 
+    def test_a_sync_from_the_page_does_not_begin_while_tasks_are_made(self):
+        from unittest.mock import patch
+
+        from ls_kit import tasks_of_storage
+
+        self.files(*(f"{index:03}.jpg" for index in range(20)))
+        storage, answers = self.storage(), []
+        look = tasks_of_storage._look
+
+        def sync_meanwhile(*args):
+            answers.append(self.client.post(f"/api/storages/localfiles/{storage.pk}/sync").json())
+            return look(*args)
+
+        with patch.object(tasks_of_storage, "_look", sync_meanwhile):
+            self.make(storage, limit=10)
+        self.assertEqual((answers[0]["status"], len(self.made())), ("in_progress", 10))
+        self.assertEqual(self.make(storage, limit=10), {"made": 10, "left": 0})
+        self.files("new.jpg")
+        self.assertEqual(self.sync(storage), 1)
+        # One that stopped half-way holds up nobody for long.
+        self.files(*(f"a{index}.jpg" for index in range(10)))
+        self.make(storage, limit=5)
+        storage.refresh_from_db()
+        long_ago = str(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=26))
+        storage.meta["time_last_ping"] = long_ago
+        storage.save()
+        self.assertEqual(self.sync(storage), 5)
+
+    def test_where_a_sync_has_begun_after_all_no_task_is_made_beside_it(self):
+        from unittest.mock import patch
+
+        from django.utils import timezone
+
+        from ls_kit import tasks_of_storage
+
+        self.files("a.jpg")
+        storage = self.storage()
+        look = tasks_of_storage._look
+
+        def begin(*args):
+            look(*args)
+            meta = {"time_queued": str(timezone.now()), "attempts": 9}
+            type(storage).objects.filter(pk=storage.pk).update(status="queued", meta=meta)
+
+        with patch.object(tasks_of_storage, "_look", begin):
+            answer = self.make(storage, status=409)
+        self.assertIn("Label Studio is syncing it", answer["detail"])
+        self.assertEqual(self.made(), [])
+        storage.refresh_from_db()
+        self.assertEqual((storage.status, storage.meta["attempts"]), ("queued", 9))
+
     def test_two_at_once_make_each_task_once(self):
         self.files(*(f"{index:03}.jpg" for index in range(60)))
         storage = self.storage()
