@@ -19,7 +19,7 @@ from __future__ import annotations
 import contextlib
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from xml.etree import ElementTree
@@ -346,14 +346,16 @@ def delete(project: Any, version: str, limit: int) -> int:
     return len(rows)
 
 
-def settle(project: Any, version: str, limit: int) -> int:
+def settle(project: Any, version: str, limit: int, among: Collection[int] | None = None) -> int:
     """Deletes what a task has of a version besides its first good prediction, of up to ``limit``
-    tasks; how many predictions.
+    tasks, of those ``among`` if they are named; how many predictions.
 
     Label Studio itself stores without a look, when two people open a task at once for example.
     """
     with locked(project):
         ours = Prediction.objects.filter(project=project, model_version=version)
+        if among is not None:
+            ours = ours.filter(task__in=among)
         twice = (
             ours.order_by()
             .values("task")

@@ -400,6 +400,41 @@ class Bulk(Calling):
         self.assertEqual(left, {row.pk for row in keep.values()} | {other.pk})
         self.assertEqual(Task.objects.get(pk=two).total_predictions, 1)
 
+    def test_what_was_stored_while_a_task_that_is_opened_is_predicted_is_there_once(self):
+        from unittest.mock import patch
+
+        from ml.models import MLBackend
+
+        (task,) = self.tasks(1)
+        backend = MLBackend.objects.create(
+            project=self.project, url="http://backend:1", title="m@1", state="CO",
+            model_version="m@1",
+        )  # fmt: skip
+        self.project.model_version = "m@1"
+        self.project.show_collab_predictions = True
+        self.project.save()
+        self.project.organization.created_by = self.user  # whom flags are asked for
+        self.project.organization.save()
+
+        def predict(_backend, tasks):
+            self.call("store", {"rows": self.rows([task], score=0.7)})
+            return [
+                {"task": row["id"], "result": [box()], "score": 0.5, "model_version": "m@1",
+                 "project": row["project"]}
+                for row in tasks
+            ]  # fmt: skip
+
+        with (
+            patch.object(MLBackend, "update_state", lambda _: "m@1"),
+            patch.object(MLBackend, "_get_predictions_from_ml_backend", predict),
+        ):
+            answer = self.client.get(f"/api/tasks/{task}/?project={self.project.pk}")
+        self.assertEqual(backend.project_id, self.project.pk)
+        self.assertEqual(answer.status_code, 200, answer.content)
+        (stored,) = self.stored()
+        self.assertEqual(stored.score, 0.7)
+        self.assertEqual([row["id"] for row in answer.json()["predictions"]], [stored.pk])
+
     def test_rows_that_label_studio_would_refuse_are_refused_alone(self):
         bad, good, outside = self.tasks(3)
         rows = (
