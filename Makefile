@@ -17,7 +17,7 @@ PYTHON_FILES := scripts tests backend label-studio charts ansible
 .PHONY: help up setup apply export prelabel prepare images preflight down destroy logs status doctor password \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
-	helm-install bench format lock
+	helm-install helm-prelabel bench format lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +50,9 @@ images: ## Build the two images; installs a missing engine first
 
 helm-install: ## The same in the Kubernetes cluster of kubectl's context (NAMESPACE=ls-yolo)
 	@$(PYTHON) scripts/helm_install.py
+
+helm-prelabel: ## There, predict a whole project by many pods: PROJECT=Wheelhouse SHARDS=4 (safe to stop and run again)
+	@$(PYTHON) scripts/helm_prelabel.py
 
 status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all

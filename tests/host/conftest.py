@@ -21,8 +21,8 @@ from lib import ROOT, commands, versions
 from tests.host.machines import TOOLS, Commits, Machine, Neighbour, Outcome, Segment, docker, image
 
 ORDER = (
-    "test_fresh_host", "test_network", "test_gpu", "test_switched_off", "test_upkeep",
-    "test_older_debian",
+    "test_fresh_host", "test_network", "test_prelabel", "test_gpu", "test_switched_off",
+    "test_upkeep", "test_older_debian",
 )  # fmt: skip
 # The segment's addresses. Label Studio's and the backend's are the product's own defaults.
 HOST, SHIM, FRIEND, STRANGER = (f"192.168.103.{last}" for last in (140, 131, 150, 160))

@@ -9,13 +9,15 @@ import yaml
 
 from dev import render_chart
 from lib import ROOT
-from rendering import containers, joined, pod_spec
+from rendering import containers, joined, pod_spec, pod_template
 
 GROUP = "ls-yolo/volume-group"
 # What a container of ours is in, of one pod each.
-PODS = ("label-studio", "backend", "setup", "postgres", "test")
+PODS = ("label-studio", "backend", "setup", "prelabel", "doctor", "postgres", "test")
 KEDA = [("backend.autoscaling.keda.enabled", True), ("metrics.serviceMonitor.enabled", True),
         ("backend.autoscaling.keda.prometheusAddress", "http://prometheus:9090")]  # fmt: skip
+ALL = [("postgres.enabled", True), ("prelabel.enabled", True), ("prelabel.projects", ["Yard"]),
+       ("doctor.enabled", True)]  # fmt: skip
 S3 = [("datasets.type", "s3"), ("datasets.s3.bucket", "images"), ("setup.demo", False)]
 
 
@@ -43,7 +45,7 @@ class Chart:
             if found["metadata"]["labels"].get("app.kubernetes.io/component") != component:
                 continue
             if spec := pod_spec(found):
-                template = found if found["kind"] == "Pod" else found["spec"]["template"]
+                template = found if found["kind"] == "Pod" else pod_template(found)
                 return template["metadata"], spec
         return None
 
@@ -89,6 +91,7 @@ MANY = ["ReadWriteMany"]
     [
         ([], {}),
         ([CLAIM], {"datasets": {"label-studio", "backend", "setup"}}),
+        ([CLAIM, *ALL], {"datasets": {"label-studio", "backend", "setup", "prelabel", "doctor"}}),
         ([CLAIM, ("datasets.claim.accessModes", MANY)], {}),
         ([("labelStudio.replicas", 2)], {"label-studio": {"label-studio"}}),
         ([("labelStudio.replicas", 2), ("labelStudio.persistence.accessModes", MANY)], {}),
@@ -112,7 +115,7 @@ def test_an_operators_affinity_counts_in_place_of_the_charts(tmp_path):
 
 
 def test_registry_and_pull_secrets_reach_every_pod(tmp_path):
-    chart = Chart(tmp_path, ("postgres.enabled", True), ("global.imageRegistry", "r.example:5000"),
+    chart = Chart(tmp_path, *ALL, ("global.imageRegistry", "r.example:5000"),
                   ("global.imagePullSecrets", ["one", "two"]))  # fmt: skip
     assert {component for component in PODS if chart.pod(component)} == set(PODS)
     for component in PODS:
@@ -127,9 +130,9 @@ def test_registry_and_pull_secrets_reach_every_pod(tmp_path):
 
 def test_a_digest_counts_before_the_tag_and_an_images_own_registry_without_a_global_one(tmp_path):
     digest = "sha256:" + "0" * 64
-    chart = Chart(tmp_path, ("backend.image.digest", digest), ("backend.image.tag", "x"),
+    chart = Chart(tmp_path, *ALL, ("backend.image.digest", digest), ("backend.image.tag", "x"),
                   ("backend.image.registry", "r.example"))  # fmt: skip
-    for component in ("backend", "setup", "test"):
+    for component in ("backend", "setup", "prelabel", "doctor", "test"):
         _, spec = chart.pod(component)
         found = {container["image"] for container in containers([{"kind": "Pod", "spec": spec}])}
         assert found == {f"r.example/ls-yolo/backend@{digest}"}, component

@@ -10,9 +10,10 @@ import yaml
 
 from dev import render_chart
 from policies import Address, Pod, passes
+from rendering import pod_template
 
 CI = render_chart.CHART / "ci"
-OURS = ("label-studio", "backend", "setup", "test", "postgres")
+OURS = ("label-studio", "backend", "setup", "prelabel", "doctor", "test", "postgres")
 PORTS = {"label-studio": 8080, "backend": 9090, "postgres": 5432}
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system", {"kubernetes.io/metadata.name": "kube-system"})
 PROMETHEUS = Pod(
@@ -39,7 +40,7 @@ class Chart:
         self.policies = [o for o in objects if o["kind"] == "NetworkPolicy"]
         self.pods = {}
         for found in objects:
-            labels = (found.get("spec") or {}).get("template", {}).get("metadata", {}).get("labels")
+            labels = pod_template(found).get("metadata", {}).get("labels")
             if found["kind"] == "Pod":
                 labels = found["metadata"]["labels"]
             if labels:
@@ -75,7 +76,8 @@ class Chart:
 
 @pytest.fixture(scope="module")
 def postgres():
-    return Chart(CI / "postgres-values.yaml")
+    """Everything that the chart can run in one namespace."""
+    return Chart(CI / "postgres-values.yaml", CI / "prelabel-values.yaml")
 
 
 def test_there_is_a_policy_for_each_component_in_both_directions(postgres):
@@ -89,9 +91,11 @@ def test_there_is_a_policy_for_each_component_in_both_directions(postgres):
     assert selected == set(OURS)
 
 
+JOBS = {"setup", "prelabel", "doctor", "test"}
 MUST = {
     ("label-studio", "backend"), ("label-studio", "postgres"), ("backend", "label-studio"),
-    ("setup", "label-studio"), ("setup", "backend"), ("test", "label-studio"), ("test", "backend"),
+    *((job, service) for job in JOBS
+      for service in ("label-studio", "backend")),
 }  # fmt: skip
 
 
@@ -117,8 +121,8 @@ def test_postgres_calls_nobody(postgres):
 
 
 def test_nobody_else_comes_in(postgres):
-    assert postgres.into("label-studio") == {"backend", "setup", "test"}
-    assert postgres.into("backend") == {"label-studio", "setup", "test"}
+    assert postgres.into("label-studio") == {"backend", *JOBS}
+    assert postgres.into("backend") == {"label-studio", *JOBS}
     assert postgres.into("postgres") == {"label-studio"}
 
 
@@ -127,7 +131,10 @@ def test_nobody_else_comes_in(postgres):
     [
         ("label-studio", set()),
         ("backend", {("web", 80), ("web", 443)}),
+        # It reads images itself.
+        ("prelabel", {("web", 80), ("web", 443)}),
         ("setup", set()),
+        ("doctor", set()),
         ("test", {(place, port) for place in ("web", "api", "metadata", "lan", "stranger",
                                               "neighbour", "prometheus") for port in (443, 6443)}),
     ],

@@ -64,6 +64,19 @@ FAULTS = {
         [("labelStudio.s3.enabled", True), ("labelStudio.s3.bucket", "b")],
         ["labelStudio.s3.existingSecret", "access-key-id and secret-access-key"],
     ),
+    "prelabel of no project": (
+        [("prelabel.enabled", True)], ["prelabel.projects", "Name the titles"],
+    ),
+    "shards by an option": (
+        [("prelabel.enabled", True), ("prelabel.projects", ["a"]),
+         ("prelabel.options", ["--shard=0/2"])],
+        ["prelabel.options names --shard=0/2", "prelabel.shards"],
+    ),
+    "a GPU of prelabel past its setting": (
+        [("prelabel.enabled", True), ("prelabel.projects", ["a"]),
+         ("prelabel.resources", {"limits": {"nvidia.com/gpu": 1}})],
+        ["prelabel.resources names nvidia.com/gpu", "prelabel.gpu.enabled"],
+    ),
     "an ingress without a host": ([("ingress.enabled", True)], ["ingress.host"]),
     "a route without a host": (
         [("gateway.enabled", True), ("gateway.parentRefs", [{"name": "g"}])], ["gateway.host"],

@@ -15,5 +15,6 @@ def test_every_target_of_make_has_a_line_of_help():
         "up", "down", "destroy", "logs", "status", "test", "test-lint", "test-unit",
         "test-integration", "lock", "help", "images", "preflight", "setup", "password", "apply",
         "export", "doctor",
+        "helm-install", "helm-prelabel",
     ):  # fmt: skip
         assert f"  make {target} " in help_text

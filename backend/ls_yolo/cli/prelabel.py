@@ -93,6 +93,14 @@ def prelabel(
     metrics: Annotated[
         str, typer.Option(metavar="FILE_OR_URL", help="a .prom file, or a Pushgateway")
     ] = "",
+    kubernetes: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="by N pods of the cluster of kubectl's context"),
+    ] = None,
+    namespace: Annotated[
+        str, typer.Option(metavar="NAME", help="of the release there; else kubectl's own")
+    ] = "",
+    queue: Annotated[str, typer.Option(metavar="NAME", help="Kueue's LocalQueue there")] = "",
 ) -> int:
     """Predicts what lacks a prediction of the current version; returns the exit code.
 
@@ -108,6 +116,16 @@ def prelabel(
     from ls_yolo.projects.apply import check_token
     from ls_yolo.projects.backend import wait
 
+    if kubernetes:
+        from ls_yolo.cli import many_pods
+
+        if shard or replace_old:
+            raise typer.BadParameter(
+                "--kubernetes: each pod has a shard, so neither --shard nor --replace goes with "
+                "it; --replace is for a run of its own, once all is predicted"
+            )
+        words = many_pods.words(model, where, retry, fields, metrics)
+        return many_pods.predict(project, kubernetes, words, namespace, queue, dry_run, report)
     values = settings.read("setup")
     if not values["LABEL_STUDIO_API_KEY"]:
         raise TokenRefused("LABEL_STUDIO_API_KEY: found nothing, expected a token of Label Studio")
@@ -160,12 +178,11 @@ def refused() -> Iterator[None]:
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
     from ls_yolo.labelstudio import client
-    from ls_yolo.projects.apply import TokenError
     from ls_yolo.projects.backend import ApplyError
 
     try:
         yield
-    except (TokenError, client.TokenError) as error:
+    except client.TokenError as error:
         raise TokenRefused(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
         raise ToolError(f"Label Studio: {client.reason(error)}") from None

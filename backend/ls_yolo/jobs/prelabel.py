@@ -7,7 +7,6 @@ page, so a run that was killed needs no memory of its own, and goes on where it 
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -25,7 +24,7 @@ from ls_yolo.jobs.progress import Progress, State
 from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
 from ls_yolo.jobs.waiting import patiently
-from ls_yolo.labelstudio import label_config
+from ls_yolo.labelstudio import label_config, versions
 from ls_yolo.labelstudio.bulk import Calls, PlainStore, Row, Task, Where
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.results import Image
@@ -38,8 +37,6 @@ PASSES = 3
 a service may have been away just then."""
 LISTED = 10
 """Failures that a summary has; the report has more."""
-OURS = re.compile(r"[^@+]+@[0-9a-f]{12}(\+[^@+]+@[0-9a-f]{12})*")
-"""The versions that the kit's models give."""
 
 Say = Callable[[str], None]
 Retry = Literal["nothing", "own", "all"]
@@ -332,14 +329,14 @@ def replace(store: Store, project: int, version: str, shown: str, say: Say) -> i
         StudioError: Label Studio refuses or is away.
     """
     total = 0
-    versions = store.versions(project)
-    first = next((_time(one.first) for one in versions if one.name == version), None)
-    for old in versions:
+    found = store.versions(project)
+    first = next((_time(one.first) for one in found if one.name == version), None)
+    for old in found:
         if old.name == version or first is None:
             continue
         if old.name == shown:
             why = "is shown"
-        elif not OURS.fullmatch(old.name) or _models(old.name) != _models(version):
+        elif not _models(version) or _models(old.name) != _models(version):
             why = f"is not known to be an older one of {version}"
         elif _time(old.last) >= first:
             why = f"has been stored after the first of {version}"
@@ -356,7 +353,7 @@ def replace(store: Store, project: int, version: str, shown: str, say: Say) -> i
 
 
 def _models(version: str) -> list[str]:
-    return sorted(part.rpartition("@")[0] for part in version.split("+"))
+    return sorted(versions.models(version))
 
 
 def _time(text: str) -> datetime:

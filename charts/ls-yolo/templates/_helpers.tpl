@@ -1,4 +1,5 @@
-{{/* Helpers take (dict "root" $ "component" "backend"). Components: label-studio, backend, setup, postgres, test. */}}
+{{/* Helpers take (dict "root" $ "component" "backend"). Components: label-studio, backend, setup, prelabel,
+doctor, postgres, test. */}}
 
 {{- define "ls-yolo.name" -}}
 {{- .root.Values.nameOverride | default .root.Chart.Name | trunc 40 | trimSuffix "-" }}

@@ -32,6 +32,22 @@ policyTypes: [Ingress, Egress]
     {{- include "ls-yolo.peer" (dict "root" . "component" "backend") | nindent 4 }}
 {{- end }}
 
+{{/* Where those who run a model get images and weights from, beside Label Studio. */}}
+{{- define "ls-yolo.policyImages" -}}
+{{- if or (ne (toString .Values.backend.env.ALLOW_HTTP_IMAGES) "false") (eq .Values.models.type "download") -}}
+# The public web, for images and weights; no network that is private.
+- ports: [{port: 80}, {port: 443}]
+  to:
+    - ipBlock:
+        cidr: 0.0.0.0/0
+        except: [10.0.0.0/8, 100.64.0.0/10, 127.0.0.0/8, 169.254.0.0/16, 172.16.0.0/12, 192.168.0.0/16]
+    - ipBlock: {cidr: 2000::/3}
+{{- end }}
+{{- with .Values.networkPolicy.backend.egress }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
 {{- define "ls-yolo.urlPort" -}}
 {{- $url := urlParse . }}
 {{- regexFind ":[0-9]+$" $url.host | trimPrefix ":" | default (eq $url.scheme "http" | ternary "80" "443") }}

@@ -12,6 +12,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
     (include "ls-yolo.faults.models" . | fromJsonArray)
     (include "ls-yolo.faults.datasets" . | fromJsonArray)
     (include "ls-yolo.faults.setup" . | fromJsonArray)
+    (include "ls-yolo.faults.prelabel" . | fromJsonArray)
     (include "ls-yolo.faults.crds" . | fromJsonArray)
     (include "ls-yolo.faults.existing" . | fromJsonArray)
     (include "ls-yolo.faults.upgrade" . | fromJsonArray)
@@ -248,6 +249,27 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- end }}
 {{- if and .Values.projects (not .Values.setup.enabled) .Values.labelStudio.replicas }}
 {{- $f = append $f "projects with setup.enabled=false: nobody would make them. Set setup.enabled=true." }}
+{{- end }}
+{{- toJson $f }}
+{{- end }}
+
+{{- define "ls-yolo.faults.prelabel" -}}
+{{- $f := list }}
+{{- $p := .Values.prelabel }}
+{{- if $p.enabled }}
+{{- if not $p.projects }}
+{{- $f = append $f "prelabel.enabled=true without prelabel.projects: nothing to predict. Name the titles of projects." }}
+{{- end }}
+{{- range $p.options }}
+{{- if regexMatch "^--(here|shard|kubernetes|dry-run|replace)(=|$)" . }}
+{{- $f = append $f (printf "prelabel.options names %s, which does not go with shards of a project. Take it out; prelabel.shards says how many there are, and --replace is for a run of its own afterwards." .) }}
+{{- end }}
+{{- end }}
+{{- range $resource, $_ := merge (dict) ($p.resources.limits | default dict) ($p.resources.requests | default dict) }}
+{{- if contains "/" $resource }}
+{{- $f = append $f (printf "prelabel.resources names %s: the pods would not bear the GPU nodes' taints. Use prelabel.gpu.enabled, with backend.gpu.resourceName and .count." $resource) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- toJson $f }}
 {{- end }}

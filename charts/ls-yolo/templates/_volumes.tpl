@@ -43,7 +43,7 @@ spec:
 {{/* The group of pods that a component must share a node with; empty: none. */}}
 {{- define "ls-yolo.group" -}}
 {{- $v := .root.Values }}
-{{- if and (include "ls-yolo.datasetsPinned" .) (has .component (list "label-studio" "backend" "setup")) -}}
+{{- if and (include "ls-yolo.datasetsPinned" .) (has .component (list "label-studio" "backend" "setup" "doctor")) -}}
 datasets
 {{- else if eq .component "label-studio" }}
 {{- if and (gt (int $v.labelStudio.replicas) 1) $v.labelStudio.persistence.enabled (not $v.labelStudio.s3.enabled) (not (include "ls-yolo.manyNodes" (dict "root" .root "claim" $v.labelStudio.persistence))) -}}
@@ -53,7 +53,7 @@ label-studio
 {{- $several := or (gt (int $v.backend.replicas) 1) $v.backend.autoscaling.hpa.enabled $v.backend.autoscaling.keda.enabled }}
 {{- $models := and (eq $v.models.type "claim") (not (include "ls-yolo.manyNodes" (dict "root" .root "claim" (dict "existingClaim" $v.models.claim.existingClaim "accessModes" (list "ReadWriteMany"))))) }}
 {{- $cache := and $v.backend.cache.enabled (not (include "ls-yolo.manyNodes" (dict "root" .root "claim" $v.backend.cache))) }}
-{{- if and $several (or $models $cache) -}}
+{{- if or (and (or $several $v.prelabel.enabled) $models) (and $several $cache) -}}
 backend
 {{- end }}
 {{- end }}

@@ -24,8 +24,15 @@ def pod_spec(found: Object) -> Object | None:
     """The spec of the pods that an object is or makes; None if it makes none."""
     if found["kind"] == "Pod":
         return dict(found["spec"])
-    spec: Object | None = (found.get("spec") or {}).get("template", {}).get("spec")
-    return spec
+    return pod_template(found).get("spec")
+
+
+def pod_template(found: Object) -> Object:
+    """Metadata and spec of the pods that an object makes, those of Jobs by schedule among them;
+    empty if it makes none."""
+    spec = found.get("spec") or {}
+    template: Object = spec.get("jobTemplate", {}).get("spec", spec).get("template", {})
+    return template
 
 
 def containers(objects: Iterable[Object]) -> Iterator[Object]:
