@@ -296,7 +296,7 @@ def _end(
             f"ls-yolo predictions rollback {target.id} --to {version} shows what is new"
         )
     code = 0
-    if summary.missing:
+    if summary.missing or summary.came:
         code = _failures(target, summary)
     elif summary.total:
         say(f"{title}: {summary.total} tasks, each with a stored prediction of {version}")
@@ -304,9 +304,9 @@ def _end(
         say(f"{title}: no task yet")
     if options.fields and summary.total - summary.missing > summary.stored:
         say(f"{title}: tasks that were predicted before without --fields get no counts")
-    if wishes.replace and summary.missing:
+    if wishes.replace and (lack := summary.missing + summary.came):
         fail(
-            f"{title}: older predictions stay, since {summary.missing} tasks lack one of "
+            f"{title}: older predictions stay, since {lack} tasks lack one of "
             f"{version}; ls-yolo predictions prune removes them all the same",
             EX_FAILED,
         )
@@ -322,8 +322,8 @@ def _failures(target: Target, summary: Summary) -> int:
     failed = summary.failed + summary.left_out
     if not failed:
         say(
-            f"{target.title}: {summary.missing} tasks came meanwhile, or another run predicts them;"
-            " run it again to have them predicted"
+            f"{target.title}: {summary.missing + summary.came} tasks came meanwhile, or another run"
+            " predicts them; run it again to have them predicted"
         )
         return EX_TEMPFAIL
     say(

@@ -25,7 +25,7 @@ from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
 from ls_yolo.jobs.waiting import patiently
 from ls_yolo.labelstudio import label_config, versions
-from ls_yolo.labelstudio.bulk import Calls, PlainStore, Row, Task, Where
+from ls_yolo.labelstudio.bulk import Calls, Counts, PlainStore, Row, Task, Where
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.results import Image
 from ls_yolo.serving import scores
@@ -92,7 +92,8 @@ class Summary:
 
     stored: predictions; present: those that another run had stored meanwhile; gone: tasks deleted
     meanwhile; failed: tasks that could not be predicted; left_out: such that were not even tried;
-    missing: all tasks that lack a prediction now; failures: the first of those that failed.
+    missing: those of them that lack a prediction now; came: such that were not there at the start;
+    failures: the first of those that failed or were left out.
     """
 
     total: int
@@ -102,23 +103,30 @@ class Summary:
     failed: int = 0
     left_out: int = 0
     missing: int = 0
+    came: int = 0
     failures: Sequence[Failure] = ()
     state: State | None = None
 
     @property
     def unexplained(self) -> int:
-        """Tasks without a prediction that came meanwhile, or that another run has under way."""
+        """Tasks without a prediction that another run has under way."""
         return max(0, self.missing - self.failed - self.left_out)
 
 
 @dataclass
 class _Tally:
-    """What a run keeps of its tasks: ids of those that failed, not more."""
+    """What a run keeps of its tasks: ids of those that have no prediction by it, not more."""
 
     lost: set[int] = field(default_factory=set)  # whose request failed as a whole: not asked again
     failed: set[int] = field(default_factory=set)  # all that failed, in the last pass or before
     soft: int = 0  # of this pass, which another pass may mend
-    left_out: int = 0
+    left_out: set[int] = field(default_factory=set)
+    unseen: set[int] = field(default_factory=set)  # failed before this pass, and not met in it yet
+
+    @property
+    def ids(self) -> list[int]:
+        """All that failed or were left out."""
+        return sorted(self.failed | self.left_out)
 
 
 class Prelabel:
@@ -175,13 +183,16 @@ class Prelabel:
         Raises:
             StudioError: Label Studio refuses or is away.
         """
-        options = self._options
-        counts = self._ask(
-            lambda: self._store.count(self._target.id, self._version, options.where, options.shard)
-        )
-        retry = options.retry
+        counts = self._counts()
+        retry = self._options.retry
         left_out = 0 if retry == "all" else self._quarantine.kept(lost=retry == "own")
         return Work(counts.total, counts.missing, min(left_out, counts.missing))
+
+    def _counts(self, highest: int | None = None) -> Counts:
+        scope = self._options.where, self._options.shard
+        return self._ask(
+            lambda: self._store.count(self._target.id, self._version, *scope, highest=highest)
+        )
 
     def run(self, work: Work, progress: Progress, requests: int = REQUESTS) -> Summary:
         """Predicts, and returns what was done.
@@ -207,13 +218,15 @@ class Prelabel:
 
         try:
             for number in range(PASSES):
-                self._tally.soft = self._tally.left_out = 0
+                self._tally.soft = 0
+                self._tally.left_out.clear()
+                self._tally.unseen = set(self._tally.failed)
                 steps = Steps(self._pages(highest), store, failed, self._ready)
                 pipeline = Pipeline(
                     steps, self._predicting, self._version, self._stop, size, requests
                 )
                 pipeline.run(progress.tick)
-                self._count(summary)
+                self._count(summary, highest)
                 if not summary.unexplained and not (self._tally.soft and number == 0):
                     break
             # Label Studio itself may have stored some of them meanwhile, for who opened a task.
@@ -225,19 +238,25 @@ class Prelabel:
             self._stop.set()
             _save(clusters, groups)
             summary.state = progress.end()
-            summary.failures = self._quarantine.failures(LISTED)
+            summary.failures = list(self._quarantine.of(self._tally.ids[:LISTED]))
+        summary.came = max(0, self._counts().missing - summary.missing)
         if self._report:
-            for failure in self._quarantine.failures():
+            for failure in self._quarantine.of(self._tally.ids):
                 self._report.fail(failure.task, failure.reason)
         return summary
 
     def _ask(self, ask: Callable[[], T]) -> T:
         return patiently(ask, self._stop)
 
-    def _count(self, summary: Summary) -> None:
-        summary.missing = self.look().missing
+    def _count(self, summary: Summary, highest: int) -> None:
+        """After a pass. Tasks that came meanwhile are no reason for another: there might always be
+        some."""
+        # Tasks that are gone, or that another run has predicted.
+        self._tally.failed -= self._tally.unseen
+        self._quarantine.forget(self._tally.unseen)
+        summary.missing = self._counts(highest).missing
         summary.failed = len(self._tally.failed)
-        summary.left_out = self._tally.left_out
+        summary.left_out = len(self._tally.left_out)
 
     def _pages(self, highest: int) -> Iterator[Sequence[Task]]:
         """The tasks to predict: those that are missing and were not given up."""
@@ -255,7 +274,9 @@ class Prelabel:
                 )
             )
             out = self._quarantine.left_out([task.id for task in page.tasks])
-            self._tally.left_out += len(out)
+            with self._lock:
+                self._tally.left_out |= out
+                self._tally.unseen.difference_update(task.id for task in page.tasks)
             yield [t for t in page.tasks if t.id not in out and t.id not in self._tally.lost]
             after = page.last
             if not after:

@@ -27,19 +27,22 @@ class Store:
     def __init__(self, count):
         self.tasks = {number: {} for number in range(1, count + 1)}
         self.rows, self.twice = {}, 0
+        self.passes = 0
         self.refused, self.away = {}, 0
         self.lock = threading.Lock()
 
     def _missing(self, where, shard):
         index, total = shard or (0, 1)
-        return [n for n in sorted(self.tasks) if n % total == index and n not in self.rows]
+        rest = [n for n in sorted(self.tasks) if n % total == index and n not in self.rows]
+        return [n for n in rest if not where or n in where]
 
-    def count(self, project, version, where=None, shard=None):
+    def count(self, project, version, where=None, shard=None, highest=None):
         index, total = shard or (0, 1)
-        every = [n for n in self.tasks if n % total == index]
-        return Counts(len(every), len(self._missing(where, shard)), 0)
+        every = [n for n in self.tasks if n % total == index and n <= (highest or n)]
+        return Counts(len(every), len({*every} & {*self._missing(where, shard)}), 0)
 
     def missing(self, project, version, *, after, limit, where, shard, highest):
+        self.passes += after == 0
         rest = [n for n in self._missing(where, shard) if after < n <= highest][: min(limit, 7)]
         return Page([Task(n, self.tasks[n]) for n in rest], rest[-1] if rest else 0)
 
@@ -160,6 +163,31 @@ def test_after_three_runs_a_task_is_left_out_and_retry_tries_it_again(tmp_path):
     assert (work.todo, summary.missing, summary.failures) == (1, 0, [])
 
 
+def test_only_failures_of_this_run_are_told(tmp_path):
+    store = Store(9)
+    bad = Model(lambda task: Answer([], VERSION, "damaged" * (task.id in (2, 5, 7))))
+    report = Report("Demo", VERSION)
+    assert [one.task for one in run(store, tmp_path, bad)[1].failures] == [2, 5, 7]
+    del store.tasks[5]
+    _, summary = run(store, tmp_path, bad, where={7, 8}, report=report)
+    assert [one.task for one in summary.failures] == [7]
+    assert (summary.failed, report.failed) == (1, 1)
+    assert [one.task for one in run(store, tmp_path, bad)[1].failures] == [2, 7]
+
+
+def test_a_task_that_goes_after_it_failed_is_no_failure(tmp_path):
+    store = Store(9)
+
+    def answer(task):
+        if task.id == 9:
+            store.tasks.pop(2, None)
+        return Answer([], VERSION, "damaged" * (task.id in (2, 5)))
+
+    _, summary = run(store, tmp_path, Model(answer))
+    assert [one.task for one in summary.failures] == [5]
+    assert (summary.failed, summary.missing) == (1, 1)
+
+
 def test_setup_tries_images_again_but_nothing_that_ended_the_backend(tmp_path):
     store = Store(5)
 
@@ -197,7 +225,8 @@ def test_tasks_that_go_or_come_meanwhile_are_counted_apart(tmp_path):
 
     _, summary = run(store, tmp_path, Model(answer))
     assert summary.gone == 1
-    assert (summary.missing, summary.failed, summary.unexplained) == (1, 0, 1)
+    assert (summary.missing, summary.came, summary.failed, summary.unexplained) == (0, 1, 0, 0)
+    assert store.passes == 1
 
 
 def test_a_label_studio_that_is_away_for_a_while_costs_nothing(tmp_path):
