@@ -127,6 +127,16 @@ class Quarantine:
         limit = -1 if most is None else most
         return [Failure(*row) for row in self._rows(query, (*self._key, total, index, limit))]
 
+    def of(self, tasks: Iterable[int]) -> Iterator[Failure]:
+        """The failures of ``tasks``, read in parts."""
+        for some in _parts(tasks):
+            marks = ",".join("?" * len(some))
+            query = (
+                f"SELECT task, reason, tries, last FROM failures WHERE {_MINE} "
+                f"AND task IN ({marks}) ORDER BY task"
+            )
+            yield from (Failure(*row) for row in self._rows(query, (*self._key, *some)))
+
     def count(self) -> int:
         """How many failures there are."""
         index, total = self._shard
