@@ -338,13 +338,20 @@ def test_what_no_file_has_is_pruned_when_a_person_says_so(
         assert again.returncode == 0, again.stderr
         assert state(stack, "prune") == before
         # What a connection to other models has left, and what was made to sort by numbers.
-        stack.api.webhooks.create(project=number, url="http://backend:9090/m/older/webhook")
+        older = stack.api.ml.create(
+            project=number, url="http://backend:9090/m/wheelhouse-person", title="older",
+            auth_method="BASIC_AUTH", basic_auth_user=user, basic_auth_pass=password,
+        )  # fmt: skip
+        stack.api.ml.delete(older.id)
+        left = state(stack, "prune")["webhooks"]
+        assert len(left) == len(before["webhooks"]) + 1
         stack.api.views.create(project=number, data={"title": "Most objects"})
         kept = apply(stack, project, "--prune", "--yes")
         assert kept.returncode == 0, kept.stderr
         assert "deleted" not in kept.stdout
-        assert len(state(stack, "prune")["views"]) == len(before["views"]) + 1
-        assert "/m/older" not in ls_yolo(stack, "export", str(number)).stdout
+        after = state(stack, "prune")
+        assert (len(after["views"]), after["webhooks"]) == (len(before["views"]) + 1, left)
+        assert "webhooks" not in ls_yolo(stack, "export", str(number)).stdout
 
 
 # What a Label Studio that was killed during a sync has: it is told so by the age of a sign of life.

@@ -12,15 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 
-from ls_yolo.labelstudio import display, label_config
+from ls_yolo.labelstudio import display
 from ls_yolo.labelstudio.bulk import store_of
 from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
-from ls_yolo.projects import fields, members
+from ls_yolo.projects import connection, fields, members
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import Project
 from ls_yolo.projects.reconcile import Reconciler
@@ -198,7 +197,7 @@ class Applier:
             self._api.projects.validate_label_config(number, label_config=project.label_config)
             # The version is that of the model, so predictions for other labels would pass for new.
             # They go first: cut off here, the next run still sees that the configuration differs.
-            self._forget(number, version)
+            self._forget(number, project.title, version)
         if changes:
             self._api.projects.update(number, **fields.sent(changes))
             self._say(
@@ -207,60 +206,43 @@ class Applier:
             )
         return number
 
-    def _forget(self, number: int, version: str) -> None:
+    def _forget(self, number: int, title: str, version: str) -> None:
         """Deletes the predictions of a version, in requests that are short: Label Studio's own
         call for all of them takes minutes and gigabytes."""
         store = store_of(self._studio)
-        while store.delete(number, version):
-            pass
+        gone = 0
+        while deleted := store.delete(number, version):
+            gone += deleted
+        if gone:
+            self._say(f"{title}: {gone} predictions of {version} deleted: they are of other labels")
 
     def _connection(self, number: int, project: Project, title: str) -> None:
         """Makes or repairs the ML backend connection.
 
         ``title``: of a new one; that of another says what people see, see `display`.
         """
-        url = self._backend.address(project.models)
         rows = [row.model_dump() for row in self._api.ml.list(project=number)]
-        host = urlsplit(url).netloc
-        ours = [row for row in rows if urlsplit(row["url"] or "").netloc == host]
-        # The row of this very URL first: what an interrupted or refused registration has left.
-        ours.sort(key=lambda row: (row["url"] != url, row["id"]))
-        settings: dict[str, Any] = {"url": url, "title": title, "project": number}
-        if self._backend.password:
-            settings |= {
-                "auth_method": "BASIC_AUTH",
-                "basic_auth_user": self._backend.user,
-                "basic_auth_pass": self._backend.password,
-            }
-        else:
-            settings |= {"auth_method": "NONE"}
-        if any(control.flag("smart") for control in label_config.parse(project.label_config)):
-            settings |= {"is_interactive": True}  # else the page never asks; people may want it too
-        if not ours:
+        row = connection.ours(rows, self._backend, project)
+        settings = connection.settings(row, self._backend, project)
+        url = settings["url"]
+        settings |= {"title": title, "project": number}
+        if row is None:
             if self._api.projects.get(number).model_version:
                 # Else it would look as if people had gone back from ``title``.
                 settings["title"] = _names(project)
-            made = self._api.ml.create(**settings)
+            row = self._api.ml.create(**settings).model_dump()
             self._say(f"{project.title}: connected to {url}")
-            rows.append(made.model_dump())
-            ours = rows[-1:]
+            rows.append(row)
         else:
-            row = ours[0]
             settings["title"] = row.get("title") or title
-            same = all(
-                row.get(key) == settings.get(key)
-                for key in ("url", "title", "auth_method", "basic_auth_user", "is_interactive")
-                if key != "is_interactive" or key in settings
-            )
-            if not same or str(row.get("state")) != "CO" or not row.get("model_version"):
+            if connection.faults(row, settings) or row.get("title") != settings["title"]:
                 self._api.ml.update(str(row["id"]), **settings)
                 self._say(f"{project.title}: connection to {url} repaired")
-            for twin in ours[1:]:
-                if twin["url"] == url:
-                    self._api.ml.delete(twin["id"])
-                    self._say(f"{project.title}: a second connection to {url} removed")
+            for twin in connection.twins(rows, row, url):
+                self._api.ml.delete(twin["id"])
+                self._say(f"{project.title}: a second connection to {url} removed")
         first = min(rows, key=lambda row: row["id"])
-        if first["id"] != ours[0]["id"]:
+        if first["id"] != row["id"]:
             raise ApplyError(
                 f"{project.title}: the connection to {first['url']} comes first, and Label Studio "
                 "asks only the first; delete it in the project's settings, under Model"
@@ -272,6 +254,7 @@ class Applier:
         found = self._api.projects.get(number)
         if not found.show_collab_predictions or not found.model_version:
             named = found.model_version or title
+            self._say(f"{found.title}: people are shown the predictions of {named}")
             self._api.projects.update(number, model_version=named, show_collab_predictions=True)
         return found
 

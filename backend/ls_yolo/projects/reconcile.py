@@ -11,7 +11,7 @@ from label_studio_sdk.core.api_error import ApiError
 
 from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import Studio, reason
-from ls_yolo.projects import document, fields, labels, state, storages, task_files
+from ls_yolo.projects import connection, document, fields, labels, state, storages, task_files
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import IMAGES, Project
 from ls_yolo.projects.left_out import left_out
@@ -88,8 +88,9 @@ class Reconciler:
         before = "" if number is None else document.dump(document.of(project.title, found, named))
         then = document.dump(document.of(project.title, after(found, changes), named))
         text = document.unified(before, then, project.title, project.source)
-        if number is not None and (why := self._repair(number, project)):
-            text += f"{project.title}: the connection would be repaired: {why}\n"
+        if number is not None:
+            for line in self._besides(number, project, "label_config" in _own(changes)):
+                text += f"{project.title}: {line}\n"
         return text
 
     def deletions(self, project: Project) -> list[str]:
@@ -211,18 +212,28 @@ class Reconciler:
                 "has stays"
             )
 
-    def _repair(self, number: int, project: Project) -> str:
-        """What is wrong with the connection, beside the models that it names."""
+    def _besides(self, number: int, project: Project, relabelled: bool) -> list[str]:
+        """What would change that no file has, a line each. ``relabelled``: labels would."""
         rows = Rows(self._studio, "api/ml", slash=False).all(number)
-        url = self._backend.address(project.models)
-        row = state.connection(rows, url)
-        if row is None or state.models(row) != list(project.models):
-            return ""
-        if row["url"] != url:
-            return f"its URL is {url} then"
-        if row["state"] != "CO":
-            return f"its state is {row.get('readable_state')}"
-        return ""
+        lines = []
+        row = connection.ours(rows, self._backend, project)
+        if row is not None:
+            wanted = connection.settings(row, self._backend, project)
+            if why := connection.faults(row, wanted):
+                lines.append(f"the connection would be repaired: {'; '.join(why)}")
+            lines += [
+                f"a second connection to {wanted['url']} would be removed"
+                for _ in connection.twins(rows, row, wanted["url"])
+            ]
+        api: Any = self._studio.client
+        found = api.projects.get(number)
+        if not found.show_collab_predictions or not found.model_version:
+            lines.append("people would be shown the predictions")
+        if relabelled:
+            lines.append(
+                "predictions of the version that answers would be deleted: they are of other labels"
+            )
+        return lines
 
 
 @contextmanager
@@ -236,6 +247,11 @@ def _told(kind: str, fields_: Fields) -> Iterator[None]:
             # Of addresses other than Amazon's, Label Studio does not say why.
             hint = "; are its keys, its place and its address right?"
         raise ApplyError(f"{NOUNS[kind]} {label(fields_)}: {reason(error)}{hint}") from None
+
+
+def _own(changes: Sequence[Change]) -> Fields:
+    """What changes of the project's own fields."""
+    return next((change.fields for change in changes if not change.kind), {})
 
 
 def _name(change: Change) -> str:

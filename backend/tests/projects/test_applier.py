@@ -47,7 +47,7 @@ def applier(label_studio):
 def test_predictions_of_other_labels_are_deleted_in_short_requests(label_studio):
     deleted = [(200, {"deleted": number}) for number in (5000, 7, 0)]
     label_studio.answers = {"ls-kit": [(200, {"calls": ["store"]})], "delete": deleted}
-    applier(label_studio)._forget(1, "m@0123456789ab")
+    applier(label_studio)._forget(1, "p", "m@0123456789ab")
     assert label_studio.asked == [("GET", "ls-kit")] + [("POST", "delete")] * 3
 
 
@@ -59,4 +59,4 @@ def test_a_token_that_is_not_taken_is_the_same_error_wherever_it_is_seen(label_s
     made = applier(label_studio)
     project = SimpleNamespace(title="p", source="p.yaml")
     with pytest.raises(TokenError), made._told(project):
-        made._forget(1, "m@0123456789ab")
+        made._forget(1, "p", "m@0123456789ab")

@@ -1,0 +1,109 @@
+"""What is changed of a connection, by apply, and said by --diff before."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
+
+import pytest
+
+from ls_yolo.labelstudio.client import Studio
+from ls_yolo.projects import config, connection
+from ls_yolo.projects.backend import Backend
+from ls_yolo.projects.reconcile import Reconciler
+from ls_yolo.projects.secrets import Secrets
+
+BACKEND = Backend("http://backend:9090", "u", "p")
+ROW = {
+    "id": 1, "url": "http://backend:9090/m/coco", "title": "coco@1", "auth_method": "BASIC_AUTH",
+    "basic_auth_user": "u", "is_interactive": False, "state": "CO", "readable_state": "Connected",
+    "model_version": "coco@1", "extra_params": None,
+}  # fmt: skip
+
+
+@pytest.fixture
+def project(tmp_path):
+    (tmp_path / "demo.yaml").write_text("title: Demo\nlabel_config: <View/>\nmodels: [coco]\n")
+    (found,) = config.read(tmp_path / "demo.yaml")
+    return found
+
+
+def faults(row, project):
+    return connection.faults(row, connection.settings(row, BACKEND, project))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({}, []),
+        ({"is_interactive": True}, []),  # people may want it
+        ({"title": "what people see"}, []),
+        ({"url": "http://backend:9090/m/ship"}, ["url would be 'http://backend:9090/m/coco'"]),
+        ({"auth_method": "NONE"}, ["auth_method would be 'BASIC_AUTH'"]),
+        ({"basic_auth_user": ""}, ["basic_auth_user would be 'u'"]),
+        ({"state": "ER", "readable_state": "Error"}, ["its state is Error"]),
+        ({"model_version": ""}, ["it has no version"]),
+    ],
+)
+def test_what_differs_is_said_and_the_password_is_not(project, change, said):
+    assert faults({**ROW, **change}, project) == said
+
+
+def test_models_that_extra_params_name_are_as_good_as_those_of_the_url(project):
+    for url in ("http://backend:9090", "http://backend:9090/"):
+        row = {**ROW, "url": url, "extra_params": {"0": "coco"}}
+        assert faults(row, project) == []
+        assert faults({**row, "extra_params": {"0": "ship"}}, project) == [
+            "url would be 'http://backend:9090/m/coco'"
+        ]
+
+
+def test_without_a_password_none_is_given(project):
+    row = {**ROW, "auth_method": "NONE", "basic_auth_user": ""}
+    wanted = connection.settings(row, Backend("http://backend:9090", "u", ""), project)
+    assert connection.faults(row, wanted) == []
+    assert "basic_auth_pass" not in wanted
+
+
+@pytest.fixture
+def besides(loopback, monkeypatch, tmp_path, project):
+    """What --diff says beside the YAML of a project, of connections and a project as given."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    found = SimpleNamespace(rows=[], project={})
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            content = found.rows if self.path.startswith("/api/ml") else found.project
+            sent = json.dumps(content).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+    studio = Studio(f"http://127.0.0.1:{loopback(Handler).server_port}", "legacy")
+
+    def ask(rows, relabelled=False, **shown):
+        found.rows = rows
+        usual = {"id": 1, "model_version": "coco@1", "show_collab_predictions": True}
+        found.project = {**usual, **shown}
+        reconciler = Reconciler(studio, BACKEND, tmp_path, print, Secrets({}))
+        return reconciler._besides(1, project, relabelled)
+
+    return ask
+
+
+def test_a_diff_says_what_no_file_has_and_apply_would_change(besides):
+    assert besides([ROW]) == []
+    assert besides([{**ROW, "state": "ER"}]) == [
+        "the connection would be repaired: its state is Connected"
+    ]
+    assert besides([ROW, {**ROW, "id": 2}]) == [
+        "a second connection to http://backend:9090/m/coco would be removed"
+    ]
+    shown = ["people would be shown the predictions"]
+    assert besides([ROW], show_collab_predictions=False) == shown
+    assert besides([ROW], model_version="") == shown
+    (line,) = besides([ROW], relabelled=True)
+    assert line.startswith("predictions of the version that answers would be deleted")
