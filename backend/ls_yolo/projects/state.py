@@ -70,13 +70,14 @@ def read(
     ours = connection(rows, url)
     named = [item.fields for item in wanted.items.get("webhooks", ())]
     urls = {secrets.get(one["url"]) for one in named}
+    made = {_webhook(row) for row in rows}
     tabs = {item.fields["title"] for item in wanted.items.get("views", ())}
     items: dict[str, list[Item]] = {
         **storages.found(studio, number, root),
         "webhooks": [
             webhooks.item(row, named, secrets)
             for row in webhooks.rows(studio).all(number)
-            if row["url"] in urls or not of_connection(row["url"], url)
+            if row["url"] in urls or not (row["url"] in made or of_connection(row["url"], url))
         ],
         "views": [
             one
