@@ -314,9 +314,11 @@ def test_what_no_file_has_is_pruned_when_a_person_says_so(
         stack.api.views.create(project=number, data={"title": "Mine"})
         user, password = stack.auth
         stack.api.ml.create(
-            project=number, url="http://backend:9090/m/wheelhouse-person", title="other",
+            project=number, url=hook.replace("livez", "m/wheelhouse-person"), title="other",
             auth_method="BASIC_AUTH", basic_auth_user=user, basic_auth_pass=password,
         )  # fmt: skip
+        # Label Studio makes one with the connection, and would leave it there.
+        assert "wheelhouse-person/webhook" in str(state(stack, "prune")["webhooks"])
         kept = apply(stack, project)
         assert kept.returncode == 0, kept.stderr
         for name in (
@@ -329,6 +331,7 @@ def test_what_no_file_has_is_pruned_when_a_person_says_so(
         asked = apply(stack, project, "--prune")
         assert asked.returncode == 2
         assert "  prune: view Mine\n" in asked.stdout
+        assert asked.stdout.count("  prune: webhook ") == 1  # a person's
         assert "token=x" not in asked.stdout
         done = apply(stack, project, "--prune", "--yes")
         assert done.returncode == 0, done.stderr
@@ -337,21 +340,43 @@ def test_what_no_file_has_is_pruned_when_a_person_says_so(
         again = apply(stack, project, "--prune", "--yes")
         assert again.returncode == 0, again.stderr
         assert state(stack, "prune") == before
-        # What a connection to other models has left, and what was made to sort by numbers.
-        older = stack.api.ml.create(
-            project=number, url="http://backend:9090/m/wheelhouse-person", title="older",
-            auth_method="BASIC_AUTH", basic_auth_user=user, basic_auth_pass=password,
-        )  # fmt: skip
-        stack.api.ml.delete(older.id)
-        left = state(stack, "prune")["webhooks"]
-        assert len(left) == len(before["webhooks"]) + 1
+        # What was made to sort by numbers of objects.
         stack.api.views.create(project=number, data={"title": "Most objects"})
         kept = apply(stack, project, "--prune", "--yes")
         assert kept.returncode == 0, kept.stderr
         assert "deleted" not in kept.stdout
-        after = state(stack, "prune")
-        assert (len(after["views"]), after["webhooks"]) == (len(before["views"]) + 1, left)
-        assert "webhooks" not in ls_yolo(stack, "export", str(number)).stdout
+        assert len(state(stack, "prune")["views"]) == len(before["views"]) + 1
+
+
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_project_that_was_made_by_hand_is_as_it_was_after_export_and_apply(
+    stack: Stack, images: None, connected: bool
+) -> None:
+    title = f"by hand {connected}"
+    project = stack.api.projects.create(title=title, label_config=label_config("person"))
+    if connected:
+        user, password = stack.auth
+        stack.api.ml.create(
+            project=project.id, url="http://backend:9090", title="mine", auth_method="BASIC_AUTH",
+            basic_auth_user=user, basic_auth_pass=password, extra_params={"0": "coco"},
+        )  # fmt: skip
+        stack.api.projects.update(project.id, model_version="mine", show_collab_predictions=True)
+
+    def seen() -> dict[str, Any]:
+        found = state(stack, title)
+        if connected:  # what people are shown is that of the version, not of the file
+            del found["model_version"], found["ml"][0]["title"]
+        return found
+
+    before = seen()
+    text = ls_yolo(stack, "export", str(project.id)).stdout
+    assert ("connect: false" in text) is not connected
+    diff = apply(stack, text, "--diff")
+    assert (diff.returncode, diff.stdout) == (0, f"{title}: nothing would change\n"), diff.stderr
+    done = apply(stack, text if not connected else f"{text}predict: false\n")
+    assert done.returncode == 0, done.stderr
+    assert seen() == before
+    delete(stack, title)
 
 
 # What a Label Studio that was killed during a sync has: it is told so by the age of a sign of life.

@@ -119,12 +119,18 @@ class Applier:
         with self._told(project):
             project = self._reconciler.resolve(project)
             self._reconciler.check(project)
-            version, waiting = self._check_labels(project)
+            version, waiting = "", "no model is connected"
+            if project.connect:
+                version, waiting = self._check_labels(project)
             self._reconciler.check_secrets(project)
             number = self._project(project, version)
             self._reconciler.items(number, project, prune)
             self._reconciler.fill(number, project)
             members.add(self._studio, number, project.members, project.title, self._say)
+            if not project.connect:
+                found = self._api.projects.get(number)
+                tasks = int(found.task_number or 0)
+                return Made(project, number, str(found.created_at or ""), tasks, version, waiting)
             # Without anything to draw yet there is no version that predictions could bear.
             title = _names(project) if waiting else version
             self._connection(number, project, title)
@@ -197,7 +203,8 @@ class Applier:
             self._api.projects.validate_label_config(number, label_config=project.label_config)
             # The version is that of the model, so predictions for other labels would pass for new.
             # They go first: cut off here, the next run still sees that the configuration differs.
-            self._forget(number, project.title, version)
+            if version:
+                self._forget(number, project.title, version)
         if changes:
             self._api.projects.update(number, **fields.sent(changes))
             self._say(

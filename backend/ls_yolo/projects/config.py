@@ -37,7 +37,7 @@ class Project:
 
     ``label_config`` is empty until the models have said their classes where ``labels`` says to make
     it of them. ``named`` is what the file names and Label Studio has, `plan` compares; what it does
-    not name stays there as it is.
+    not name stays there as it is. ``connect``: whether models are to answer.
     """
 
     source: str
@@ -51,6 +51,7 @@ class Project:
     named: State = field(default_factory=State)
     task_files: tuple[str, ...] = ()
     members: tuple[str, ...] = ()
+    connect: bool = True
 
     @property
     def has_images(self) -> bool:
@@ -136,11 +137,12 @@ def _read(document: config.Document) -> Project:
         )
         if storage
         else None,
-        predict=data.get("predict", True),
+        predict=data.get("predict", True) and data.get("connect", True),
         labels=made,
         named=_named(data),
         task_files=tuple(path.strip() for path in data.get("task_files", ())),
         members=tuple(data.get("members", ())),
+        connect=data.get("connect", True),
     )
 
 
@@ -170,7 +172,9 @@ def _named(data: Mapping[str, Any]) -> State:
         "webhooks": data.get("webhooks", ()),
         "views": data.get("views", ()),
     }
-    own = {**fields.wanted(data), "models": list(data.get("models", ()))}
+    own = fields.wanted(data)
+    if data.get("connect", True):
+        own["models"] = list(data.get("models", ()))
     return State(own, {kind: [Item(None, _clean(row)) for row in rows]
                        for kind, rows in items.items()})  # fmt: skip
 

@@ -39,8 +39,8 @@ def export(studio: Studio, project: Mapping[str, Any], root: Path, url: str) -> 
     if names:
         data["models"] = names
     if not rows:
-        data["predict"] = False
-        left.append("no model is connected: predict says that none is asked")
+        data["connect"] = False
+        left.append("no model is connected: connect says that none is to be")
     for key, usual in fields.DEFAULTS.items():
         if key not in data and found.fields[key] != usual:
             data[key] = found.fields[key]

@@ -214,6 +214,8 @@ class Reconciler:
 
     def _besides(self, number: int, project: Project, relabelled: bool) -> list[str]:
         """What would change that no file has, a line each. ``relabelled``: labels would."""
+        if not project.connect:
+            return []
         rows = Rows(self._studio, "api/ml", slash=False).all(number)
         lines = []
         row = connection.ours(rows, self._backend, project)

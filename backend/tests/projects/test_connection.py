@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from ls_yolo.labelstudio.client import Studio
-from ls_yolo.projects import config, connection
+from ls_yolo.projects import config, connection, fields, state
 from ls_yolo.projects.backend import Backend
+from ls_yolo.projects.plan import State, plan
 from ls_yolo.projects.reconcile import Reconciler
 from ls_yolo.projects.secrets import Secrets
 
@@ -59,6 +60,15 @@ def test_models_that_extra_params_name_are_as_good_as_those_of_the_url(project):
         ]
 
 
+def test_a_project_that_is_to_have_no_connection_is_left_without_one(besides, tmp_path):
+    (tmp_path / "demo.yaml").write_text("title: Demo\nlabel_config: <View/>\nconnect: false\n")
+    (apart,) = config.read(tmp_path / "demo.yaml")
+    assert (apart.connect, apart.predict) == (False, False)
+    found = State({**fields.DEFAULTS, "label_config": "<View/>", "models": None})
+    assert plan(apart.named, found, state.KINDS) == []
+    assert besides([], True, of=apart, show_collab_predictions=False) == []
+
+
 def test_without_a_password_none_is_given(project):
     row = {**ROW, "auth_method": "NONE", "basic_auth_user": ""}
     wanted = connection.settings(row, Backend("http://backend:9090", "u", ""), project)
@@ -84,12 +94,12 @@ def besides(loopback, monkeypatch, tmp_path, project):
 
     studio = Studio(f"http://127.0.0.1:{loopback(Handler).server_port}", "legacy")
 
-    def ask(rows, relabelled=False, **shown):
+    def ask(rows, relabelled=False, of=project, **shown):
         found.rows = rows
         usual = {"id": 1, "model_version": "coco@1", "show_collab_predictions": True}
         found.project = {**usual, **shown}
         reconciler = Reconciler(studio, BACKEND, tmp_path, print, Secrets({}))
-        return reconciler._besides(1, project, relabelled)
+        return reconciler._besides(1, of, relabelled)
 
     return ask
 
@@ -107,3 +117,37 @@ def test_a_diff_says_what_no_file_has_and_apply_would_change(besides):
     assert besides([ROW], model_version="") == shown
     (line,) = besides([ROW], relabelled=True)
     assert line.startswith("predictions of the version that answers would be deleted")
+
+
+def test_a_connection_that_is_deleted_takes_its_webhook_unless_another_has_it_too(
+    loopback, monkeypatch
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    rows = {
+        "ml": [{"id": 1, "url": "http://x.io/a/"}, {"id": 2, "url": "http://x.io/b"},
+               {"id": 3, "url": "http://x.io/b"}],
+        "webhooks": [{"id": 7, "url": "http://x.io/a/webhook"},
+                     {"id": 8, "url": "http://x.io/b/webhook"}, {"id": 9, "url": "http://x.io/c"}],
+    }  # fmt: skip
+    deleted = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            sent = json.dumps(rows[self.path.split("/")[2].partition("?")[0]]).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(sent)))
+            self.end_headers()
+            self.wfile.write(sent)
+
+        def do_DELETE(self):
+            deleted.append(self.path.strip("/"))
+            self.send_response(204)
+            self.end_headers()
+
+    studio = Studio(f"http://127.0.0.1:{loopback(Handler).server_port}", "legacy")
+    state._disconnect(studio, 5, 1)
+    assert deleted == ["api/ml/1", "api/webhooks/7"]
+    deleted.clear()
+    state._disconnect(studio, 5, 2)
+    assert deleted == ["api/ml/2"]
