@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from typing import Literal, TypeVar
 from ls_yolo.images.likeness import Clusters
 from ls_yolo.jobs import fields
 from ls_yolo.jobs.pipeline import BATCH, REQUESTS, Answered, Pipeline, Steps
-from ls_yolo.jobs.predicting import Predicting, Target
+from ls_yolo.jobs.predicting import Predicting, PredictingError, Target
 from ls_yolo.jobs.progress import Progress, State
 from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
@@ -35,6 +36,11 @@ PAGE = 500
 PASSES = 3
 """How often the tasks are gone through at most: what failed in the first has another chance, since
 a service may have been away just then."""
+ALL_FAIL = 500
+"""So many tasks that fail by themselves, before any of a project is predicted: then no image can be
+read, and all others would fail as well."""
+SAVE_SECONDS = 60.0
+"""How often groups of images are saved: a run that is killed loses those since."""
 LISTED = 10
 """Failures that a summary has; the report has more."""
 
@@ -167,6 +173,8 @@ class Prelabel:
         self._tally = _Tally()
         self._controls = label_config.parse(target.config)
         self._labels = [label.value for control in self._controls for label in control.labels]
+        self._fresh = False  # whether nothing at all is predicted yet
+        self._saved = 0.0
         self._columns = dict.fromkeys(fields.counts([], self._labels))
         self._quarantine = Quarantine(
             options.folder,
@@ -199,11 +207,13 @@ class Prelabel:
 
         Raises:
             Changed: another version answers by now.
-            PredictingError, StudioError: it cannot go on; what was predicted is stored.
+            PredictingError, StudioError: it cannot go on, or all tasks fail; what was predicted is
+            stored.
         """
         if self._options.retry != "nothing":
             self._quarantine.clear(lost=self._options.retry == "all")
         summary = Summary(work.total)
+        self._fresh = work.missing == work.total
         groups = self._options.folder / "likeness" / f"{self._target.id}.groups"
         clusters = Clusters.load(groups)
         highest = self._ask(lambda: self._store.highest(self._target.id))
@@ -212,6 +222,9 @@ class Prelabel:
 
         def store(answered: Sequence[Answered]) -> None:
             self._keep(answered, clusters, summary, progress)
+            if time.monotonic() > self._saved + SAVE_SECONDS:
+                _save(clusters, groups)
+                self._saved = time.monotonic()
 
         def failed(task: Task, why: str, lost: bool) -> None:
             self._fail(task.id, why, lost, progress)
@@ -315,6 +328,7 @@ class Prelabel:
             self._fail(task, f"Label Studio refuses the prediction: {why}", True, progress)
         self._quarantine.forget([row.task for row in kept])
         with self._lock:
+            self._fresh = self._fresh and not kept
             mended = {row.task for row in kept} & self._tally.failed
             self._tally.failed -= mended
             summary.stored += outcome.stored
@@ -337,7 +351,13 @@ class Prelabel:
                 self._tally.lost.add(task)
             else:
                 self._tally.soft += 1
+            alike = self._fresh and len(self._tally.failed) >= ALL_FAIL
         progress.add(failed=int(new))
+        if alike:
+            raise PredictingError(
+                f"the first {ALL_FAIL} tasks could not be predicted, and no other is: "
+                f"task {task}: {why}; see whether images are where the tasks say"
+            )
 
 
 def replace(store: Store, project: int, version: str, shown: str, say: Say) -> int:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from ls_yolo.jobs.pipeline import BATCH
-from ls_yolo.jobs.predicting import Answer, Lost, Target, answer_of
+from ls_yolo.jobs.predicting import Answer, Lost, PredictingError, Target, answer_of
 from ls_yolo.jobs.prelabel import Options, Prelabel, replace
 from ls_yolo.jobs.progress import Progress
 from ls_yolo.jobs.report import Report
@@ -186,6 +186,25 @@ def test_a_task_that_goes_after_it_failed_is_no_failure(tmp_path):
     _, summary = run(store, tmp_path, Model(answer))
     assert [one.task for one in summary.failures] == [5]
     assert (summary.failed, summary.missing) == (1, 1)
+
+
+def test_where_no_image_can_be_read_it_ends_early_and_says_so(tmp_path):
+    store, model = Store(1200), Model(lambda task: Answer([], VERSION, "no such file"))
+    with pytest.raises(PredictingError, match="the first 500 tasks could not be predicted"):
+        run(store, tmp_path, model)
+    assert sum(model.sizes) < 1000
+    # One that is predicted already shows that it is not all of them.
+    store.rows[1200] = None
+    assert run(store, tmp_path, model)[1].failed == 1199
+
+
+def test_groups_of_images_are_saved_before_the_end(tmp_path):
+    store = Store(3)
+
+    settle, found = store.settle, []
+    store.settle = lambda *words: found.extend(tmp_path.glob("likeness/*")) or settle(*words)
+    run(store, tmp_path)
+    assert len(found) == 1
 
 
 def test_setup_tries_images_again_but_nothing_that_ended_the_backend(tmp_path):
