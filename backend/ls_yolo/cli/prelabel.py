@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.results import Image
 
-READY_SECONDS = 120.0
+READY_SECONDS = 180.0
 """How long a service that has gone away is waited for before the next task is tried."""
 
 
@@ -408,20 +408,25 @@ def _pictures(studio: Studio, target: Target) -> Callable[[Task], Image | None]:
 
 
 def _ready(studio: Studio, backend: str | None) -> Callable[[], None]:
-    """Returns when Label Studio and the backend answer, or after `READY_SECONDS`."""
+    """Returns when Label Studio and the backend answer; raises Away where they have not within
+    `READY_SECONDS`."""
     import httpx
+
+    from ls_yolo.jobs.predicting import Away
 
     urls = [f"{studio.url}/health"] + ([f"{backend.rstrip('/')}/readyz"] if backend else [])
 
     def ready() -> None:
         until = time.monotonic() + READY_SECONDS
         for url in urls:
-            while time.monotonic() < until:
+            while True:
                 try:
                     if httpx.get(url, timeout=5).status_code == 200:
                         break
                 except httpx.HTTPError:
                     pass
+                if time.monotonic() > until:
+                    raise Away(f"{url}: not ready after {READY_SECONDS:g} s")
                 time.sleep(0.5)
 
     return ready

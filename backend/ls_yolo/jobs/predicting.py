@@ -160,8 +160,9 @@ class OverHttp:
         text = f"the backend answered {status}: {said or answer.text[:200]}"
         if status == 429:
             raise Busy(text)
-        if status in (502, 503, 504):  # a proxy before it, a model that cannot be loaded now
+        if status == 503:  # it says itself that it is not ready, or a model cannot be loaded now
             raise Away(text)
+        # 502 and 504 too: so a proxy says that the backend ended, or hung, over a request.
         if status >= 500 or status in (408, 413):
             raise Lost(text)
         raise PredictingError(f"{url}: {text}")
