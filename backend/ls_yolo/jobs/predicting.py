@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -49,6 +50,13 @@ class Target:
     def path(self) -> str:
         """What names the models in the URL of the backend."""
         return selection.to_path(self.models)
+
+    @property
+    def key(self) -> str:
+        """What tells this project, as it is configured, from others: what could not be predicted
+        with another labeling config may be with this one."""
+        config = hashlib.sha256(self.config.encode()).hexdigest()[:12]
+        return f"{self.id}.{self.born}.{config}"
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,7 @@ class Prelabel:
         self._quarantine = Quarantine(
             options.folder,
             studio.url,
-            f"{target.id}.{target.born}",
+            target.key,
             version,
             secrets.token_hex(8),
             options.shard,
