@@ -220,6 +220,7 @@ def predict(
 
     if wishes.report:
         reports.check(wishes.report)
+    tell = _telling(wishes, options, target)
     likeness = not isinstance(store, PlainStore)
     predicting = _predicting(studio, target, wishes, values, likeness)
     described = predicting.describe()
@@ -250,7 +251,6 @@ def predict(
         )
     if options.whole and not _shown(store, studio, target.id, version):
         job.show(studio, target.id, version)
-    tell = _telling(wishes, options, target)
     progress = Progress(
         work.todo,
         target.title,
@@ -441,7 +441,11 @@ def _telling(wishes: Wishes, options: Options, target: Target) -> Callable[[Stat
         return lambda state, done: None
     from ls_yolo.jobs.telemetry import Telemetry
 
-    telemetry = Telemetry(wishes.metrics, target.title, options.shard[0] if options.shard else 0)
+    shard = options.shard[0] if options.shard else None
+    try:
+        telemetry = Telemetry(wishes.metrics, target.title, shard)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(f"--metrics: {error}") from None
     told = threading.Event()
 
     def tell(state: State, done: bool) -> None:
