@@ -179,7 +179,7 @@ class Prelabel:
         self._quarantine = Quarantine(
             options.folder,
             studio.url,
-            f"{target.id}.{target.born}",
+            target.key,
             version,
             secrets.token_hex(8),
             options.shard,
@@ -252,10 +252,10 @@ class Prelabel:
             _save(clusters, groups)
             summary.state = progress.end()
             summary.failures = list(self._quarantine.of(self._tally.ids[:LISTED]))
+            if self._report:
+                for failure in self._quarantine.of(self._tally.ids):
+                    self._report.fail(failure.task, failure.reason)
         summary.came = max(0, self._counts().missing - summary.missing)
-        if self._report:
-            for failure in self._quarantine.of(self._tally.ids):
-                self._report.fail(failure.task, failure.reason)
         return summary
 
     def _ask(self, ask: Callable[[], T]) -> T:
