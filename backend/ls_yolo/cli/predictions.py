@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -136,6 +136,7 @@ def rollback(
     import httpx
     from label_studio_sdk.core.api_error import ApiError
 
+    from ls_yolo.labelstudio import display
     from ls_yolo.labelstudio.client import StudioError, reason
 
     found = Predictions(project)
@@ -143,9 +144,8 @@ def rollback(
     if found.shown == to:
         say(f"{found.title}: shows {to} already")
         return
-    api: Any = found.studio.client
     try:
-        api.projects.update(found.project, model_version=to, show_collab_predictions=True)
+        display.go_back(found.studio, found.project, to)
     except (ApiError, httpx.HTTPError) as error:
         raise StudioError(f"{found.title}: {reason(error)}") from None
     say(f"{found.title}: shows {to}; before: {found.shown or 'none'}")

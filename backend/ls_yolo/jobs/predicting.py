@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -50,16 +51,24 @@ class Target:
         """What names the models in the URL of the backend."""
         return selection.to_path(self.models)
 
+    @property
+    def key(self) -> str:
+        """What tells this project, as it is configured, from others: what could not be predicted
+        with another labeling config may be with this one."""
+        config = hashlib.sha256(self.config.encode()).hexdigest()[:12]
+        return f"{self.id}.{self.born}.{config}"
+
 
 @dataclass(frozen=True)
 class Answer:
     """What is said of a task. ``error``: why it could not be predicted, else empty. ``likeness``:
-    the perceptual hash of its image, if there is one."""
+    the perceptual hash of its image, if there is one. ``score``: of the whole, if there is one."""
 
     result: list[Any]
     version: str
     error: str = ""
     likeness: int | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -160,8 +169,9 @@ class OverHttp:
         text = f"the backend answered {status}: {said or answer.text[:200]}"
         if status == 429:
             raise Busy(text)
-        if status in (502, 503, 504):  # a proxy before it, a model that cannot be loaded now
+        if status == 503:  # it says itself that it is not ready, or a model cannot be loaded now
             raise Away(text)
+        # 502 and 504 too: so a proxy says that the backend ended, or hung, over a request.
         if status >= 500 or status in (408, 413):
             raise Lost(text)
         raise PredictingError(f"{url}: {text}")
@@ -186,4 +196,5 @@ def answer_of(row: Mapping[str, Any]) -> Answer:
     why = str(row.get("error") or "the model said nothing of it") if failed else ""
     hashed = row.get("likeness")
     likeness = int(hashed, 16) if isinstance(hashed, str) else None
-    return Answer(result, str(row.get("model_version") or ""), why, likeness)
+    version = str(row.get("model_version") or "")
+    return Answer(result, version, why, likeness, row.get("score"))
