@@ -151,6 +151,7 @@ def make(
             content = {f"{claim}/{file}": data for claim, found in wanted.items()
                        for file, data in found.items()}  # fmt: skip
             kubernetes.fill(where, images[versions.images()["backend"]], content)
+            STATE.mkdir(parents=True, exist_ok=True)
             own = STATE / f"{where}.yaml"
             own.write_text(yaml.safe_dump(merged(_overlay(images), values or {})))
             stack.callback(own.unlink)
