@@ -75,6 +75,29 @@ class Bulk:
         assert done.returncode == 0, done.stdout + done.stderr
         return self.stack.project(title)
 
+    def setup_few(self) -> subprocess.CompletedProcess[str]:
+        """Runs setup with the project of few images, which it predicts."""
+        return self.stack.setup(
+            {
+                "title": "Few",
+                "models": ["small"],
+                "storage": {"path": "few"},
+                "label_config": label_config("person", "bus"),
+            }
+        )
+
+    def shown(self, project: Any) -> tuple[str, str]:
+        """The title of a project's connection, and the version that it names."""
+        (connection,) = self.stack.api.ml.list(project=project.id)
+        return connection.title, self.stack.api.projects.get(project.id).model_version
+
+    def opened(self, project: Any) -> set[str]:
+        """The versions whose predictions somebody sees who labels."""
+        token = {"Authorization": f"Token {self.stack.env['LABEL_STUDIO_API_KEY']}"}
+        url = f"{self.stack.url}/api/projects/{project.id}/next"
+        rows = requests.get(url, headers=token, timeout=60).json()["predictions"]
+        return {row["model_version"] for row in rows}
+
     def by_task(self, project: Any, version: str) -> Counter[int]:
         """How many good predictions of ``version`` each task has."""
         found: Counter[int] = Counter()
@@ -342,11 +365,26 @@ def test_new_predictions_replace_the_older_ones_only_once_they_are_complete(
     new = bulk.version("small")
     bulk.stack.api.predictions.create(task=bulk.stack.tasks(few.id)[0].id, result=[], score=0.5,
                                       model_version="by hand")  # fmt: skip
-    done = bulk.prelabel("Few")
+    done = bulk.prelabel("Few", "--shard", "0/2")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert bulk.missing(few, new) > 0
+    assert bulk.shown(few) == ("small", old)
+    assert bulk.opened(few) == {old}
+    assert bulk.setup_few().returncode == 0
+    assert bulk.shown(few) == (new, new)
     names = {one.name for one in bulk.calls.versions(few.id)}
     assert names == {old, new, "by hand"}
-    assert bulk.stack.api.projects.get(few.id).model_version == new
+    # Who goes back stays there.
+    rollback = ("run", "--rm", "--no-deps", "-T", "setup", "ls-yolo", "predictions", "rollback")
+    bulk.stack.run(*rollback, "Few", "--to", old)
+    assert bulk.setup_few().returncode == 0
+    done = bulk.prelabel("Few")
+    assert f"Few: shows {old} still, since somebody has gone back to it" in done.stdout
+    assert bulk.shown(few) == (new, old)
+    assert bulk.opened(few) == {old}
+    bulk.stack.run(*rollback, "Few", "--to", new)
+    assert bulk.shown(few) == (new, new)
+    assert bulk.opened(few) == {new}
     done = bulk.prelabel("Few", "--replace")
     assert f"predictions of {old} removed" in done.stdout, done.stdout + done.stderr
     assert {one.name for one in bulk.calls.versions(few.id)} == {new, "by hand"}
@@ -358,14 +396,7 @@ def test_new_predictions_replace_the_older_ones_only_once_they_are_complete(
 def test_the_button_retrieve_predictions_still_adds_nothing_to_what_is_there(
     bulk: Bulk, few: Any
 ) -> None:
-    done = bulk.stack.setup(
-        {
-            "title": "Few",
-            "models": ["small"],
-            "storage": {"path": "few"},
-            "label_config": label_config("person", "bus"),
-        }
-    )
+    done = bulk.setup_few()
     assert done.returncode == 0, done.stdout + done.stderr
     version = bulk.version("small")
     bulk.stack.retrieve(few.id)

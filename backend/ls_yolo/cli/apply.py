@@ -54,7 +54,7 @@ def apply(
     """Makes Label Studio as the project files say; returns the exit code."""
     # Imported here: --help and errors in settings need none of it.
     from ls_yolo.labelstudio import bulk
-    from ls_yolo.labelstudio.client import Studio
+    from ls_yolo.labelstudio.client import Studio, TokenError
     from ls_yolo.projects import config
     from ls_yolo.projects.apply import Applier, check_token
     from ls_yolo.projects.backend import ApplyError, Backend, wait
@@ -99,7 +99,7 @@ def apply(
                     if tries == TRIES - 1:
                         raise
                     say(str(error))
-        except (ApplyError, ToolError) as error:
+        except (ApplyError, TokenError, ToolError) as error:
             # The other projects do not suffer for this one.
             code = fail(str(error), _code(error))
             failed = code if failed in (0, code) else EX_FAILED
@@ -108,7 +108,7 @@ def apply(
 
 def _code(error: Exception) -> int:
     """The exit code for what could not be done."""
-    from ls_yolo.projects.apply import TokenError
+    from ls_yolo.labelstudio.client import TokenError
     from ls_yolo.projects.backend import NotReady
 
     if isinstance(error, ToolError):

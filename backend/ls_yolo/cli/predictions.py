@@ -6,7 +6,7 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -93,8 +93,8 @@ def list_versions(
             "failed": version.failed,
             "first": version.first,
             "last": version.last,
-            "shown": version.name == found.shown,
-            "current": version.name == found.current,
+            "shown": version.name == found.shown != "",
+            "current": version.name == found.current != "",
         }
         for version in found.versions
     ]
@@ -110,7 +110,7 @@ def list_versions(
         ("version", "predictions", "failed", "first", "last", ""),
         [
             (
-                str(row["version"]),
+                str(row["version"]) or "-",
                 str(row["predictions"]),
                 str(row["failed"]),
                 _minute(str(row["first"])),
@@ -136,6 +136,7 @@ def rollback(
     import httpx
     from label_studio_sdk.core.api_error import ApiError
 
+    from ls_yolo.labelstudio import display
     from ls_yolo.labelstudio.client import StudioError, reason
 
     found = Predictions(project)
@@ -143,9 +144,8 @@ def rollback(
     if found.shown == to:
         say(f"{found.title}: shows {to} already")
         return
-    api: Any = found.studio.client
     try:
-        api.projects.update(found.project, model_version=to, show_collab_predictions=True)
+        display.go_back(found.studio, found.project, to)
     except (ApiError, httpx.HTTPError) as error:
         raise StudioError(f"{found.title}: {reason(error)}") from None
     say(f"{found.title}: shows {to}; before: {found.shown or 'none'}")
@@ -161,7 +161,8 @@ def prune(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Deletes predictions of older versions, never of the one that is shown or the current one."""
+    """Deletes predictions of older versions, never of the one that is shown or the current one, nor
+    of such as people have imported unless they are named."""
     found = Predictions(project)
     doomed = chosen(found, keep, named or [])
     if not doomed:
@@ -169,8 +170,8 @@ def prune(
         return
     total = sum(version.count for version in doomed)
     for version in doomed:
-        last = _minute(version.last)
-        say(f"{found.title}: {version.name}: {version.count} predictions, the last of {last}")
+        name, last = version.name or "no version", _minute(version.last)
+        say(f"{found.title}: {name}: {version.count} predictions, the last of {last}")
     if not yes:
         if not sys.stdin.isatty():
             raise ToolError(
@@ -186,7 +187,9 @@ def chosen(found: Predictions, keep: int, named: Sequence[str]) -> list[Version]
     Raises:
         ToolError: one of ``named`` has no predictions, or must stay.
     """
-    stay = {found.shown, found.current}
+    from ls_yolo.labelstudio import versions
+
+    stay = {found.shown, found.current} - {""}
     for name in named:
         found.check(name)
         if name in stay:
@@ -198,7 +201,7 @@ def chosen(found: Predictions, keep: int, named: Sequence[str]) -> list[Version]
     if named:
         return [version for version in found.versions if version.name in named]
     older = found.versions[: len(found.versions) - keep] if keep else found.versions
-    return [version for version in older if version.name not in stay]
+    return [row for row in older if row.name not in stay and versions.models(row.name)]
 
 
 def _delete(found: Predictions, doomed: Sequence[Version], total: int) -> int:

@@ -84,7 +84,7 @@ def prelabel(
     ] = False,
     replace_old: Annotated[
         bool,
-        typer.Option("--replace", help="then delete the predictions of older versions"),
+        typer.Option("--replace", help="then delete predictions of older versions of these models"),
     ] = False,
     retry: Annotated[bool, typer.Option("--retry", help="try what failed too often again")] = False,
     fields: Annotated[
@@ -186,12 +186,11 @@ def refused() -> Iterator[None]:
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
     from ls_yolo.labelstudio import client, records
-    from ls_yolo.projects.apply import TokenError
     from ls_yolo.projects.backend import ApplyError, NotReady
 
     try:
         yield
-    except (TokenError, client.TokenError) as error:
+    except client.TokenError as error:
         raise TokenRefused(str(error)) from None
     except (records.StudioDown, Away, Busy, Changed, NotReady) as error:
         raise Again(str(error)) from None
@@ -230,6 +229,7 @@ def predict(
     from ls_yolo.jobs.board import Board
     from ls_yolo.jobs.pipeline import Changed
     from ls_yolo.jobs.progress import Progress
+    from ls_yolo.labelstudio import display
     from ls_yolo.labelstudio.bulk import PlainStore
 
     if wishes.report:
@@ -263,8 +263,9 @@ def predict(
             f"{target.title}: warning: this Label Studio is not of the kit's image: storing is "
             "slower, and images that look alike are not grouped"
         )
-    if options.whole and not _shown(store, studio, target.id, version):
-        job.show(studio, target.id, version)
+    if options.where is None:
+        names = "+".join(target.models) or "default model"
+        display.begin(studio, target.id, version, _there(store, target.id), names)
     # Where there is nothing to do, no run is worth a line on the status page.
     url = values["BACKEND_URL"] if work.todo else ""
     user, password = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
@@ -311,27 +312,34 @@ def _end(
 ) -> int:
     """Says what was done, and does what comes after; returns the exit code."""
     from ls_yolo.jobs import prelabel as job
+    from ls_yolo.labelstudio import display
 
     title = target.title
     # What can be had of the version is there: by this run, or by the last of all shards.
     left = summary.unexplained if options.whole else store.count(target.id, version).missing
-    if not left:
-        job.show(studio, target.id, version)
+    kept = "" if left else display.end(studio, target.id, version, _there(store, target.id))
+    if kept:
+        say(
+            f"{title}: shows {kept} still, since somebody has gone back to it; "
+            f"ls-yolo predictions rollback {target.id} --to {version} shows what is new"
+        )
     code = 0
-    if summary.missing:
+    if summary.missing or summary.came:
         code = _failures(target, summary)
     elif summary.total:
         say(f"{title}: {summary.total} tasks, each with a stored prediction of {version}")
     else:
         say(f"{title}: no task yet")
-    if wishes.replace and summary.missing:
+    if options.fields and summary.total - summary.missing > summary.stored:
+        say(f"{title}: tasks that were predicted before without --fields get no counts")
+    if wishes.replace and (lack := summary.missing + summary.came):
         fail(
-            f"{title}: older predictions stay, since {summary.missing} tasks lack one of "
+            f"{title}: older predictions stay, since {lack} tasks lack one of "
             f"{version}; ls-yolo predictions prune removes them all the same",
             EX_FAILED,
         )
     elif wishes.replace:
-        job.replace(store, target.id, version, lambda text: say(f"{title}: {text}"))
+        job.replace(store, target.id, version, kept, lambda text: say(f"{title}: {text}"))
     return code
 
 
@@ -342,8 +350,8 @@ def _failures(target: Target, summary: Summary) -> int:
     failed = summary.failed + summary.left_out
     if not failed:
         say(
-            f"{target.title}: {summary.missing} tasks came meanwhile, or another run predicts them;"
-            " run it again to have them predicted"
+            f"{target.title}: {summary.missing + summary.came} tasks came meanwhile, or another run"
+            " predicts them; run it again to have them predicted"
         )
         return EX_TEMPFAIL
     say(
@@ -400,12 +408,9 @@ def _predicting(
     return OverHttp(values["BACKEND_URL"], user, password, target, likeness)
 
 
-def _shown(store: Store, studio: Studio, project: int, version: str) -> bool:
-    """Whether the project shows predictions of any version that has some: they stay until those of
-    ``version`` are complete."""
-    api: Any = studio.client
-    shown = api.projects.get(project).model_version
-    return shown == version or any(one.name == shown for one in store.versions(project))
+def _there(store: Store, project: int) -> set[str]:
+    """The versions that a project has predictions of."""
+    return {one.name for one in store.versions(project) if one.count > one.failed}
 
 
 def _pictures(studio: Studio, target: Target) -> Callable[[Task], Image | None]:

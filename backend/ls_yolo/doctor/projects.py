@@ -79,7 +79,7 @@ def connection(facts: Facts) -> Iterator[Finding]:
             yield warning(
                 f"it shows predictions of {shown or 'nothing'!r}, and its connection is "
                 f"{rows[0].get('title')!r}",
-                "choose the version in the project's settings, under Annotation, or make setup",
+                "if that is not meant: ls-yolo predictions rollback PROJECT --to VERSION",
                 title,
             )
         yield ok(f"{rows[0].get('url')}, as {rows[0].get('model_version')}", title)

@@ -53,7 +53,7 @@ class Here:
             if self._predictor is None:
                 registry = Registry.read(self._values, command=True)
                 reader = ImageReader.read(self._values, self._studio)
-                self._predictor = Predictor(registry, reader)
+                self._predictor = Predictor(registry, reader, score=self._values["PRELABEL_SCORE"])
             plan = self._predictor.plan(self._target.config, self._target.models, ())
         except (RequestError, LabelConfigError, EngineError) as error:
             raise PredictingError(str(error)) from None

@@ -62,12 +62,13 @@ class Target:
 @dataclass(frozen=True)
 class Answer:
     """What is said of a task. ``error``: why it could not be predicted, else empty. ``likeness``:
-    the perceptual hash of its image, if there is one."""
+    the perceptual hash of its image, if there is one. ``score``: of the whole, if there is one."""
 
     result: list[Any]
     version: str
     error: str = ""
     likeness: int | None = None
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -223,4 +224,5 @@ def answer_of(row: Mapping[str, Any]) -> Answer:
     why = str(row.get("error") or "the model said nothing of it") if failed else ""
     hashed = row.get("likeness")
     likeness = int(hashed, 16) if isinstance(hashed, str) else None
-    return Answer(result, str(row.get("model_version") or ""), why, likeness)
+    version = str(row.get("model_version") or "")
+    return Answer(result, version, why, likeness, row.get("score"))

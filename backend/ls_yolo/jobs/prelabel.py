@@ -7,37 +7,42 @@ page, so a run that was killed needs no memory of its own, and goes on where it 
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from ls_yolo.images.likeness import Clusters
-from ls_yolo.jobs import fields, scores
+from ls_yolo.jobs import fields
 from ls_yolo.jobs.pipeline import BATCH, REQUESTS, Answered, Pipeline, Steps
-from ls_yolo.jobs.predicting import Noted, Predicting, Target
+from ls_yolo.jobs.predicting import Noted, Predicting, PredictingError, Target
 from ls_yolo.jobs.progress import Progress, State
 from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
 from ls_yolo.jobs.waiting import patiently
-from ls_yolo.labelstudio import label_config
-from ls_yolo.labelstudio.bulk import Calls, PlainStore, Row, Task, Where
+from ls_yolo.labelstudio import label_config, versions
+from ls_yolo.labelstudio.bulk import Calls, Counts, PlainStore, Row, Task, Where
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.results import Image
+from ls_yolo.serving import scores
 
 PAGE = 500
 """Tasks that are read by one request."""
 PASSES = 3
 """How often the tasks are gone through at most: what failed in the first has another chance, since
 a service may have been away just then."""
+ALL_FAIL = 500
+"""So many tasks that fail by themselves, before any of a project is predicted: then no image can be
+read, and all others would fail as well."""
+SAVE_SECONDS = 60.0
+"""How often groups of images are saved: a run that is killed loses those since."""
 LISTED = 10
 """Failures that a summary has; the report has more."""
-OURS = re.compile(r"[^@+]+@[0-9a-f]{12}(\+[^@+]+@[0-9a-f]{12})*")
-"""The versions that the kit's models give; others were imported by people, and stay."""
 
 Say = Callable[[str], None]
 Retry = Literal["nothing", "own", "all"]
@@ -95,7 +100,8 @@ class Summary:
 
     stored: predictions; present: those that another run had stored meanwhile; gone: tasks deleted
     meanwhile; failed: tasks that could not be predicted; left_out: such that were not even tried;
-    missing: all tasks that lack a prediction now; failures: the first of those that failed.
+    missing: those of them that lack a prediction now; came: such that were not there at the start;
+    failures: the first of those that failed or were left out.
     """
 
     total: int
@@ -105,23 +111,30 @@ class Summary:
     failed: int = 0
     left_out: int = 0
     missing: int = 0
+    came: int = 0
     failures: Sequence[Failure] = ()
     state: State | None = None
 
     @property
     def unexplained(self) -> int:
-        """Tasks without a prediction that came meanwhile, or that another run has under way."""
+        """Tasks without a prediction that another run has under way."""
         return max(0, self.missing - self.failed - self.left_out)
 
 
 @dataclass
 class _Tally:
-    """What a run keeps of its tasks: ids of those that failed, not more."""
+    """What a run keeps of its tasks: ids of those that have no prediction by it, not more."""
 
     lost: set[int] = field(default_factory=set)  # whose request failed as a whole: not asked again
     failed: set[int] = field(default_factory=set)  # all that failed, in the last pass or before
     soft: int = 0  # of this pass, which another pass may mend
-    left_out: int = 0
+    left_out: set[int] = field(default_factory=set)
+    unseen: set[int] = field(default_factory=set)  # failed before this pass, and not met in it yet
+
+    @property
+    def ids(self) -> list[int]:
+        """All that failed or were left out."""
+        return sorted(self.failed | self.left_out)
 
 
 class Prelabel:
@@ -162,7 +175,9 @@ class Prelabel:
         self._tally = _Tally()
         self._controls = label_config.parse(target.config)
         self._labels = [label.value for control in self._controls for label in control.labels]
-        self._columns: dict[str, None] = {}
+        self._fresh = False  # whether nothing at all is predicted yet
+        self._saved = 0.0
+        self._columns = dict.fromkeys(fields.counts([], self._labels))
         self._quarantine = Quarantine(
             options.folder,
             studio.url,
@@ -181,25 +196,30 @@ class Prelabel:
         Raises:
             StudioError: Label Studio refuses or is away.
         """
-        options = self._options
-        counts = self._ask(
-            lambda: self._store.count(self._target.id, self._version, options.where, options.shard)
-        )
-        retry = options.retry
+        counts = self._counts()
+        retry = self._options.retry
         left_out = 0 if retry == "all" else self._quarantine.kept(lost=retry == "own")
         return Work(counts.total, counts.missing, min(left_out, counts.missing))
+
+    def _counts(self, highest: int | None = None) -> Counts:
+        scope = self._options.where, self._options.shard
+        return self._ask(
+            lambda: self._store.count(self._target.id, self._version, *scope, highest=highest)
+        )
 
     def run(self, work: Work, progress: Progress, requests: int = REQUESTS) -> Summary:
         """Predicts, and returns what was done.
 
         Raises:
             Changed: another version answers by now.
-            PredictingError, StudioError: it cannot go on; what was predicted is stored.
+            PredictingError, StudioError: it cannot go on, or all tasks fail; what was predicted is
+            stored.
         """
         options = self._options
         if options.retry != "nothing":
             self._quarantine.clear(lost=options.retry == "all")
         summary = Summary(work.total)
+        self._fresh = work.missing == work.total
         groups = self._options.folder / "likeness" / f"{self._target.id}.groups"
         clusters = Clusters.load(groups)
         highest = self._ask(lambda: self._store.highest(self._target.id))
@@ -208,6 +228,9 @@ class Prelabel:
 
         def store(answered: Sequence[Answered]) -> None:
             self._keep(answered, clusters, summary, progress)
+            if time.monotonic() > self._saved + SAVE_SECONDS:
+                _save(clusters, groups)
+                self._saved = time.monotonic()
 
         def failed(task: Task, why: str, lost: bool) -> None:
             self._fail(task.id, why, lost, progress)
@@ -220,19 +243,21 @@ class Prelabel:
                     progress.tick
                 )
             for number in range(PASSES):
-                self._tally.soft = self._tally.left_out = 0
+                self._tally.soft = 0
+                self._tally.left_out.clear()
+                self._tally.unseen = set(self._tally.failed)
                 steps = Steps(self._pages(highest), store, failed, self._ready)
                 pipeline = Pipeline(
                     steps, self._predicting, self._version, self._stop, size, requests
                 )
                 pipeline.run(progress.tick)
-                self._count(summary)
+                self._count(summary, highest)
                 if not summary.unexplained and not (self._tally.soft and number == 0):
                     break
             # Label Studio itself may have stored some of them meanwhile, for who opened a task.
             while self._ask(lambda: self._store.settle(self._target.id, self._version)):
                 pass
-            if self._options.fields and self._columns:
+            if self._options.fields:
                 fields.show(self._studio, self._target.id, self._columns)
         finally:
             self._stop.set()
@@ -240,19 +265,25 @@ class Prelabel:
                 self._quarantine.end()  # a person's Ctrl-C is no fault of what is under way
             _save(clusters, groups)
             summary.state = progress.end()
-            summary.failures = self._quarantine.failures(LISTED)
-        if self._report:
-            for failure in self._quarantine.failures():
-                self._report.fail(failure.task, failure.reason)
+            summary.failures = list(self._quarantine.of(self._tally.ids[:LISTED]))
+            if self._report:
+                for failure in self._quarantine.of(self._tally.ids):
+                    self._report.fail(failure.task, failure.reason)
+        summary.came = max(0, self._counts().missing - summary.missing)
         return summary
 
     def _ask(self, ask: Callable[[], T]) -> T:
         return patiently(ask, self._stop)
 
-    def _count(self, summary: Summary) -> None:
-        summary.missing = self.look().missing
+    def _count(self, summary: Summary, highest: int) -> None:
+        """After a pass. Tasks that came meanwhile are no reason for another: there might always be
+        some."""
+        # Tasks that are gone, or that another run has predicted.
+        self._tally.failed -= self._tally.unseen
+        self._quarantine.forget(self._tally.unseen)
+        summary.missing = self._counts(highest).missing
         summary.failed = len(self._tally.failed)
-        summary.left_out = self._tally.left_out
+        summary.left_out = len(self._tally.left_out)
 
     def _pages(self, highest: int) -> Iterator[Sequence[Task]]:
         """The tasks to predict: those that are missing and were not given up."""
@@ -270,7 +301,9 @@ class Prelabel:
                 )
             )
             out = self._quarantine.left_out([task.id for task in page.tasks])
-            self._tally.left_out += len(out)
+            with self._lock:
+                self._tally.left_out |= out
+                self._tally.unseen.difference_update(task.id for task in page.tasks)
             yield [t for t in page.tasks if t.id not in out and t.id not in self._tally.lost]
             after = page.last
             if not after:
@@ -308,25 +341,27 @@ class Prelabel:
             Row(
                 task.id,
                 answer.result,
-                scores.score(answer.result, how),
+                scores.score(answer.result, how, answer.score),
                 self._version,
                 None if answer.likeness is None else clusters.of_hash(answer.likeness),
             )
             for task, answer in answered
         ]
+        if self._options.fields:
+            # First: a task that has its prediction is not looked at again.
+            values = {row.task: fields.counts(row.result, self._labels) for row in rows}
+            self._ask(lambda: self._store.numbers(project, values))
+            for found in values.values():
+                self._columns.update(dict.fromkeys(found))
         outcome = self._ask(lambda: self._store.store(project, rows))
         refused = dict(outcome.refused)
         bad = set(outcome.gone) | set(refused)
         kept = [row for row in rows if row.task not in bad]
-        if self._options.fields and kept:
-            values = {row.task: fields.counts(row.result, self._labels) for row in kept}
-            self._ask(lambda: self._store.numbers(project, values))
-            for found in values.values():
-                self._columns.update(dict.fromkeys(found))
         for task, why in refused.items():
             self._fail(task, f"Label Studio refuses the prediction: {why}", True, progress)
         self._quarantine.forget([row.task for row in kept])
         with self._lock:
+            self._fresh = self._fresh and not kept
             mended = {row.task for row in kept} & self._tally.failed
             self._tally.failed -= mended
             summary.stored += outcome.stored
@@ -349,39 +384,59 @@ class Prelabel:
                 self._tally.lost.add(task)
             else:
                 self._tally.soft += 1
+            alike = self._fresh and len(self._tally.failed) >= ALL_FAIL
         progress.add(failed=int(new))
+        if alike:
+            raise PredictingError(
+                f"the first {ALL_FAIL} tasks could not be predicted, and no other is: "
+                f"task {task}: {why}; see whether images are where the tasks say"
+            )
 
 
-def replace(store: Store, project: int, version: str, say: Say) -> int:
-    """Deletes the predictions of other versions of the kit's; returns how many.
+def replace(store: Store, project: int, version: str, shown: str, say: Say) -> int:
+    """Deletes the predictions of older versions of the same models; returns how many.
 
-    What people have imported under names of their own stays.
+    What is ``shown`` stays, what other models said, what people have imported under names of their
+    own, and what anybody has stored since the first of ``version``.
 
     Raises:
         StudioError: Label Studio refuses or is away.
     """
     total = 0
-    for old in store.versions(project):
-        if old.name == version or not OURS.fullmatch(old.name):
+    found = store.versions(project)
+    first = next((_time(one.first) for one in found if one.name == version), None)
+    for old in found:
+        if old.name == version or first is None:
             continue
-        while count := store.delete(project, old.name):
-            total += count
-        say(f"predictions of {old.name} removed")
+        if old.name == shown:
+            why = "is shown"
+        elif not _models(version) or _models(old.name) != _models(version):
+            why = f"is not known to be an older one of {version}"
+        elif _time(old.last) >= first:
+            why = f"has been stored after the first of {version}"
+        else:
+            while count := store.delete(project, old.name):
+                total += count
+            say(f"predictions of {old.name} removed")
+            continue
+        say(
+            f"predictions of {old.name or 'no version'} stay, which {why}; "
+            "ls-yolo predictions prune removes them"
+        )
     return total
 
 
-def show(studio: Studio, project: int, version: str) -> bool:
-    """Has a project show the predictions of ``version``; returns whether it did not before.
+def _models(version: str) -> list[str]:
+    return sorted(versions.models(version))
 
-    Raises:
-        ApiError, httpx.HTTPError: Label Studio refuses or is away.
-    """
-    api: Any = studio.client
-    found = api.projects.get(project)
-    if found.model_version == version and found.show_collab_predictions:
-        return False
-    api.projects.update(project, model_version=version, show_collab_predictions=True)
-    return True
+
+def _time(text: str) -> datetime:
+    """A time of Label Studio's; without one, or a zone, nothing is known to be older."""
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return datetime.max.replace(tzinfo=UTC)
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _save(clusters: Clusters, path: Path) -> None:

@@ -167,6 +167,16 @@ class Quarantine:
         limit = -1 if most is None else most
         return [Failure(*row) for row in self._rows(query, (*self._key, total, index, limit))]
 
+    def of(self, tasks: Iterable[int]) -> Iterator[Failure]:
+        """The failures of ``tasks``, read in parts."""
+        for some in _parts(tasks):
+            marks = ",".join("?" * len(some))
+            query = (
+                f"SELECT task, reason, tries, last FROM failures WHERE {_MINE} "
+                f"AND task IN ({marks}) ORDER BY task"
+            )
+            yield from (Failure(*row) for row in self._rows(query, (*self._key, *some)))
+
     def count(self) -> int:
         """How many failures there are."""
         index, total = self._shard
@@ -237,7 +247,9 @@ def _connected(path: Path | str) -> sqlite3.Connection:
     base = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
     try:
         base.execute("PRAGMA journal_mode = WAL")
-        base.execute("PRAGMA synchronous = NORMAL")  # only a machine that dies loses the last ones
+        # Each failure is a transaction of its own, which does not wait for the disk: what a machine
+        # that loses its power has not written is found out again.
+        base.execute("PRAGMA synchronous = NORMAL")
         base.execute(_TABLE)
         base.execute(_STARTED)
     except sqlite3.Error:

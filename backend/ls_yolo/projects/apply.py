@@ -17,17 +17,14 @@ from urllib.parse import urlsplit
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 
-from ls_yolo.labelstudio import label_config
-from ls_yolo.labelstudio.client import Studio, StudioError, reason
+from ls_yolo.labelstudio import display, label_config
+from ls_yolo.labelstudio.bulk import store_of
+from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
 from ls_yolo.projects import fields, members
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import Project
 from ls_yolo.projects.reconcile import Reconciler
 from ls_yolo.projects.secrets import Secrets
-
-
-class TokenError(ApplyError):
-    """Label Studio does not take the token."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,6 @@ def check_token(studio: Studio) -> str:
     """
     try:
         return str(studio.client.users.whoami().email)
-    except StudioError as error:
-        raise TokenError(str(error)) from None
     except ApiError as error:
         if error.status_code in (401, 403):
             raise TokenError(
@@ -119,6 +114,7 @@ class Applier:
         deleted.
 
         Raises:
+            TokenError: Label Studio does not take the token.
             ApplyError: something cannot be made.
         """
         with self._told(project):
@@ -131,9 +127,12 @@ class Applier:
             self._reconciler.fill(number, project)
             members.add(self._studio, number, project.members, project.title, self._say)
             # Without anything to draw yet there is no version that predictions could bear.
-            title = ("+".join(project.models) or "default model") if waiting else version
+            title = _names(project) if waiting else version
             self._connection(number, project, title)
             found = self._show_predictions(number, title)
+            if not project.predict and not waiting:
+                # Nobody makes them complete: each comes when its task is opened.
+                display.end(self._studio, number, version, self._versions(number))
             tasks = int(found.task_number or 0)
             return Made(project, number, str(found.created_at or ""), tasks, version, waiting)
 
@@ -146,6 +145,8 @@ class Applier:
             text = self._secrets.scrub(str(error))
             known = (f"{project.title}: ", f"{project.source}: ")
             raise ApplyError(text if text.startswith(known) else known[0] + text) from None
+        except TokenError:
+            raise
         except (ApiError, StudioError, httpx.HTTPError) as error:
             why = self._secrets.scrub(reason(error))
             raise ApplyError(f"{project.title}: Label Studio: {why}") from None
@@ -207,16 +208,16 @@ class Applier:
         return number
 
     def _forget(self, number: int, version: str) -> None:
-        """Deletes the predictions of a version, for which the SDK has no call."""
-        path = f"api/projects/{number}/model-versions/"
-        self._studio.request("DELETE", path, {"model_version": version})
+        """Deletes the predictions of a version, in requests that are short: Label Studio's own
+        call for all of them takes minutes and gigabytes."""
+        store = store_of(self._studio)
+        while store.delete(number, version):
+            pass
 
     def _connection(self, number: int, project: Project, title: str) -> None:
         """Makes or repairs the ML backend connection.
 
-        The title is the version: the project's model_version is to be both, the title of a
-        connection, so that tasks without a prediction are predicted when they are opened, and the
-        version of predictions, by which uncertainty sampling finds them.
+        ``title``: of a new one; that of another says what people see, see `display`.
         """
         url = self._backend.address(project.models)
         rows = [row.model_dump() for row in self._api.ml.list(project=number)]
@@ -236,12 +237,16 @@ class Applier:
         if any(control.flag("smart") for control in label_config.parse(project.label_config)):
             settings |= {"is_interactive": True}  # else the page never asks; people may want it too
         if not ours:
+            if self._api.projects.get(number).model_version:
+                # Else it would look as if people had gone back from ``title``.
+                settings["title"] = _names(project)
             made = self._api.ml.create(**settings)
             self._say(f"{project.title}: connected to {url}")
             rows.append(made.model_dump())
             ours = rows[-1:]
         else:
             row = ours[0]
+            settings["title"] = row.get("title") or title
             same = all(
                 row.get(key) == settings.get(key)
                 for key in ("url", "title", "auth_method", "basic_auth_user", "is_interactive")
@@ -262,9 +267,20 @@ class Applier:
             )
 
     def _show_predictions(self, number: int, title: str) -> Any:
-        """A project shows the predictions of the version or connection that model_version names;
-        returns the project as it was before."""
+        """Has a project show predictions, of ``title`` where it names no version; returns the
+        project as it was before."""
         found = self._api.projects.get(number)
-        if found.model_version != title or not found.show_collab_predictions:
-            self._api.projects.update(number, model_version=title, show_collab_predictions=True)
+        if not found.show_collab_predictions or not found.model_version:
+            named = found.model_version or title
+            self._api.projects.update(number, model_version=named, show_collab_predictions=True)
         return found
+
+    def _versions(self, number: int) -> set[str]:
+        """The versions that a project has predictions of."""
+        rows = self._studio.request("GET", f"api/projects/{number}/model-versions/")
+        return {name for name, count in rows.items() if count}
+
+
+def _names(project: Project) -> str:
+    """What a connection is called of which there is no complete version."""
+    return "+".join(project.models) or "default model"

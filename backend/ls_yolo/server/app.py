@@ -50,7 +50,7 @@ def create_app() -> Flask:
     studio = Studio.read(values)
     reader = ImageReader.read(values, studio)
     plotter = Plotter(Path(values["DEBUG_PLOT"])) if values["DEBUG_PLOT"] else None
-    predictor = Predictor(models, reader, plotter)
+    predictor = Predictor(models, reader, plotter, score=values["PRELABEL_SCORE"])
     app = build(
         predictor,
         ModelChoices(studio),

@@ -101,7 +101,7 @@ PREDICTION = object_of(
         "result": list_of({"type": "object", "description": "A region, as Label Studio has it"}),
         "score": {
             "type": ["number", "null"],
-            "description": "Mean score of the regions; 0: nothing found; null: the task failed",
+            "description": "How sure, as PRELABEL_SCORE says; 1: nothing found; null: failed",
         },
         "model_version": VERSION,
     },

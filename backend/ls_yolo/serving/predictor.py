@@ -23,7 +23,7 @@ from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import StudioError
 from ls_yolo.labelstudio.label_config import LabelConfigError, Shown
 from ls_yolo.results import Classes, Image, Objects, Result
-from ls_yolo.serving import debug_plot, drawing, planning, slicing, video
+from ls_yolo.serving import debug_plot, drawing, planning, scores, slicing, video
 from ls_yolo.serving.batcher import QueueFull, Released
 from ls_yolo.serving.loading import Model
 from ls_yolo.serving.planning import ControlBinding, Plan
@@ -60,7 +60,8 @@ class Predictor:
     """Predicts tasks with the models of a registry.
 
     ``reader`` has their images. ``plotter`` saves what was predicted as pictures.
-    ``video_seconds``: how long the videos of a request may take together.
+    ``video_seconds``: how long the videos of a request may take together. ``score``: how that of a
+    prediction is made, see `scores`.
     """
 
     def __init__(
@@ -69,7 +70,9 @@ class Predictor:
         reader: ImageReader,
         plotter: debug_plot.Saver | None = None,
         video_seconds: float = video.SECONDS,
+        score: str = scores.DEFAULT,
     ) -> None:
+        self._score = score
         self._video_seconds = video_seconds
         self.registry = registry
         self.reader = reader
@@ -96,7 +99,7 @@ class Predictor:
 
         Images are read and decoded in threads of their own, a few ahead of the models. A task that
         fails has an empty result, a score of None and an ``error``; in Label Studio, where an image
-        with nothing on it has the score 0, that tells the two apart. ``gone`` says whether nobody
+        with nothing on it has the score 1, that tells the two apart. ``gone`` says whether nobody
         waits for the answer any longer. With ``likeness`` a prediction has one too: the hash of
         the task's first image, 16 hexadecimal digits; see `ls_yolo.images.likeness`.
 
@@ -164,7 +167,7 @@ class Predictor:
                         task.task, task.videos, self.reader, budget, lambda f: wait(f, gone)
                     )
                     self._plot(task, started, regions)
-                    answers.append(_prediction(regions, plan.version) | started.more)
+                    answers.append(self._prediction(regions, plan.version) | started.more)
                     del started  # with its images, where they are kept
                     continue
                 except (ClientGone, QueueFull, Released):
@@ -187,6 +190,10 @@ class Predictor:
         if tasks and broken == len(tasks):
             raise PredictionError(f"no task could be predicted: {why}; the backend's log says more")
         return answers
+
+    def _prediction(self, regions: list[Region], version: str) -> dict[str, Any]:
+        score = scores.score(regions, self._score)
+        return {"result": regions, "score": score, "model_version": version}
 
     def _plot(self, work: _Work, started: _Started, regions: Sequence[Region]) -> None:
         if self._plotter is None:
@@ -448,9 +455,3 @@ def _cancel(job: Future[_Started]) -> None:
 def _cancel_started(job: Future[_Started]) -> None:
     if not job.cancelled() and job.exception() is None:
         job.result().cancel()
-
-
-def _prediction(regions: list[Region], version: str) -> dict[str, Any]:
-    scores = [region["score"] for region in regions if "score" in region]
-    mean = sum(scores) / len(scores) if scores else 0.0
-    return {"result": regions, "score": mean, "model_version": version}

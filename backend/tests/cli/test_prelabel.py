@@ -15,6 +15,7 @@ from ls_yolo.cli.common import ToolError
 from ls_yolo.jobs.pipeline import Changed
 from ls_yolo.jobs.predicting import Answer, Away, Busy, Described, Lost, PredictingError, Target
 from ls_yolo.jobs.prelabel import Options
+from ls_yolo.labelstudio import display
 from ls_yolo.labelstudio.bulk import Counts, Page, StudioDown, Task
 from ls_yolo.labelstudio.client import Studio, StudioError, TokenError
 from ls_yolo.projects.backend import NotReady
@@ -51,11 +52,14 @@ def test_what_another_try_later_may_mend_ends_with_75(error, code):
 class Store:
     """Three tasks without a prediction."""
 
-    def count(self, *words):
+    def count(self, *words, **more):
         return Counts(3, 3, 0)
 
     def highest(self, project):
         return 3
+
+    def versions(self, project):
+        return []
 
     def missing(self, project, version, *, after, **more):
         return Page([] if after > 2 else [Task(after + 1, {})], after + 1)
@@ -94,7 +98,7 @@ def predict(monkeypatch, tmp_path, loopback):
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     url = f"http://127.0.0.1:{loopback(Handler).server_port}"
     values = {"BACKEND_URL": url, "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}
-    monkeypatch.setattr(prelabel, "_shown", lambda *words: True)
+    monkeypatch.setattr(display, "begin", lambda *words: None)
     monkeypatch.setattr(prelabel, "_pictures", lambda *words: lambda task: None)
 
     def predict(wishes, model, **options):

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from ls_yolo.jobs.pipeline import BATCH
-from ls_yolo.jobs.predicting import Answer, Lost, Target
+from ls_yolo.jobs.predicting import Answer, Lost, PredictingError, Target, answer_of
 from ls_yolo.jobs.prelabel import Options, Prelabel, replace
 from ls_yolo.jobs.progress import Progress
 from ls_yolo.jobs.report import Report
@@ -30,19 +30,22 @@ class Store:
     def __init__(self, count):
         self.tasks = {number: {} for number in range(1, count + 1)}
         self.rows, self.twice = {}, 0
+        self.passes = 0
         self.refused, self.away = {}, 0
         self.lock = threading.Lock()
 
     def _missing(self, where, shard):
         index, total = shard or (0, 1)
-        return [n for n in sorted(self.tasks) if n % total == index and n not in self.rows]
+        rest = [n for n in sorted(self.tasks) if n % total == index and n not in self.rows]
+        return [n for n in rest if not where or n in where]
 
-    def count(self, project, version, where=None, shard=None):
+    def count(self, project, version, where=None, shard=None, highest=None):
         index, total = shard or (0, 1)
-        every = [n for n in self.tasks if n % total == index]
-        return Counts(len(every), len(self._missing(where, shard)), 0)
+        every = [n for n in self.tasks if n % total == index and n <= (highest or n)]
+        return Counts(len(every), len({*every} & {*self._missing(where, shard)}), 0)
 
     def missing(self, project, version, *, after, limit, where, shard, highest):
+        self.passes += after == 0
         rest = [n for n in self._missing(where, shard) if after < n <= highest][: min(limit, 7)]
         return Page([Task(n, self.tasks[n]) for n in rest], rest[-1] if rest else 0)
 
@@ -163,6 +166,50 @@ def test_after_three_runs_a_task_is_left_out_and_retry_tries_it_again(tmp_path):
     assert (work.todo, summary.missing, summary.failures) == (1, 0, [])
 
 
+def test_only_failures_of_this_run_are_told(tmp_path):
+    store = Store(9)
+    bad = Model(lambda task: Answer([], VERSION, "damaged" * (task.id in (2, 5, 7))))
+    report = Report("Demo", VERSION)
+    assert [one.task for one in run(store, tmp_path, bad)[1].failures] == [2, 5, 7]
+    del store.tasks[5]
+    _, summary = run(store, tmp_path, bad, where={7, 8}, report=report)
+    assert [one.task for one in summary.failures] == [7]
+    assert (summary.failed, report.failed) == (1, 1)
+    assert [one.task for one in run(store, tmp_path, bad)[1].failures] == [2, 7]
+
+
+def test_a_task_that_goes_after_it_failed_is_no_failure(tmp_path):
+    store = Store(9)
+
+    def answer(task):
+        if task.id == 9:
+            store.tasks.pop(2, None)
+        return Answer([], VERSION, "damaged" * (task.id in (2, 5)))
+
+    _, summary = run(store, tmp_path, Model(answer))
+    assert [one.task for one in summary.failures] == [5]
+    assert (summary.failed, summary.missing) == (1, 1)
+
+
+def test_where_no_image_can_be_read_it_ends_early_and_says_so(tmp_path):
+    store, model = Store(1200), Model(lambda task: Answer([], VERSION, "no such file"))
+    with pytest.raises(PredictingError, match="the first 500 tasks could not be predicted"):
+        run(store, tmp_path, model)
+    assert sum(model.sizes) < 1000
+    # One that is predicted already shows that it is not all of them.
+    store.rows[1200] = None
+    assert run(store, tmp_path, model)[1].failed == 1199
+
+
+def test_groups_of_images_are_saved_before_the_end(tmp_path):
+    store = Store(3)
+
+    settle, found = store.settle, []
+    store.settle = lambda *words: found.extend(tmp_path.glob("likeness/*")) or settle(*words)
+    run(store, tmp_path)
+    assert len(found) == 1
+
+
 def test_setup_tries_images_again_but_nothing_that_ended_the_backend(tmp_path):
     store = Store(5)
 
@@ -200,7 +247,8 @@ def test_tasks_that_go_or_come_meanwhile_are_counted_apart(tmp_path):
 
     _, summary = run(store, tmp_path, Model(answer))
     assert summary.gone == 1
-    assert (summary.missing, summary.failed, summary.unexplained) == (1, 0, 1)
+    assert (summary.missing, summary.came, summary.failed, summary.unexplained) == (0, 1, 0, 0)
+    assert store.passes == 1
 
 
 def test_a_label_studio_that_is_away_for_a_while_costs_nothing(tmp_path):
@@ -227,6 +275,21 @@ def test_counts_are_written_into_the_tasks(tmp_path, monkeypatch):
     run(store, tmp_path, fields=True)
     assert store.tasks[1] == {"count": 1, "count_person": 1}
     assert shown == [{"count", "count_person"}]
+    # Also where the run that wrote them was killed before it made the view.
+    run(store, tmp_path, fields=True)
+    assert shown == [{"count", "count_person"}] * 2
+
+
+def test_a_run_killed_on_storing_has_written_the_counts_already(tmp_path):
+    store = Store(3)
+
+    def killed(project, rows):
+        raise KeyboardInterrupt
+
+    store.store = killed
+    with pytest.raises(KeyboardInterrupt):
+        run(store, tmp_path, fields=True)
+    assert store.tasks[1] == {"count": 1, "count_person": 1}
 
 
 def test_videos_are_asked_for_one_by_one(tmp_path):
@@ -242,36 +305,74 @@ def test_videos_are_asked_for_one_by_one(tmp_path):
         assert max(model.sizes) == most
 
 
-def test_only_versions_of_the_kits_models_are_replaced():
-    class Versions:
-        def __init__(self):
-            names = [
-                "coco@0123456789ab",
-                "b@0123456789ab+a@ba9876543210",
-                "by hand",
-                "new@" + "0" * 12,
-            ]
-            self.left = dict.fromkeys(names, 12)
+class Versions:
+    """Versions with the hours of their first and last predictions."""
 
-        def versions(self, project):
-            return [Version(name, 12, 0, "", "") for name in self.left]
+    def __init__(self, **hours):
+        self.hours = {name.replace("_at_", "@").replace("_and_", "+"): hour
+                      for name, hour in hours.items()}  # fmt: skip
+        self.left = dict.fromkeys(self.hours, 12)
 
-        def delete(self, project, version, limit=5000):
-            count = min(5, self.left[version])
-            self.left[version] -= count
-            return count
+    def versions(self, project):
+        return [
+            Version(name, 12, 0, *(hour and f"2026-11-28T{hour:02}:00:00Z" for hour in hours))
+            for name, hours in self.hours.items()
+        ]
 
-    store = Versions()
-    assert replace(store, 1, "new@" + "0" * 12, lambda text: None) == 24
-    assert list(store.left.values()) == [0, 0, 12, 12]
+    def delete(self, project, version, limit=5000):
+        count = min(5, self.left[version])
+        self.left[version] -= count
+        return count
 
 
-@pytest.mark.parametrize("how", ["entropy-max", "margin-sum"])
-def test_the_score_is_made_as_the_setting_says(tmp_path, how):
+def test_only_older_versions_of_the_same_models_are_replaced():
+    store = Versions(
+        a_at_0123456789ab_and_b_at_0123456789ab=(1, 2),
+        a_at_aaaaaaaaaaaa_and_b_at_0123456789ab=(3, 4),  # to be kept
+        b_at_ba9876543210_and_a_at_0123456789ab=(2, 2),
+        a_at_0123456789ab=(1, 2),
+        person_at_0123456789ab=(1, 2),
+        b_at_bbbbbbbbbbbb_and_a_at_bbbbbbbbbbbb=(1, 3),  # overlaps
+        b_at_cccccccccccc_and_a_at_cccccccccccc=(5, 6),  # of another run since
+        b_at_dddddddddddd_and_a_at_dddddddddddd=("", ""),
+        by_hand=(1, 2),
+    )
+    said = []
+    assert replace(store, 1, "a@aaaaaaaaaaaa+b@0123456789ab", "", said.append) == 24
+    assert list(store.left.values()) == [0, 12, 0, 12, 12, 12, 12, 12, 12]
+    assert len(said) == 8
+    assert "predictions of by_hand stay, which is not known to be an older one" in said[-1]
+
+
+def test_what_people_have_gone_back_to_is_not_replaced():
+    store, said = Versions(a_at_0123456789ab=(1, 2), a_at_aaaaaaaaaaaa=(3, 4)), []
+    assert replace(store, 1, "a@aaaaaaaaaaaa", "a@0123456789ab", said.append) == 0
+    assert "which is shown" in said[0]
+
+
+def test_of_a_users_own_model_nothing_is_replaced_and_that_is_said():
+    store, said = Versions(**{"0.1.0": (1, 2), "0.2.0": (3, 4)}), []
+    assert replace(store, 1, "0.2.0", "", said.append) == 0
+    assert said == [
+        "predictions of 0.1.0 stay, which is not known to be an older one of 0.2.0; "
+        "ls-yolo predictions prune removes them"
+    ]
+
+
+@pytest.mark.parametrize(("how", "score"), [("margin-max", 0.5), ("margin-sum", 2 / 3)])
+def test_the_score_is_made_as_the_setting_says(tmp_path, how, score):
     store = Store(1)
     run(store, tmp_path, score=how)
     (row,) = store.rows.values()
-    assert row.score not in (0.75, None)
+    assert row.score == pytest.approx(score)
+
+
+def test_a_models_own_score_is_stored_where_its_regions_have_none(tmp_path):
+    store = Store(1)
+    region = {key: value for key, value in REGION.items() if key != "score"}
+    answer = answer_of({"result": [region], "score": 0.3, "model_version": VERSION})
+    run(store, tmp_path, Model(lambda task: answer))
+    assert store.rows[1].score == 0.3
 
 
 def _killed(folder, queue):

@@ -203,9 +203,17 @@ def test_a_prediction_has_regions_mean_score_and_version(make, write_image):
     assert answer["result"][0]["original_width"] == 200
 
 
+def test_a_score_is_made_as_the_setting_says(make, write_image):
+    predictor = make(conf=0.2)
+    predictor._score = "least_confidence-max"
+    (answer,) = predict(predictor, [{"data": {"image": write_image()}}])
+    assert answer["score"] == pytest.approx(min(r["score"] for r in answer["result"]))
+    assert answer["score"] < 0.6
+
+
 def test_an_image_in_which_nothing_is_found_has_an_empty_prediction(make, write_image):
     (answer,) = predict(make(conf=0.95), [{"data": {"image": write_image()}}])
-    assert (answer["result"], answer["score"]) == ([], 0.0)
+    assert (answer["result"], answer["score"]) == ([], 1.0)
 
 
 def test_no_task_has_no_answer(predictor):
@@ -644,12 +652,12 @@ def test_of_several_images_a_task_has_one_answer_unless_the_tag_asks_for_each(
     assert found == expected
 
 
-def test_nothing_to_count_is_an_answer_and_no_score(others, write_image):
+def test_nothing_to_count_is_an_answer_and_scored_as_an_empty_image(others, write_image):
     text = config('<Number name="n" toName="image" model_count="person"/>')
     text = text.replace("/></View>", ' model_score_threshold="0.95"/></View>')
     (answer,) = predict(others, [{"data": {"image": write_image()}}], text, ["a"])
     assert [region["value"] for region in answer["result"]] == [{"number": 0}]
-    assert answer["score"] == 0
+    assert answer["score"] == 1
 
 
 # Many tasks, and clients that go

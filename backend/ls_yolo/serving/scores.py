@@ -20,7 +20,7 @@ from typing import Any
 Measure = Callable[[float], float]
 
 DEFAULT = "least_confidence-mean"
-"""With it the score is the mean of the regions' own, as the backend answers."""
+"""With it the score is the mean of the regions' own."""
 
 
 def _margin(p: float) -> float:
@@ -43,20 +43,23 @@ OVER: Mapping[str, Callable[[Sequence[float]], float]] = {
 }
 
 
-def score(regions: Sequence[Any], how: str = DEFAULT) -> float:
+def score(regions: Sequence[Any], how: str = DEFAULT, own: float | None = None) -> float:
     """The score of a prediction, 0 to 1; the most uncertain is the lowest.
 
-    A task without regions that have a score has 1: of an empty scene the model is as sure as can
-    be, and whoever looks for what is worth labelling first does not want all empty ones before it.
+    A task without regions that have a score has ``own``, else 1: of an empty scene the model is as
+    sure as can be, and whoever looks for what is worth labelling first does not want all empty ones
+    before it.
 
     Args:
         regions: as Label Studio stores them; what bears a ``score``, 0 to 1, counts.
         how: a key of `MEASURES`, a dash, and one of `OVER`.
+        own: what the model says of the prediction as a whole, if anything.
     """
     measure, _, over = how.partition("-")
     uncertain = [MEASURES[measure](p) for p in map(_probability, regions) if p is not None]
     if not uncertain:
-        return 1.0
+        found = _probability({"score": own})
+        return 1.0 if found is None else found
     return min(1.0, max(0.0, 1 - OVER[over](uncertain)))
 
 

@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from ls_yolo.jobs import scores
+from ls_yolo.serving import scores
 
 HOW = [f"{measure}-{over}" for measure in scores.MEASURES for over in scores.OVER]
 
@@ -64,3 +64,10 @@ def test_the_sum_grows_with_each_uncertain_region_where_the_mean_does_not():
 def test_scores_that_are_no_numbers_are_left_out():
     odd = [{"score": None}, {"score": "0.1"}, {"score": float("nan")}, {"score": True}, "text"]
     assert scores.score([*odd, *regions(0.7)]) == pytest.approx(0.7)
+
+
+def test_what_a_model_says_of_the_whole_counts_where_no_region_has_a_score():
+    assert scores.score([{"value": {}}], own=0.3) == 0.3
+    assert scores.score([], own=7) == 1
+    assert scores.score([], own=None) == scores.score([], own=float("nan")) == 1
+    assert scores.score(regions(0.9), own=0.3) == pytest.approx(0.9)
