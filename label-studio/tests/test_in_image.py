@@ -967,6 +967,8 @@ class Files(Calling):
         long_ago = str(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=26))
         storage.meta["time_last_ping"] = long_ago
         storage.save()
+        # The page lists them, which is when upstream itself sees which are dead.
+        self.client.get(f"/api/storages/localfiles?project={self.project.pk}")
         self.assertEqual(self.sync(storage), 5)
 
     def test_where_a_sync_has_begun_after_all_no_task_is_made_beside_it(self):

@@ -200,8 +200,9 @@ def chosen(found: Predictions, keep: int, named: Sequence[str]) -> list[Version]
             )
     if named:
         return [version for version in found.versions if version.name in named]
-    older = found.versions[: len(found.versions) - keep] if keep else found.versions
-    return [row for row in older if row.name not in stay and versions.models(row.name)]
+    ours = [version for version in found.versions if versions.models(version.name)]
+    older = ours[: max(0, len(ours) - keep)]
+    return [version for version in older if version.name not in stay]
 
 
 def _delete(found: Predictions, doomed: Sequence[Version], total: int) -> int:

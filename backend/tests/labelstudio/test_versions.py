@@ -39,8 +39,9 @@ def found(*names, shown="", current=""):
 
 
 def test_what_people_have_imported_goes_only_where_it_is_named():
-    project = found("", "mine", OLD, BOTH, NEW)
+    project = found("", OLD, BOTH, NEW, "mine")
     assert [row.name for row in chosen(project, 1, [])] == [OLD, BOTH]
+    assert chosen(project, 4, []) == []
     assert [row.name for row in chosen(project, 1, ["mine", ""])] == ["", "mine"]
     # Where nothing is shown, that is no version which would have to stay.
     assert [row.name for row in chosen(found("", OLD, shown=OLD), 0, [""])] == [""]
