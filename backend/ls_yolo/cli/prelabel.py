@@ -163,6 +163,7 @@ def prelabel(
             fields,
             values["PRELABEL_SCORE"],
             Path(values["MODEL_DIR"]),
+            here,
         )
         return predict(studio, bulk.store_of(studio), target, options, wishes, values)
 

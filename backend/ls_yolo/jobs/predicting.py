@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -99,6 +99,34 @@ class Predicting(Protocol):
             Busy, Away, Lost: see there.
             PredictingError: nothing can be predicted, now or later.
         """
+
+
+class Noted:
+    """Predicts in this process, which a task may end: ``begin`` is told of tasks before, ``end``
+    once this process has survived them."""
+
+    def __init__(
+        self,
+        predicting: Predicting,
+        begin: Callable[[Sequence[int]], None],
+        end: Callable[[Sequence[int]], None],
+    ) -> None:
+        self._predicting = predicting
+        self._begin = begin
+        self._end = end
+
+    def describe(self) -> Described:
+        """See `Predicting.describe`."""
+        return self._predicting.describe()
+
+    def predict(self, tasks: Sequence[Task]) -> list[Answer]:
+        """See `Predicting.predict`."""
+        ids = [task.id for task in tasks]
+        self._begin(ids)
+        try:
+            return self._predicting.predict(tasks)
+        finally:
+            self._end(ids)
 
 
 class OverHttp:

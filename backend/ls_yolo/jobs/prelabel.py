@@ -20,7 +20,7 @@ from typing import Literal, TypeVar
 from ls_yolo.images.likeness import Clusters
 from ls_yolo.jobs import fields
 from ls_yolo.jobs.pipeline import BATCH, REQUESTS, Answered, Pipeline, Steps
-from ls_yolo.jobs.predicting import Predicting, PredictingError, Target
+from ls_yolo.jobs.predicting import Noted, Predicting, PredictingError, Target
 from ls_yolo.jobs.progress import Progress, State
 from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
@@ -62,6 +62,7 @@ class Options:
     fields: whether counts are written into the tasks' data.
     score: how uncertain a prediction is; see `scores`.
     folder: where failures and groups of images are kept.
+    here: whether this process predicts itself, so that a task may end it.
     """
 
     where: Where | None = None
@@ -70,6 +71,7 @@ class Options:
     fields: bool = False
     score: str = scores.DEFAULT
     folder: Path = Path("/data/models")
+    here: bool = False
 
     @property
     def whole(self) -> bool:
@@ -185,6 +187,9 @@ class Prelabel:
             options.shard,
         )
 
+        if options.here:
+            self._predicting = Noted(predicting, self._quarantine.begin, self._quarantine.end)
+
     def look(self) -> Work:
         """What there is to do, by one query.
 
@@ -210,8 +215,9 @@ class Prelabel:
             PredictingError, StudioError: it cannot go on, or all tasks fail; what was predicted is
             stored.
         """
-        if self._options.retry != "nothing":
-            self._quarantine.clear(lost=self._options.retry == "all")
+        options = self._options
+        if options.retry != "nothing":
+            self._quarantine.clear(lost=options.retry == "all")
         summary = Summary(work.total)
         self._fresh = work.missing == work.total
         groups = self._options.folder / "likeness" / f"{self._target.id}.groups"
@@ -230,6 +236,12 @@ class Prelabel:
             self._fail(task.id, why, lost, progress)
 
         try:
+            if options.here and (suspects := self._quarantine.suspects()):
+                # Alone, and first: if one ends this process too, it is known for sure which.
+                steps = Steps(self._each(suspects), store, failed, self._ready)
+                Pipeline(steps, self._predicting, self._version, self._stop, 1, 1).run(
+                    progress.tick
+                )
             for number in range(PASSES):
                 self._tally.soft = 0
                 self._tally.left_out.clear()
@@ -249,6 +261,8 @@ class Prelabel:
                 fields.show(self._studio, self._target.id, self._columns)
         finally:
             self._stop.set()
+            if options.here:
+                self._quarantine.end()  # a person's Ctrl-C is no fault of what is under way
             _save(clusters, groups)
             summary.state = progress.end()
             summary.failures = list(self._quarantine.of(self._tally.ids[:LISTED]))
@@ -294,6 +308,25 @@ class Prelabel:
             after = page.last
             if not after:
                 return
+
+    def _each(self, tasks: Sequence[int]) -> Iterator[Sequence[Task]]:
+        """Those of ``tasks`` that are missing still and were not given up, one by one."""
+        options = self._options
+        out = self._quarantine.left_out(tasks)
+        for task in tasks:
+            if task not in out:
+                page = self._ask(
+                    lambda task=task: self._store.missing(  # type: ignore[misc]
+                        self._target.id,
+                        self._version,
+                        after=task - 1,
+                        limit=1,
+                        where=options.where,
+                        shard=options.shard,
+                        highest=task,
+                    )
+                )
+                yield page.tasks
 
     def _keep(
         self,

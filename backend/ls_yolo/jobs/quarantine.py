@@ -32,6 +32,12 @@ CREATE TABLE IF NOT EXISTS failures (
     PRIMARY KEY (studio, project, version, task)
 ) WITHOUT ROWID
 """
+_STARTED = """
+CREATE TABLE IF NOT EXISTS started (
+    studio TEXT, project TEXT, version TEXT, task INTEGER, run TEXT NOT NULL,
+    PRIMARY KEY (studio, project, version, task)
+) WITHOUT ROWID
+"""
 _MINE = "studio = ? AND project = ? AND version = ?"
 
 
@@ -85,15 +91,42 @@ class Quarantine:
                 self._base.close()
             self._base = self._file = None
 
-    def fail(self, task: int, reason: str, lost: bool = False) -> None:
-        """Keeps that a task failed in this run, and why; ``lost``: with its whole request, whose
-        end may have been the backend's."""
+    def fail(self, task: int, reason: str, lost: bool = False, run: str = "") -> None:
+        """Keeps that a task failed in this run, or another, and why; ``lost``: with its whole
+        request, whose end may have been the backend's."""
         self._do(
             "INSERT INTO failures VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "tries = tries + (run <> excluded.run), reason = excluded.reason, "
             "last = excluded.last, run = excluded.run, lost = excluded.lost",
-            (*self._key, task, reason, time.time(), self._run, lost),
+            (*self._key, task, reason, time.time(), run or self._run, lost),
         )
+
+    def begin(self, tasks: Sequence[int]) -> None:
+        """Keeps that this process predicts ``tasks``, one of which may end it."""
+        rows = ",".join(["(?, ?, ?, ?, ?)"] * len(tasks))
+        values = [value for task in tasks for value in (*self._key, task, self._run)]
+        self._do(f"INSERT OR REPLACE INTO started VALUES {rows}", values)
+
+    def end(self, tasks: Sequence[int] | None = None) -> None:
+        """Forgets that this process predicts ``tasks``, or any."""
+        marks = "1" if tasks is None else f"task IN ({','.join('?' * len(tasks))})"
+        self._do(
+            f"DELETE FROM started WHERE {_MINE} AND run = ? AND {marks}",
+            (*self._key, self._run, *(tasks or ())),
+        )
+
+    def suspects(self) -> list[int]:
+        """The tasks that a process before this one was predicting when it ended, each of which has
+        failed in that run; they are returned once."""
+        index, total = self._shard
+        mine = f"{_MINE} AND task % ? = ? AND run <> ?"
+        values = (*self._key, total, index, self._run)
+        rows = self._rows(f"SELECT task, run FROM started WHERE {mine} ORDER BY task", values)
+        for task, run in rows:
+            self.fail(task, "the process that predicted it ended", lost=True, run=run)
+        if rows:
+            self._do(f"DELETE FROM started WHERE {mine}", values)
+        return [int(task) for task, _ in rows]
 
     def forget(self, tasks: Iterable[int]) -> None:
         """Forgets tasks that were predicted after all."""
@@ -218,6 +251,7 @@ def _connected(path: Path | str) -> sqlite3.Connection:
         # that loses its power has not written is found out again.
         base.execute("PRAGMA synchronous = NORMAL")
         base.execute(_TABLE)
+        base.execute(_STARTED)
     except sqlite3.Error:
         base.close()
         raise

@@ -13,7 +13,7 @@ from label_studio_sdk.core.api_error import ApiError
 from ls_yolo.cli import main, prelabel
 from ls_yolo.cli.common import ToolError
 from ls_yolo.jobs.pipeline import Changed
-from ls_yolo.jobs.predicting import Away, Busy, Described, Lost, PredictingError, Target
+from ls_yolo.jobs.predicting import Answer, Away, Busy, Described, Lost, PredictingError, Target
 from ls_yolo.jobs.prelabel import Options
 from ls_yolo.labelstudio import display
 from ls_yolo.labelstudio.bulk import Counts, Page, StudioDown, Task
@@ -62,11 +62,13 @@ class Store:
         return []
 
     def missing(self, project, version, *, after, **more):
-        return Page([] if after else [Task(number, {}) for number in (1, 2, 3)], 0)
+        return Page([] if after > 2 else [Task(after + 1, {})], after + 1)
 
 
 class Model:
-    """Cannot predict."""
+    """Cannot predict a task; then there is nothing that could."""
+
+    asked = False
 
     def __init__(self, waiting=""):
         self.waiting = waiting
@@ -75,6 +77,9 @@ class Model:
         return Described("m@1", self.waiting)
 
     def predict(self, tasks):
+        if not self.asked:
+            self.asked = True
+            return [Answer([], "m@1", "damaged") for _ in tasks]
         raise PredictingError("the models are gone")
 
 
@@ -111,7 +116,7 @@ def test_a_run_that_ends_early_leaves_its_report_and_tells_the_status_page(predi
     file = tmp_path / "report.json"
     with pytest.raises(PredictingError, match="the models are gone"):
         predict(prelabel.Wishes(report=str(file)), Model(), shard=(1, 2))
-    assert json.loads(file.read_text())["title"] == "Demo"
+    assert json.loads(file.read_text())["tasks"]["failed"] == 1
     last = predict.told[-1]
     assert (last["state"], last["project"], last["version"]) == ("failed", 5, "m@1")
     assert (last["done"], last["total"], last["shard"]) == (0, 3, "1/2")

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
@@ -370,3 +373,37 @@ def test_a_models_own_score_is_stored_where_its_regions_have_none(tmp_path):
     answer = answer_of({"result": [region], "score": 0.3, "model_version": VERSION})
     run(store, tmp_path, Model(lambda task: answer))
     assert store.rows[1].score == 0.3
+
+
+def _killed(folder, queue):
+    """A run in which task 11 ends the process that predicts it, as a crash of a library does."""
+
+    class Here(Model):
+        def predict(self, tasks):
+            with lock:
+                sizes.append(len(tasks))
+            time.sleep(0.02)
+            if any(task.id == 11 for task in tasks):
+                queue.put(sizes[:3])
+                queue.close()
+                queue.join_thread()
+                os._exit(9)
+            return super().predict(tasks)
+
+    sizes, lock = [], threading.Lock()
+    summary = run(Store(40), folder, Here(), here=True)[1]
+    queue.put((summary.left_out, summary.stored, [one.task for one in summary.failures]))
+
+
+def test_a_task_that_ends_the_process_which_predicts_it_is_found_and_left_out(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ls_yolo.jobs.prelabel"])  # seconds, four times
+    queue, found = context.Queue(), []
+    for code in (9, 9, 9, 0):
+        process = context.Process(target=_killed, args=(tmp_path, queue))
+        process.start()
+        found.append(queue.get(timeout=60))
+        process.join()
+        assert process.exitcode == code
+    assert found[1][0] == found[2][0] == 1  # alone, and first
+    assert found[3] == (1, 39, [11])

@@ -137,3 +137,17 @@ def test_what_fails_with_one_labeling_config_may_not_with_another():
     )
     assert one != other
     assert one == Target(7, "Renamed", "<View/>", born="x").key
+
+
+def test_tasks_under_way_when_a_process_ended_have_failed_once_and_are_named_once(tmp_path):
+    first = opened(tmp_path, "first")
+    first.begin([1, 2, 3])
+    first.end([2])
+    first.begin([4])
+    second = opened(tmp_path, "second")
+    assert second.suspects() == [1, 3, 4]
+    assert second.suspects() == []
+    assert [(one.task, one.tries) for one in second.failures()] == [(1, 1), (3, 1), (4, 1)]
+    second.begin([1])
+    second.end()
+    assert opened(tmp_path, "third").suspects() == []
