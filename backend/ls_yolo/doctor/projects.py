@@ -7,7 +7,15 @@ from collections.abc import Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
-from ls_yolo.doctor.base import Checks, Finding, Unavailable, failed, ok, warning
+from ls_yolo.doctor.base import (
+    Checks,
+    Finding,
+    Unavailable,
+    failed,
+    of_subject,
+    ok,
+    warning,
+)
 from ls_yolo.doctor.facts import Facts, ProjectFacts
 from ls_yolo.text import some
 
@@ -187,25 +195,55 @@ def prediction(facts: Facts) -> Iterator[Finding]:
                 "would store it once more", "make logs SERVICE=backend", title,
             )  # fmt: skip
         regions, score = answer["result"], answer["score"]
+        yield from of_subject(title, _stored(facts, task, regions, score))
+        yield ok(f"task {task}: {len(regions)} regions made, stored, read back, deleted", title)
+
+
+def _stored(facts: Facts, task: int, regions: Any, score: Any) -> list[Finding]:
+    """What is wrong when a prediction is stored, read back and deleted; whatever is, it goes."""
+    try:
         for old in facts.of_studio("api/predictions", task=task).content:
             if old.get("model_version") == MARK:  # of a run that was stopped
                 facts.change("DELETE", f"api/predictions/{old['id']}")
         made = facts.change("POST", "api/predictions", {
             "task": task, "result": regions, "score": score, "model_version": MARK,
         })  # fmt: skip
-        try:
-            back = facts.of_studio(f"api/predictions/{made['id']}").content
-        finally:
-            facts.change("DELETE", f"api/predictions/{made['id']}")
+    except Unavailable as error:
+        return [failed(
+            f"task {task}: no prediction can be stored: {error}",
+            "may the token's user change the project? make logs SERVICE=label-studio",
+        )]  # fmt: skip
+    place = f"api/predictions/{made['id']}"
+    faults = []
+    try:
+        back = facts.of_studio(place).content
         if back["result"] != regions or back["model_version"] != MARK:
-            yield failed(
+            faults.append(failed(
                 f"task {task}: Label Studio stored another prediction than it was given",
-                "make logs SERVICE=label-studio", title,
-            )  # fmt: skip
+                "make logs SERVICE=label-studio",
+            ))  # fmt: skip
+    except Unavailable as error:
+        faults.append(failed(
+            f"task {task}: prediction {made['id']} cannot be read back: {error}",
+            "make logs SERVICE=label-studio",
+        ))  # fmt: skip
+    finally:
+        faults += _deleted(facts, task, int(made["id"]))
+    return faults
+
+
+def _deleted(facts: Facts, task: int, number: int) -> list[Finding]:
+    """Deletes a prediction; that it is left, if it is."""
+    try:
+        facts.change("DELETE", f"api/predictions/{number}")
         left = facts.of_studio("api/predictions", task=task).content
-        if any(one["id"] == made["id"] for one in left):
-            yield failed(f"prediction {made['id']} was not deleted", "delete it in the page", title)
-        yield ok(f"task {task}: {len(regions)} regions made, stored, read back, deleted", title)
+        why = "it is still there" if any(one["id"] == number for one in left) else ""
+    except Unavailable as error:
+        why = str(error)
+    if not why:
+        return []
+    return [failed(f"task {task}: prediction {number} ({MARK}) was not deleted: {why}",
+                   "delete it in the page")]  # fmt: skip
 
 
 @CHECKS.add("latency")

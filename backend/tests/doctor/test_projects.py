@@ -21,7 +21,7 @@ USUAL = {
     "setup": "coco@2", "versions": ["coco@2"], "predict": "coco@2", "seconds": 0.0,
     "stored": {"coco@2": 1}, "drops": False, "keeps": False, "error": "", "shown": "coco@2",
     "known": "coco@2", "state": "CO", "left": [], "tasks": 1,
-    "took": 0.0, "limits": {"setup": 3.0, "predict": 100.0},
+    "refuses": "", "status": 403, "took": 0.0, "limits": {"setup": 3.0, "predict": 100.0},
 }  # fmt: skip
 
 
@@ -36,6 +36,9 @@ def look(loopback, monkeypatch):
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
+                if f"{self.command} {urlsplit(self.path).path}".startswith(now["refuses"] or "-"):
+                    self.send_error(now["status"])
+                    return
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"] or 0)) or "{}")
                 path = urlsplit(self.path).path.rstrip("/")
                 answer = getattr(self, f"{self.command.lower()}_{path.split('/')[-1]}", None)
@@ -114,7 +117,11 @@ def look(loopback, monkeypatch):
         ("versions", {"stored": {"coco@2": 2}}, 1, "some are there twice"),
         ("prediction", {"predict": "coco@1"}, 2, "/setup says coco@2, and /predict coco@1"),
         ("prediction", {"drops": True}, 2, "stored another prediction than it was given"),
-        ("prediction", {"keeps": True}, 2, "prediction 1 was not deleted"),
+        ("prediction", {"keeps": True}, 2, "prediction 1 (ls-yolo doctor) was not deleted"),
+        ("prediction", {"refuses": "POST /api/predictions"}, 2, "no prediction can be stored"),
+        ("prediction", {"refuses": "GET /api/predictions/1"}, 2, "1 cannot be read back"),
+        ("prediction", {"refuses": "DELETE /api/predictions/1"}, 2,
+         "prediction 1 (ls-yolo doctor) was not deleted: Label Studio answered 403"),
         ("prediction", {"error": "a.jpg: not found"}, 2, "task 7 cannot be predicted: a.jpg"),
         ("latency", {"seconds": 0.3, "limits": {"setup": 0.2}}, 2, "Label Studio waits 0.2 s"),
         ("latency", {"seconds": 0.3, "limits": {"predict": 0.2}}, 2, "/predict of one task took"),
@@ -136,6 +143,11 @@ def test_a_fault_is_red_and_what_is_usual_is_green(look, check, faults, code, sa
 def test_a_task_that_fails_at_once_is_no_measure_of_latency(look):
     (line,) = look("latency", error="a.jpg: not found")
     assert "/setup in" in str(line) and "fit" not in str(line)
+
+
+def test_a_prediction_that_cannot_be_read_back_goes_all_the_same(look):
+    look("prediction", refuses="GET /api/predictions/1")
+    assert look.left == {}
 
 
 def test_the_prediction_of_a_doctor_that_was_stopped_goes_with_the_next_look(look):
