@@ -68,6 +68,10 @@ class Unavailable(Exception):
     """What a check needs is not there; the message says what. Another check is red for it."""
 
 
+class Faulty(Unavailable):
+    """A service answers, but not what it should: a fault of its own, which no other check tells."""
+
+
 def ok(found: str, subject: str = "") -> Finding:
     return Finding(Level.OK, found, "", subject)
 
@@ -84,8 +88,8 @@ def failed(found: str, fix: str, subject: str = "") -> Finding:
 class Check(Generic[Facts]):
     """A look at one thing that can be wrong. ``look`` yields findings: faults, or one that is ok.
 
-    It raises `Unavailable` where it cannot look; anything else that it raises is a fault of its
-    own, and is named.
+    It raises `Unavailable` where it cannot look, `Faulty` where that is a fault; anything else that
+    it raises is a fault of its own, and is named.
     """
 
     name: str
@@ -97,6 +101,8 @@ class Check(Generic[Facts]):
         found: list[Finding] = []
         try:
             found += self.look(facts)
+        except Faulty as error:
+            found.append(failed(str(error), "look at the log of that service: make logs"))
         except Unavailable as error:
             found.append(Finding(Level.SKIPPED, f"not looked at: {error}"))
         except Exception as error:  # the others go on

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ls_yolo.doctor.base import Unavailable
+from ls_yolo.doctor.base import Faulty, Unavailable
 from ls_yolo.labelstudio import selection
 from ls_yolo.labelstudio.client import Studio, StudioError, reason
 from ls_yolo.projects.backend import Backend
@@ -22,6 +22,8 @@ from ls_yolo.projects.backend import Backend
 T = TypeVar("T")
 TIMEOUT = 15
 """Seconds that a service may take to say something of itself."""
+ELSEWHERE = frozenset({401, 403, 404, 429, 502, 503, 504})
+"""Answers that say more of who asks, or of what stands between, than of the service."""
 LONG = 130
 """Seconds that a prediction may take to be told: more than Label Studio gives it."""
 PAGE = 1000
@@ -159,12 +161,13 @@ class Facts:
         """A part of `diagnosis`.
 
         Raises:
-            Unavailable: also where Label Studio's process could not find it out.
+            Faulty: Label Studio's process could not find it out.
+            Unavailable: as `diagnosis`.
         """
         found = self.diagnosis.content.get(name)
         if found is None or (isinstance(found, dict) and set(found) == {"error"}):
             why = found["error"] if found else "it does not say"
-            raise Unavailable(f"Label Studio's {name}: {why}")
+            raise Faulty(f"Label Studio's {name}: {why}")
         return found
 
     @property
@@ -285,7 +288,9 @@ class Facts:
             answer = ask()
             took = time.monotonic() - began
             if answer.status_code not in (*statuses, 201, 204):
-                raise Unavailable(
+                # Told elsewhere: a password or token, another image, nobody behind a proxy.
+                fault = Unavailable if answer.status_code in ELSEWHERE else Faulty
+                raise fault(
                     f"{who} answered {answer.status_code} at {answer.url.path}: {_said(answer)}"
                 )
             content = answer.json() if answer.content else None

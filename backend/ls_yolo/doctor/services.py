@@ -9,7 +9,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ls_yolo.doctor import address, certificates, tokens
-from ls_yolo.doctor.base import Checks, Finding, Unavailable, failed, ok, warning
+from ls_yolo.doctor.base import Checks, Faulty, Finding, Unavailable, failed, ok, warning
 from ls_yolo.doctor.facts import TIMEOUT, Facts, Timed
 
 CHECKS: Checks[Facts] = Checks()
@@ -75,6 +75,8 @@ def label_studio(facts: Facts) -> Iterator[Finding]:
         return
     try:
         version = f"{facts.said('version')}, of the kit"
+    except Faulty:
+        raise
     except Unavailable as error:
         if "not the image of the kit" in str(error):
             yield warning(
@@ -270,9 +272,11 @@ def disk(facts: Facts) -> Iterator[Finding]:
     for who, ask in asks.items():
         try:
             rows += [(who, row) for row in ask()]
+        except Faulty as error:
+            yield failed(str(error), f"make logs SERVICE={who}", who)
         except Unavailable as error:
             missing.append(str(error))
-    if not rows:
+    if not rows and missing:
         raise Unavailable(missing[0])
     said = []
     for who, row in rows:
@@ -284,7 +288,8 @@ def disk(facts: Facts) -> Iterator[Finding]:
             yield say(free, "make room: docker system prune removes what no container uses", who)
         elif row["path"] != "/tmp":  # in memory, and the same for ever
             said.append(f"{who}: {free}")
-    yield ok(", ".join(said))
+    if said:
+        yield ok(", ".join(said))
 
 
 @CHECKS.add("database")
@@ -293,7 +298,7 @@ def database(facts: Facts) -> Iterator[Finding]:
     try:
         found = facts.said("database")
     except Unavailable as error:
-        if "Timeout" not in str(error):
+        if isinstance(error, Faulty) or "Timeout" not in str(error):
             raise
         # Each request of Label Studio writes; /health alone asks no database.
         facts.of_studio("health")

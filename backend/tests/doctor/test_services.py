@@ -6,6 +6,7 @@ import base64
 import copy
 import json
 import time
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 
@@ -141,6 +142,29 @@ def test_a_token_of_the_wrong_kind_is_told_and_never_shown(key, says):
     assert not key or key not in str(line)
 
 
-def test_what_label_studio_could_not_find_out_is_skipped():
-    (line,) = look("migrations", studio={"migrations": {"error": "OperationalError: gone"}})
-    assert str(line).startswith("skip migrations: not looked at: Label Studio's migrations: Oper")
+@pytest.mark.parametrize(
+    ("check", "part"),
+    [("migrations", "migrations"), ("database", "database"), ("disk", "disks"),
+     ("storage path", "storages"), ("document root", "document_root")],
+)  # fmt: skip
+def test_what_label_studio_could_not_find_out_is_a_fault(check, part):
+    lines = look(check, studio={part: {"error": "OperationalError: gone"}})
+    assert exit_code(lines) == 2
+    assert f"Label Studio's {part}: OperationalError: gone" in " ".join(map(str, lines))
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, 2), (400, 2), (403, 0), (502, 0)])
+def test_a_service_that_breaks_is_a_fault_and_one_that_is_not_reached_is_told_elsewhere(
+    loopback, monkeypatch, status, code
+):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    url = f"http://127.0.0.1:{loopback(Handler).server_port}"
+    facts = Facts({**VALUES, "LABEL_STUDIO_URL": url, "BACKEND_URL": url})
+    for name in ("gpu", "migrations", "disk"):
+        (check,) = [one for one in services.CHECKS if one.name == name]
+        lines = list(check.run(facts))
+        assert exit_code(lines) == code, lines
