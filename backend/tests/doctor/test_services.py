@@ -7,6 +7,7 @@ import copy
 import json
 import time
 from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -151,6 +152,36 @@ def test_what_label_studio_could_not_find_out_is_a_fault(check, part):
     lines = look(check, studio={part: {"error": "OperationalError: gone"}})
     assert exit_code(lines) == 2
     assert f"Label Studio's {part}: OperationalError: gone" in " ".join(map(str, lines))
+
+
+def test_of_many_storages_each_file_is_asked_for_in_requests_that_a_server_reads(
+    loopback, monkeypatch
+):
+    lines = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            parts = urlsplit(self.path)
+            lines.append(len(self.requestline))
+            names = parse_qs(parts.query).get("file", [])
+            body = json.dumps({"files": dict.fromkeys(names, "")}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    url = f"http://127.0.0.1:{loopback(Handler).server_port}"
+    names = [f"{number}/{'café' * 40}.jpg" for number in range(30)]
+    rows = [{"id": number, "project": 1, "path": "/datasets/a", "file": name, "error": ""}
+            for number, name in enumerate(names)]  # fmt: skip
+    known = {"diagnosis": Timed({"storages": rows}, 0, 0, 0),
+             "projects": [ProjectFacts({"id": 1, "title": "ship"}, [])]}  # fmt: skip
+    facts = Facts({**VALUES, "LABEL_STUDIO_URL": url, "BACKEND_URL": url}, known=known)
+    (check,) = [one for one in storage.CHECKS if one.name == "storage file"]
+    found = list(check.run(facts))
+    assert (exit_code(found), len(found)) == (0, 30), found[0]
+    assert max(lines) < 4094
 
 
 @pytest.mark.parametrize(("status", "code"), [(500, 2), (400, 2), (403, 0), (502, 0)])
