@@ -138,12 +138,12 @@ class Facts:
         """What Label Studio's process says of itself."""
         return self.once("diagnosis", self._diagnosis)
 
-    @property
-    def backends(self) -> list[dict[str, Any]]:
-        """What Label Studio's process says of each of `addresses`."""
-        found: list[dict[str, Any]] = self.once(
-            "backends", lambda: self._diagnosis(url=self.addresses)
-        ).content["backends"]
+    def reach(self, url: str) -> dict[str, Any]:
+        """What Label Studio's process says of the ML backend at ``url``. One alone: backends that
+        are down take their time, and all of them more than a request may."""
+        found: dict[str, Any] = self.once(
+            f"backend {url}", lambda: self._diagnosis(url=url)
+        ).content["backend"]
         return found
 
     def _diagnosis(self, **query: Any) -> Timed:

@@ -37,9 +37,18 @@ def size(count: float) -> str:
     return f"{count / GB:.1f} GB" if count >= GB else f"{count / MB:.1f} MB"
 
 
+def server(url: str) -> tuple[str, str]:
+    """Host, and host and port, of an address; empty where it is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", ""
+    return (parts.hostname or "").lower(), parts.netloc
+
+
 def localhost(url: str) -> bool:
     """Whether ``url`` is of the machine that asks."""
-    return (urlsplit(url).hostname or "").lower() in LOCAL
+    return server(url)[0] in LOCAL
 
 
 def reached(facts: Facts, name: str, url: str, path: str) -> tuple[Timed | None, list[Finding]]:
@@ -153,7 +162,6 @@ def token(facts: Facts) -> Iterator[Finding]:
 @CHECKS.add("label-studio reaches the backend")
 def studio_to_backend(facts: Facts) -> Iterator[Finding]:
     """Whether Label Studio's own process may call each backend that it is given, and gets there."""
-    rows = facts.backends
     if not facts.said("web")["guard"]:
         yield warning(
             "the guard against private addresses is off, so members can have Label Studio call "
@@ -161,14 +169,24 @@ def studio_to_backend(facts: Facts) -> Iterator[Finding]:
             "remove SSRF_PROTECTION_ENABLED and ML_BLOCK_LOCAL_IP from its environment",
         )
     limit = facts.said("limits")["health"]
-    for row in rows:
-        url = row["url"]
+    for url in facts.addresses:
+        try:
+            row = facts.reach(url)
+        except Unavailable as error:
+            yield failed(
+                f"Label Studio cannot say whether it gets there ({error})",
+                "is the backend up, and the address its own? make status", url,
+            )  # fmt: skip
+            continue
         if localhost(url):
             yield failed(
                 "inside Label Studio's container, localhost is that container",
                 f"give the connection {facts.values['BACKEND_URL']} in the project's settings, "
                 "under Model, or run make setup", url,
             )  # fmt: skip
+        elif row["kind"] == "url":
+            yield failed(f"not an address: {row['error']}",
+                         f"give the connection {facts.values['BACKEND_URL']}", url)  # fmt: skip
         elif row["kind"] == "refused":
             spared = ", ".join(facts.said("web")["spared"]) or "none"
             yield failed(

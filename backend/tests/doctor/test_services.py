@@ -36,7 +36,7 @@ BACKEND = {
                      "error": "", "seconds": 0.1},
     "disks": [{"path": "/data", "free": 5e10, "total": 1e11}],
 }  # fmt: skip
-REACHED = [{"url": "http://backend:9090", "kind": "", "error": "", "seconds": 0.1}]
+REACHED = {"url": "http://backend:9090", "kind": "", "error": "", "seconds": 0.1}
 CUDA = [{"name": "coco", "engine": "torch 2.10.0 on cuda:0, half precision"}]
 CPU = [{"name": "coco", "engine": "openvino 2025.3, bf16, 4 cores"}]
 
@@ -57,7 +57,7 @@ def look(check, studio=(), backend=(), models=CPU, reached=None, key="k" * 40):
     known = {
         "diagnosis": Timed(says[0], 0.1, now, now), "own": Timed(says[1], 0.1, now, now),
         "readyz": Timed({"models": models}, 0.1, now, now),
-        "backends": Timed({"backends": reached or REACHED}, 0.1, now, now),
+        "backend http://backend:9090": Timed({"backend": reached or REACHED}, 0.1, now, now),
         "projects": [ProjectFacts({"id": 1, "title": "ship"}, [])],
     }  # fmt: skip
     (found,) = [c for c in [*services.CHECKS, *storage.CHECKS] if c.name == check]
@@ -65,7 +65,7 @@ def look(check, studio=(), backend=(), models=CPU, reached=None, key="k" * 40):
 
 
 def reached(**more):
-    return [REACHED[0] | more]
+    return REACHED | more
 
 
 @pytest.mark.parametrize(
@@ -105,6 +105,7 @@ def reached(**more):
         ("label-studio reaches the backend", {"studio": {"web/guard": False}}, 1, "guard"),
         ("label-studio reaches the backend", {"reached": reached(seconds=0.8)}, 1, "takes 0.8 s"),
         ("label-studio reaches the backend", {"reached": reached(kind="dns")}, 2, "not resolve"),
+        ("label-studio reaches the backend", {"reached": reached(kind="url")}, 2, "not an address"),
         ("certificates", {"studio": {"web/address": "https://127.0.0.1:1"}}, 2, "no TLS"),
         ("address", {"studio": {"web/address": "http://127.0.0.1:1"}}, 2, "not reached"),
     ],
@@ -152,6 +153,38 @@ def test_what_label_studio_could_not_find_out_is_a_fault(check, part):
     lines = look(check, studio={part: {"error": "OperationalError: gone"}})
     assert exit_code(lines) == 2
     assert f"Label Studio's {part}: OperationalError: gone" in " ".join(map(str, lines))
+
+
+def test_backends_are_asked_for_one_by_one_and_one_that_takes_too_long_hides_no_other(
+    loopback, monkeypatch
+):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            (url,) = parse_qs(urlsplit(self.path).query)["url"]
+            if "slow" in url:
+                time.sleep(4)
+            body = json.dumps({"backend": REACHED | {"url": url}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            pass
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("ls_yolo.doctor.facts.TIMEOUT", 2)
+    url = f"http://127.0.0.1:{loopback(Handler).server_port}"
+    urls = ["http://slow:1", *(f"http://backend-{number}:9090" for number in range(30))]
+    rows = [{"id": number, "url": one} for number, one in enumerate(urls)]
+    known = {"diagnosis": Timed(STUDIO, 0, 0, 0),
+             "projects": [ProjectFacts({"id": 1, "title": "ship"}, rows)]}  # fmt: skip
+    facts = Facts({**VALUES, "LABEL_STUDIO_URL": url}, known=known)
+    (check,) = [c for c in services.CHECKS if c.name == "label-studio reaches the backend"]
+    found = list(check.run(facts))
+    assert [line.finding.subject for line in found if line.finding.level > 0] == ["http://slow:1"]
+    assert "cannot say whether it gets there" in str(found[1])
+    assert len(found) == 32
 
 
 def test_of_many_storages_each_file_is_asked_for_in_requests_that_a_server_reads(
