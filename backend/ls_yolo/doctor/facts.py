@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 import httpx
 
 from ls_yolo.doctor.base import Faulty, Unavailable
-from ls_yolo.labelstudio import selection
+from ls_yolo.labelstudio import bulk, selection
 from ls_yolo.labelstudio.client import Studio, StudioError, reason
 from ls_yolo.projects.backend import Backend
 
@@ -67,9 +67,12 @@ class ProjectFacts:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that the address of the first connection names."""
-        _, chosen, names = str(self.first.get("url") or "").partition(selection.PREFIX)
-        return selection.from_url(names.strip("/")) if chosen else ()
+        """The models that the first connection names.
+
+        Raises:
+            SelectionError: they cannot be read.
+        """
+        return selection.of_connections(self.connections)
 
 
 class Facts:
@@ -206,6 +209,16 @@ class Facts:
 
         return self.once("projects", ask)
 
+    @property
+    def store(self) -> bulk.Calls | bulk.PlainStore:
+        """What counts stored predictions. Raises: StudioError: Label Studio is not reached."""
+        return self.once("store", lambda: bulk.store_of(self.studio))
+
+    def first(self, project: ProjectFacts) -> Mapping[str, Any] | None:
+        """The first task of a project; None where there is none."""
+        found = self.once(f"first {project.id}", lambda: list(self.tasks(project.id, 1)))
+        return next(iter(found), None)
+
     def tasks(self, project: int, most: int = 0) -> Iterator[Mapping[str, Any]]:
         """``id`` and ``data`` of the tasks of a project, by their ids, ``most`` of them (0: all).
 
@@ -268,6 +281,16 @@ class Facts:
             "extra_params": project.first.get("extra_params"),
         }
         return self.once(f"setup {project.id}", lambda: self.asked(project, "setup", body))
+
+    def predicted(self, project: ProjectFacts) -> Timed:
+        """What the backend answers to ``/predict`` of the first task of a project.
+
+        Raises:
+            Unavailable: as `setup`.
+        """
+        body = {"tasks": [self.first(project)], "project": f"{project.id}.0",
+                "label_config": project.config}  # fmt: skip
+        return self.once(f"predict {project.id}", lambda: self.asked(project, "predict", body))
 
     def asked(self, project: ProjectFacts, path: str, body: dict[str, Any]) -> Timed:
         """What the backend answers to a POST for a project.
