@@ -29,13 +29,15 @@ class Level(IntEnum):
 class Finding:
     """What a check says: what was ``found`` and the ``fix`` (empty where all is well).
 
-    ``subject``: of what, where a check looks at several things.
+    ``subject``: of what, where a check looks at several things. ``unsure``: it may look otherwise
+    from another place.
     """
 
     level: Level
     found: str
     fix: str = ""
     subject: str = ""
+    unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,8 @@ def warning(found: str, fix: str, subject: str = "") -> Finding:
     return Finding(Level.WARNING, found, fix, subject)
 
 
-def failed(found: str, fix: str, subject: str = "") -> Finding:
-    return Finding(Level.FAILED, found, fix, subject)
+def failed(found: str, fix: str, subject: str = "", unsure: bool = False) -> Finding:
+    return Finding(Level.FAILED, found, fix, subject, unsure)
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from ls_yolo.doctor import address, certificates, tokens
-from ls_yolo.doctor.base import Checks, Faulty, Finding, Unavailable, failed, ok, warning
+from ls_yolo.doctor.base import Checks, Faulty, Finding, Level, Unavailable, failed, ok, warning
 from ls_yolo.doctor.facts import TIMEOUT, Facts, Timed
 
 CHECKS: Checks[Facts] = Checks()
@@ -364,6 +366,19 @@ def migrations(facts: Facts) -> Iterator[Finding]:
     yield ok("none is pending")
 
 
+def _from_here(facts: Facts, findings: list[Finding]) -> Iterator[Finding]:
+    """Findings of the address that people open, as they count here: a container may know neither
+    its name, nor the way round through the router, nor who signs its certificate."""
+    for found in findings:
+        if facts.in_container and found.unsure and found.level == Level.FAILED:
+            yield replace(
+                found, level=Level.WARNING, found=f"seen from inside a container: {found.found}",
+                fix=f"does a browser get there, and make doctor on the host? else: {found.fix}",
+            )  # fmt: skip
+        else:
+            yield found
+
+
 @CHECKS.add("address")
 def front(facts: Facts) -> Iterator[Finding]:
     """Whether the address that people open leads here, and takes forms, asked through the proxy."""
@@ -371,22 +386,32 @@ def front(facts: Facts) -> Iterator[Finding]:
     if not web["address"]:
         yield ok("LABEL_STUDIO_HOST is not set: people open the port itself")
         return
+    url = web["address"]
+    if localhost(url) and facts.in_container:
+        yield Finding(Level.SKIPPED, "localhost is another machine in a container; make doctor "
+                      "asks on the host", "", url)  # fmt: skip
+        return
     # As it is typed there; who asks may be where only its name of the inside counts.
-    yield from address.look(web["address"])
+    yield from _from_here(facts, address.look(url))
 
 
 @CHECKS.add("certificates")
 def certificate(facts: Facts) -> Iterator[Finding]:
     """Whether one of the addresses has a certificate that ends soon."""
     urls = [facts.studio.url, facts.values["BACKEND_URL"]]
-    for ask in (lambda: [facts.said("web")["address"]], lambda: facts.addresses):
-        try:
-            urls += ask()
-        except Unavailable:
-            continue
+    web = ""
+    with contextlib.suppress(Unavailable):
+        urls += facts.addresses
+    with contextlib.suppress(Unavailable):
+        web = facts.said("web")["address"]
+        urls.append(web)
     secure = [url for url in dict.fromkeys(urls) if url.startswith("https://")]
-    by_server = {urlsplit(url).netloc: url for url in secure}
-    for url in by_server.values():
-        yield from certificates.look(url)
+    by_server = {server(url)[1]: url for url in secure if server(url)[0]}
+    here = server(web)[1]
+    for where, url in by_server.items():
+        if localhost(url) and facts.in_container:
+            continue
+        found = certificates.look(url)
+        yield from _from_here(facts, found) if where == here else found
     if not secure:
         yield ok("no address is https://")
