@@ -9,6 +9,8 @@ from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
 Facts = TypeVar("Facts")
+COMPLETE = "ls-yolo doctor: all checks are made"
+"""The last line, on standard error, of a run that prints JSON: that it did not just end."""
 
 
 class Level(IntEnum):
