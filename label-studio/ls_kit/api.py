@@ -9,14 +9,15 @@ Bodies and answers are JSON. What is wrong with a request is answered with its s
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
-from django.db import OperationalError
+from django.db import DataError, OperationalError
 from django.urls import path
 from drf_spectacular.utils import extend_schema
 from projects.models import Project
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 from rest_framework.exceptions import ValidationError as ApiValidationError
+from rest_framework.parsers import JSONParser
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
@@ -25,6 +26,9 @@ from ls_kit import bulk, tasks_of_storage
 
 MOST_ROWS = 500
 MOST_TASKS = 5000
+LARGEST = 2**31 - 1
+"""What a column of ids or of groups can hold."""
+Id = Annotated[int, Field(ge=0, le=LARGEST)]
 
 
 class Body(BaseModel):
@@ -38,7 +42,8 @@ class Scope(Body):
 
     version: str = Field(min_length=1)
     where: dict[str, Any] | None = None
-    shard: list[int] | None = Field(default=None, min_length=2, max_length=2)
+    shard: list[Id] | None = Field(default=None, min_length=2, max_length=2)
+    highest: Id | None = None
 
     def part(self) -> tuple[int, int] | None:
         """The shard, as (index, total).
@@ -57,17 +62,16 @@ class Scope(Body):
 
 
 class MissingBody(Scope):
-    after: int = Field(default=0, ge=0)
+    after: Id = 0
     limit: int = Field(default=500, ge=1, le=MOST_TASKS)
-    highest: int | None = None
 
 
 class RowBody(Body):
-    task: int
+    task: Id
     result: list[Any]
-    score: float | int | None
+    score: FiniteFloat | int | None
     version: str = Field(min_length=1)
-    cluster: int | None = None
+    cluster: int | None = Field(default=None, ge=-LARGEST, le=LARGEST)
 
 
 class StoreBody(Body):
@@ -80,7 +84,7 @@ class DeleteBody(Body):
 
 
 class NumbersBody(Body):
-    values: dict[str, dict[str, float | int]] = Field(max_length=MOST_TASKS)
+    values: dict[str, dict[str, FiniteFloat | int]] = Field(max_length=MOST_TASKS)
 
 
 class MakeBody(Body):
@@ -104,13 +108,17 @@ def _project(request: Request, project: int) -> Any:
 
 def _count(request: Request, project: int) -> dict[str, Any]:
     body, found = Scope.model_validate(request.data), _project(request, project)
-    tasks = bulk.tasks_of(found, body.where, body.part(), request)
+    tasks = bulk.tasks_of(found, body.where, body.part(), request, highest=body.highest)
     return bulk.count(tasks, body.version)
 
 
 def _missing(request: Request, project: int) -> dict[str, Any]:
     body, found = MissingBody.model_validate(request.data), _project(request, project)
-    tasks = bulk.tasks_of(found, body.where, body.part(), request)
+    part = body.part()
+
+    def tasks(after: int, highest: int | None) -> Any:
+        return bulk.tasks_of(found, body.where, part, request, after, highest)
+
     return bulk.missing(found, tasks, body.version, body.after, body.limit, body.highest)
 
 
@@ -162,6 +170,7 @@ def _calls(request: Request) -> dict[str, Any]:
 class Call(APIView):
     """One function as a view: its result is the answer, what it raises the error."""
 
+    parser_classes = (JSONParser,)
     function: Callable[..., dict[str, Any]] | None = None
 
     def _answer(self, request: Request, **names: Any) -> Response:
@@ -176,6 +185,9 @@ class Call(APIView):
             return Response({"detail": str(error.detail)}, status=400)
         except ValueError as error:
             return Response({"detail": str(error)}, status=400)
+        except DataError as error:
+            # What PostgreSQL cannot hold, and nobody has thought of.
+            return Response({"detail": f"the database refuses it: {error}"}, status=400)
         except tasks_of_storage.Syncing as error:
             return Response({"detail": str(error)}, status=409, headers={"Retry-After": "5"})
         except tasks_of_storage.StorageError as error:

@@ -17,7 +17,9 @@ an empty result and no score.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import re
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 from xml.etree import ElementTree
@@ -26,7 +28,19 @@ from core.feature_flags import flag_set
 from core.label_config import replace_task_data_undefined_with_config_field
 from data_manager.prepare_params import Filters, PrepareParams
 from django.db import connection, transaction
-from django.db.models import Count, Exists, F, Max, Min, OuterRef, Q, QuerySet, Subquery
+from django.db.models import (
+    Count,
+    Exists,
+    F,
+    Max,
+    Min,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    TextField,
+    Value,
+)
 from django.db.models.functions import Coalesce
 from django.utils import timezone
 from label_studio_sdk.label_interface import LabelInterface
@@ -41,8 +55,13 @@ LOOKED_AT = 20_000
 """Tasks that a page looks at before it is given out as it is, so that no request is long."""
 CHUNK = 2000
 """Tasks that one query looks at."""
+SECONDS = 5.0
+"""A page is given out as it is after this time: a filter may take long for each chunk."""
 NUMBERS_META = "ls_kit_numbers"
 """The key of ``task.meta`` under which it says which numbers of ``task.data`` are from here."""
+
+SURROGATE = re.compile("[\ud800-\udfff]")
+"""Half of a pair of UTF-16, which JSON can name and no database hold."""
 
 FAILED = Q(score__isnull=True) & (Q(result__isnull=True) | Q(result=[]))
 GOOD = Q(score__isnull=False) | (Q(result__isnull=False) & ~Q(result=[]))
@@ -59,22 +78,31 @@ def locked(project: Any) -> Iterator[None]:
 
 
 def tasks_of(
-    project: Any, where: Mapping[str, Any] | None, shard: tuple[int, int] | None, request: Any
+    project: Any,
+    where: Mapping[str, Any] | None,
+    shard: tuple[int, int] | None,
+    request: Any,
+    after: int = 0,
+    highest: int | None = None,
 ) -> QuerySet[Any]:
-    """The tasks of a project that a filter of the Data Manager, and a shard, leave.
+    """The tasks of a project that a filter of the Data Manager, and a shard, leave; of those with
+    ids above ``after`` and up to ``highest``.
 
     Raises:
         ValidationError: pydantic's or DRF's; the filter is none.
     """
+    ids: dict[str, Any] = {"pk__gt": after}
+    if highest is not None:
+        ids["pk__lte"] = highest
+    tasks = Task.objects.filter(project=project, **ids)
     if where:
         params = PrepareParams(
             project=project.pk, filters=Filters.model_validate(where), request=request
         )
-        tasks = Task.prepared.only_filtered(prepare_params=params)
-        # A filter joins tables, and a task may come of it more than once.
-        tasks = Task.objects.filter(project=project, pk__in=tasks.order_by().values("pk"))
-    else:
-        tasks = Task.objects.filter(project=project)
+        # The range is inside too, or the filter would go through the whole project each time. It
+        # joins tables, and a task may come of it more than once.
+        found = Task.prepared.only_filtered(prepare_params=params).filter(**ids)
+        tasks = tasks.filter(pk__in=found.order_by().values("pk"))
     if shard:
         index, total = shard
         tasks = tasks.annotate(shard=F("pk") % total).filter(shard=index)
@@ -94,27 +122,29 @@ def count(tasks: QuerySet[Any], version: str) -> dict[str, int]:
 
 def missing(
     project: Any,
-    tasks: QuerySet[Any],
+    tasks: Callable[[int, int | None], QuerySet[Any]],
     version: str,
     after: int,
     limit: int,
     highest: int | None,
 ) -> dict[str, Any]:
-    """A page of those of ``tasks`` that lack a good prediction, by ranges of id.
+    """A page of those tasks that lack a good prediction, by ranges of id.
+
+    ``tasks``: those that are meant, with ids above the one and up to the other.
 
     It takes as long at a million tasks as at a thousand. ``data`` is as Label Studio sends it to
     the backend: what a storage put under ``$undefined$`` is under the name of the labeling config.
     """
-    if highest is not None:
-        tasks = tasks.filter(pk__lte=highest)
     found: list[int] = []
-    last = after
+    last, until = after, time.monotonic() + SECONDS
     for _ in range(0, LOOKED_AT, CHUNK):
-        ids = list(tasks.filter(pk__gt=last).order_by("pk").values_list("pk", flat=True)[:CHUNK])
+        chunk = tasks_of(project, None, None, None, last, highest).order_by("pk")
+        end = chunk.values_list("pk", flat=True)[CHUNK - 1 : CHUNK].first()
+        ids = list(tasks(last, end or highest).order_by("pk").values_list("pk", flat=True))
         lacking = _lacking(ids, version)[: limit - len(found)]
         found += lacking
-        last = lacking[-1] if len(found) == limit else ids[-1] if len(ids) == CHUNK else 0
-        if last == 0 or len(found) == limit:
+        last = lacking[-1] if len(found) == limit else end or 0
+        if last == 0 or len(found) == limit or time.monotonic() > until:
             break
     first = next(iter(project.data_types), None)
     rows = []
@@ -139,11 +169,24 @@ def refusal(project: Any, row: Mapping[str, Any]) -> str:
     That validation does not know all that the page draws. Where Label Studio itself does without
     it, which is the default, so is done here with a labeling config that has any of that.
     """
+    if not storable(row["result"]):
+        return "found a character that a database cannot hold: U+0000, or half of a pair"
     owner = project.organization.created_by  # whom Label Studio itself asks the flag for
     if _beyond(project.label_config) and not flag_set(STRICT, user=owner):
         return ""
     errors = _interface(project.label_config).validate_prediction(dict(row), return_errors=True)
     return "; ".join(map(str, errors))
+
+
+def storable(value: Any) -> bool:
+    """Whether PostgreSQL can hold all strings of a JSON value."""
+    if isinstance(value, dict):
+        return all(storable(part) for item in value.items() for part in item)
+    if isinstance(value, list):
+        return all(map(storable, value))
+    if not isinstance(value, str):
+        return True
+    return "\0" not in value and SURROGATE.search(value) is None
 
 
 @lru_cache(maxsize=16)
@@ -259,10 +302,11 @@ def _recount(tasks: set[int]) -> None:
 
 
 def versions(project: Any) -> list[dict[str, Any]]:
-    """The versions that have predictions, by the time of their last one."""
+    """The versions that have predictions, by the time of their last one; ``""``: without any."""
     rows = (
         Prediction.objects.filter(project=project)
-        .values("model_version")
+        .annotate(name=Coalesce("model_version", Value(""), output_field=TextField()))
+        .values("name")
         .annotate(
             count=Count("pk"),
             failed=Count("pk", filter=FAILED),
@@ -273,7 +317,7 @@ def versions(project: Any) -> list[dict[str, Any]]:
     )
     return [
         {
-            "name": row["model_version"] or "",
+            "name": row["name"],
             "count": row["count"],
             "failed": row["failed"],
             "first": row["first"].isoformat(),
@@ -284,13 +328,16 @@ def versions(project: Any) -> list[dict[str, Any]]:
 
 
 def delete(project: Any, version: str, limit: int) -> int:
-    """Deletes up to ``limit`` predictions of a version; how many.
+    """Deletes up to ``limit`` predictions of a version, ``""``: those without any; how many.
 
     What the project shows stays as it is; upstream's own call would have it show none.
     """
+    named = Q(model_version=version)
+    if not version:
+        named |= Q(model_version__isnull=True)
     with locked(project):
         rows = dict(
-            Prediction.objects.filter(project=project, model_version=version)
+            Prediction.objects.filter(named, project=project)
             .order_by("pk")
             .values_list("pk", "task")[:limit]
         )
@@ -299,14 +346,16 @@ def delete(project: Any, version: str, limit: int) -> int:
     return len(rows)
 
 
-def settle(project: Any, version: str, limit: int) -> int:
+def settle(project: Any, version: str, limit: int, among: Collection[int] | None = None) -> int:
     """Deletes what a task has of a version besides its first good prediction, of up to ``limit``
-    tasks; how many predictions.
+    tasks, of those ``among`` if they are named; how many predictions.
 
     Label Studio itself stores without a look, when two people open a task at once for example.
     """
     with locked(project):
         ours = Prediction.objects.filter(project=project, model_version=version)
+        if among is not None:
+            ours = ours.filter(task__in=among)
         twice = (
             ours.order_by()
             .values("task")

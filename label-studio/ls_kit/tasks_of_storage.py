@@ -10,6 +10,7 @@ storage's state hold is what upstream's own sync makes them (``ImportStorage.add
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
@@ -21,6 +22,7 @@ from datetime import datetime
 from typing import Any
 
 from django.conf import settings
+from django.db import transaction
 from django.db.models import Max
 from django.utils import timezone
 from fsm.functions import backfill_fsm_states_for_tasks
@@ -96,8 +98,10 @@ def make(storage: Any, limit: int) -> dict[str, int]:
         StorageError: the storage cannot be read, or a file of it cannot become tasks.
     """
     where = _identity(storage)
-    _check_idle(storage)
-    scan = _scans.pop(where, None) or Scan(iter(()), None)
+    # Before anything is looked at, so that upstream's own sync does not begin meanwhile.
+    with _held(storage):
+        scan = _scans.pop(where, None) or Scan(iter(()), None)
+        _write(storage, storage.Status.IN_PROGRESS, scan)
     try:
         if not scan.seen:
             _begin(storage, scan)
@@ -116,7 +120,8 @@ def make(storage: Any, limit: int) -> dict[str, int]:
             )
         _end(storage, storage.Status.COMPLETED, scan)
         return {"made": made, "left": 0}
-    _save(storage, storage.Status.IN_PROGRESS, scan)
+    with _held(storage):
+        _write(storage, storage.Status.IN_PROGRESS, scan)
     scan.used = time.monotonic()
     _scans[where] = scan
     left = 1 if scan.total is None else scan.total - scan.seen + len(scan.waiting)
@@ -136,22 +141,74 @@ def _stale(scan: Scan) -> bool:
     return time.monotonic() - scan.used > KEPT_SECONDS
 
 
+@contextlib.contextmanager
+def _held(storage: Any) -> Iterator[None]:
+    """A transaction in which nobody else begins with the storage, whose state is read anew.
+
+    Raises:
+        Syncing: upstream's own sync is at it by now.
+        StorageError: it was deleted.
+    """
+    with transaction.atomic():
+        now = type(storage).objects.select_for_update().filter(pk=storage.pk).first()
+        if now is None:
+            raise StorageError(f"storage {storage.pk} was deleted meanwhile")
+        storage.status, storage.meta = now.status, now.meta or {}
+        _check_idle(storage)
+        yield
+
+
+def _silent(storage: Any) -> float | None:
+    """Seconds since the last sign of life of what is at a storage; None: it gave none."""
+    meta = storage.meta or {}
+    since = meta.get("time_last_ping") or meta.get("time_queued")
+    return (timezone.now() - datetime.fromisoformat(since)).total_seconds() if since else None
+
+
+def _most_silent() -> float:
+    """After how many seconds of silence a sync counts as killed, for upstream too."""
+    return float(settings.STORAGE_IN_PROGRESS_TIMER * 5)
+
+
+def patch() -> None:
+    """Has upstream begin no sync of a storage that we are at.
+
+    It looks at the storage's status itself, but on SQLite.
+    """
+    from io_storages.base_models import StorageInfo
+
+    upstream = StorageInfo.info_set_queued
+
+    def info_set_queued(self: Any) -> Any:
+        with transaction.atomic():
+            now = type(self).objects.select_for_update().filter(pk=self.pk).first()
+            if now is not None and (now.meta or {}).get("by") == OURS:
+                silent = _silent(now)
+                if (
+                    now.status == now.Status.IN_PROGRESS
+                    and silent is not None
+                    and silent <= _most_silent()
+                ):
+                    log.warning("storage %s: no sync, since its tasks are being made", self.pk)
+                    return False
+            return upstream(self)
+
+    StorageInfo.info_set_queued = info_set_queued
+
+
 def _check_idle(storage: Any) -> None:
     """Raises `Syncing` where upstream's own sync may be at it: both would make the same tasks."""
     storage.health_check()  # one that was killed counts as failed once it is silent for long enough
-    meta = storage.meta or {}
     if storage.status not in (storage.Status.QUEUED, storage.Status.IN_PROGRESS):
         return
-    if meta.get("by") == OURS:
+    if (storage.meta or {}).get("by") == OURS:
         return
-    since = meta.get("time_last_ping") or meta.get("time_queued")
-    silent = (timezone.now() - datetime.fromisoformat(since)).total_seconds() if since else 0.0
-    most = settings.STORAGE_IN_PROGRESS_TIMER * 5
-    if since and silent > most:
+    silent, most = _silent(storage), _most_silent()
+    if silent is not None and silent > most:
         return
     raise Syncing(
         f"storage {storage.pk}: Label Studio is syncing it ({storage.status}, last sign of life "
-        f"{silent:.0f} s ago); a sync that was killed counts as ended after {most:.0f} s"
+        f"{silent or 0:.0f} s ago); a sync that was killed counts as ended after {most:.0f} s"
     )
 
 
@@ -218,7 +275,7 @@ def _make(storage: Any, scan: Scan, limit: int) -> int:
     if not files:
         return 0
     project, links = storage.project, storage.links.model
-    with locked(project):
+    with locked(project), _held(storage):
         # Again, under the lock: another scan may have made some meanwhile.
         known = links.exists([key for key, _ in files], storage)
         wanted = [found for key, objects in files if key not in known for found in objects]
@@ -272,7 +329,7 @@ def _task(project: Any, data: dict[str, Any], number: int) -> Any:
     )
 
 
-def _save(storage: Any, status: str, scan: Scan, **meta: Any) -> None:
+def _write(storage: Any, status: str, scan: Scan, **meta: Any) -> None:
     """Has the storage say how far it is, as a sync does."""
     now = str(timezone.now())
     before = storage.meta or {}
@@ -288,12 +345,13 @@ def _save(storage: Any, status: str, scan: Scan, **meta: Any) -> None:
 
 def _end(storage: Any, status: str, scan: Scan, traceback: str = "") -> None:
     now = timezone.now()
-    storage.traceback = traceback
-    if traceback:
-        _save(storage, status, scan, time_failure=str(now))
-    else:
-        storage.last_sync = now
-        _save(storage, status, scan, time_completed=str(now))
-    # Whoever comes next, a sync from the page perhaps, begins anew.
-    storage.meta = {key: value for key, value in storage.meta.items() if key != "by"}
-    storage.save(update_fields=["meta"])
+    with _held(storage):
+        storage.traceback = traceback
+        if traceback:
+            _write(storage, status, scan, time_failure=str(now))
+        else:
+            storage.last_sync = now
+            _write(storage, status, scan, time_completed=str(now))
+        # Whoever comes next, a sync from the page perhaps, begins anew.
+        storage.meta = {key: value for key, value in storage.meta.items() if key != "by"}
+        storage.save(update_fields=["meta"])

@@ -8,10 +8,12 @@ from core.urls import urlpatterns as upstream
 from django.http import HttpRequest, JsonResponse
 from django.urls import path
 
-from ls_kit import api, local_files
+from ls_kit import api, local_files, opening, tasks_of_storage
 from ls_kit.diagnosis import DiagnosisAPI
 
 local_files.patch()
+opening.patch()
+tasks_of_storage.patch()
 
 
 def no_tips(request: HttpRequest) -> JsonResponse:

@@ -8,6 +8,7 @@ import ast
 import datetime
 import importlib.util
 import inspect
+import json
 import os
 import signal
 import sqlite3
@@ -399,6 +400,41 @@ class Bulk(Calling):
         self.assertEqual(left, {row.pk for row in keep.values()} | {other.pk})
         self.assertEqual(Task.objects.get(pk=two).total_predictions, 1)
 
+    def test_what_was_stored_while_a_task_that_is_opened_is_predicted_is_there_once(self):
+        from unittest.mock import patch
+
+        from ml.models import MLBackend
+
+        (task,) = self.tasks(1)
+        backend = MLBackend.objects.create(
+            project=self.project, url="http://backend:1", title="m@1", state="CO",
+            model_version="m@1",
+        )  # fmt: skip
+        self.project.model_version = "m@1"
+        self.project.show_collab_predictions = True
+        self.project.save()
+        self.project.organization.created_by = self.user  # whom flags are asked for
+        self.project.organization.save()
+
+        def predict(_backend, tasks):
+            self.call("store", {"rows": self.rows([task], score=0.7)})
+            return [
+                {"task": row["id"], "result": [box()], "score": 0.5, "model_version": "m@1",
+                 "project": row["project"]}
+                for row in tasks
+            ]  # fmt: skip
+
+        with (
+            patch.object(MLBackend, "update_state", lambda _: "m@1"),
+            patch.object(MLBackend, "_get_predictions_from_ml_backend", predict),
+        ):
+            answer = self.client.get(f"/api/tasks/{task}/?project={self.project.pk}")
+        self.assertEqual(backend.project_id, self.project.pk)
+        self.assertEqual(answer.status_code, 200, answer.content)
+        (stored,) = self.stored()
+        self.assertEqual(stored.score, 0.7)
+        self.assertEqual([row["id"] for row in answer.json()["predictions"]], [stored.pk])
+
     def test_rows_that_label_studio_would_refuse_are_refused_alone(self):
         bad, good, outside = self.tasks(3)
         rows = (
@@ -411,6 +447,36 @@ class Bulk(Calling):
         refused = dict(map(tuple, answer["refused"]))
         self.assertEqual(set(refused), {bad, outside})
         self.assertIn("Region 0", refused[bad])
+
+    def test_what_no_database_can_hold_is_refused_alone_or_named(self):
+        from unittest import mock
+
+        from django.db import DataError
+
+        nul, half, good = self.tasks(3)
+        texts = ((nul, "a\0b"), (half, "\ud800"), (good, "\\u0000 \U0001f600"))
+        rows = []
+        for task, text in texts:
+            rows += self.rows([task], result=[{**box(), "meta": {text: [text]}}])
+        path = f"/api/ls-kit/projects/{self.project.pk}/store/"
+        # As escapes: what is half of a pair has no bytes.
+        body = json.dumps({"rows": rows})
+        answer = self.client.post(path, body, content_type="application/json").json()
+        self.assertEqual(
+            (answer["stored"], {row[0] for row in answer["refused"]}), (1, {nul, half})
+        )
+        rows = self.rows([good])
+        for name, value in (("task", 2**31), ("cluster", 2**31), ("cluster", -(2**31))):
+            row = {**self.rows([good])[0], name: value}
+            detail = self.call("store", {"rows": [row]}, status=400)["detail"]
+            self.assertIn(f"rows.0.{name}: Input should be", detail)
+        with mock.patch("ls_kit.bulk.locked", side_effect=DataError("out of range")):
+            detail = self.call("store", {"rows": rows}, status=400)["detail"]
+        self.assertEqual(detail, "the database refuses it: out of range")
+
+    def test_bodies_that_are_no_json_are_told_so(self):
+        path = f"/api/ls-kit/projects/{self.project.pk}/count/"
+        self.assertEqual(self.client.post(path, {"version": "m"}).status_code, 415)
 
     def test_what_strict_validation_does_not_know_is_stored_unless_label_studio_is_strict(self):
         from unittest import mock
@@ -472,6 +538,8 @@ class Bulk(Calling):
         until = self.call("missing", {"version": "m@1", "highest": tasks[6]})
         self.assertEqual([task["id"] for task in until["tasks"]], tasks[4:7])
         self.assertEqual(until["last"], 0)
+        counted = self.call("count", {"version": "m@1", "highest": tasks[6]})
+        self.assertEqual(counted, {"total": 7, "missing": 3, "failed": 1})
         self.assertEqual(self.call("highest"), {"highest": tasks[-1]})
 
     def test_a_page_goes_on_after_a_long_range_in_which_nothing_is_missing(self):
@@ -490,6 +558,25 @@ class Bulk(Calling):
                 if not after:
                     break
         self.assertEqual(pages, [[], [], [tasks[8]]])
+        # A filter that takes long for each chunk.
+        with patch.object(bulk, "CHUNK", 2), patch.object(bulk, "SECONDS", -1):
+            page = self.call("missing", {"version": "m@1"})
+        self.assertEqual(page, {"tasks": [], "last": tasks[1]})
+
+    def test_a_filter_reads_no_more_than_the_range_of_ids_that_is_looked_at(self):
+        from unittest.mock import patch
+
+        from ls_kit import bulk
+
+        tasks = self.tasks(9)
+        by_id = {"filter": "filter:tasks:id", "operator": "greater", "type": "Number"}
+        where = {"conjunction": "and", "items": [{**by_id, "value": tasks[4]}]}
+        request = type("Request", (), {"user": self.user})()
+        query = str(bulk.tasks_of(self.project, where, None, request, 3, 999).query)
+        self.assertEqual((query.count('"id" > 3'), query.count('"id" <= 999')), (2, 2), query)
+        with patch.object(bulk, "CHUNK", 2):
+            page = self.call("missing", {"version": "m@1", "where": where, "highest": tasks[7]})
+        self.assertEqual([task["id"] for task in page["tasks"]], tasks[5:8])
 
     def test_shards_are_disjoint_and_complete(self):
         tasks = self.tasks(11)
@@ -550,6 +637,18 @@ class Bulk(Calling):
         self.assertEqual(set(counted.values_list("total_predictions", flat=True)), {1})
         self.project.refresh_from_db()
         self.assertEqual(self.project.model_version, "m@1")
+
+    def test_predictions_without_a_version_are_listed_once_and_deleted(self):
+        from tasks.models import Prediction
+
+        for task, version in zip(self.tasks(3), (None, "", "m@1"), strict=True):
+            Prediction.objects.create(
+                task_id=task, project=self.project, model_version=version, result=[box()]
+            )
+        listed = self.call("versions")["versions"]
+        self.assertEqual([(row["name"], row["count"]) for row in listed], [("", 2), ("m@1", 1)])
+        self.assertEqual(self.call("delete", {"version": ""})["deleted"], 2)
+        self.assertEqual([found.model_version for found in self.stored()], ["m@1"])
 
     def test_an_annotation_outlives_the_prediction_that_it_was_made_from(self):
         from tasks.models import Annotation
@@ -841,6 +940,59 @@ class Files(Calling):
             if status == 409:
                 self.assertIn("Label Studio is syncing it", answer["detail"])
         self.assertEqual(answer["made"], 1)
+
+    def test_a_sync_from_the_page_does_not_begin_while_tasks_are_made(self):
+        from unittest.mock import patch
+
+        from ls_kit import tasks_of_storage
+
+        self.files(*(f"{index:03}.jpg" for index in range(20)))
+        storage, answers = self.storage(), []
+        look = tasks_of_storage._look
+
+        def sync_meanwhile(*args):
+            answers.append(self.client.post(f"/api/storages/localfiles/{storage.pk}/sync").json())
+            return look(*args)
+
+        with patch.object(tasks_of_storage, "_look", sync_meanwhile):
+            self.make(storage, limit=10)
+        self.assertEqual((answers[0]["status"], len(self.made())), ("in_progress", 10))
+        self.assertEqual(self.make(storage, limit=10), {"made": 10, "left": 0})
+        self.files("new.jpg")
+        self.assertEqual(self.sync(storage), 1)
+        # One that stopped half-way holds up nobody for long.
+        self.files(*(f"a{index}.jpg" for index in range(10)))
+        self.make(storage, limit=5)
+        storage.refresh_from_db()
+        long_ago = str(datetime.datetime.now(datetime.UTC) - datetime.timedelta(seconds=26))
+        storage.meta["time_last_ping"] = long_ago
+        storage.save()
+        # The page lists them, which is when upstream itself sees which are dead.
+        self.client.get(f"/api/storages/localfiles?project={self.project.pk}")
+        self.assertEqual(self.sync(storage), 5)
+
+    def test_where_a_sync_has_begun_after_all_no_task_is_made_beside_it(self):
+        from unittest.mock import patch
+
+        from django.utils import timezone
+
+        from ls_kit import tasks_of_storage
+
+        self.files("a.jpg")
+        storage = self.storage()
+        look = tasks_of_storage._look
+
+        def begin(*args):
+            look(*args)
+            meta = {"time_queued": str(timezone.now()), "attempts": 9}
+            type(storage).objects.filter(pk=storage.pk).update(status="queued", meta=meta)
+
+        with patch.object(tasks_of_storage, "_look", begin):
+            answer = self.make(storage, status=409)
+        self.assertIn("Label Studio is syncing it", answer["detail"])
+        self.assertEqual(self.made(), [])
+        storage.refresh_from_db()
+        self.assertEqual((storage.status, storage.meta["attempts"]), ("queued", 9))
 
     def test_two_at_once_make_each_task_once(self):
         self.files(*(f"{index:03}.jpg" for index in range(60)))

@@ -217,34 +217,37 @@ def test_versions_are_listed_shown_again_and_pruned(
 ) -> None:
     number = str(project)
     assert "no predictions" in ls_yolo("predictions", "list", number)[1]
-    for version in ("m@1", "m@2", "m@3"):
+    one, two, three, four = (f"m@{number:012}" for number in range(1, 5))
+    for version in (one, "imported", two, three):
         Calls(studio).store(project, rows(tasks, version))
-    Calls(studio).store(project, rows(tasks[:1], "m@4", None))
+    Calls(studio).store(project, rows(tasks[:1], four, None))
 
     code, _, error = ls_yolo("predictions", "rollback", number, "--to", "m@9")
-    assert code == 1 and "there are some of: m@1, m@2, m@3, m@4" in error
-    code, output, _ = ls_yolo("predictions", "rollback", number, "--to", "m@2")
-    assert code == 0 and output.rstrip().endswith("shows m@2; before: none")
-    assert stack.api.projects.get(project).model_version == "m@2"
-    assert "shows m@2 already" in ls_yolo("predictions", "rollback", number, "--to", "m@2")[1]
+    assert code == 1 and f"there are some of: {one}, imported, {two}" in error
+    code, output, _ = ls_yolo("predictions", "rollback", number, "--to", two)
+    assert code == 0 and output.rstrip().endswith(f"shows {two}; before: none")
+    assert stack.api.projects.get(project).model_version == two
+    assert f"shows {two} already" in ls_yolo("predictions", "rollback", number, "--to", two)[1]
 
     listed = json.loads(ls_yolo("predictions", "list", number, "--json")[1])["versions"]
     assert [
         (row["version"], row["predictions"], row["failed"], row["shown"]) for row in listed
     ] == [
-        ("m@1", 6, 0, False),
-        ("m@2", 6, 0, True),
-        ("m@3", 6, 0, False),
-        ("m@4", 1, 1, False),
+        (one, 6, 0, False),
+        ("imported", 6, 0, False),
+        (two, 6, 0, True),
+        (three, 6, 0, False),
+        (four, 1, 1, False),
     ]
 
-    code, _, error = ls_yolo("predictions", "prune", number, "--version", "m@2", "--yes")
-    assert code == 1 and "m@2 is shown, and stays" in error
+    code, _, error = ls_yolo("predictions", "prune", number, "--version", two, "--yes")
+    assert code == 1 and f"{two} is shown, and stays" in error
     code, _, error = ls_yolo("predictions", "prune", number)
-    assert code == 1 and "12 predictions would be deleted" in error  # m@1 and m@3; nobody to ask
-    assert len(predictions(stack, project)) == 6
+    assert code == 1 and "12 predictions would be deleted" in error  # one and three; nobody to ask
+    assert len(predictions(stack, project, one)) == 6
     code, output, _ = ls_yolo("predictions", "prune", number, "--yes")
     assert code == 0 and "deleted 12 predictions" in output
-    assert [version.name for version in Calls(studio).versions(project)] == ["m@2", "m@4"]
+    left = [version.name for version in Calls(studio).versions(project)]
+    assert left == ["imported", two, four]
     assert "nothing to delete" in ls_yolo("predictions", "prune", number, "--yes")[1]
-    assert stack.api.projects.get(project).model_version == "m@2"
+    assert stack.api.projects.get(project).model_version == two

@@ -370,14 +370,18 @@ def test_a_personal_access_token_is_told_and_what_it_is_exchanged_for_is_refused
     )  # fmt: skip
     assert settings.status_code in (200, 201), settings.text
     token = organization.request("api/token/", method="POST").json()["token"]
-    code, rows = doctor(demo.id, "token", "image by token",
-                        environment={"LABEL_STUDIO_API_KEY": token})  # fmt: skip
-    assert (code, text(faults(rows))) == (0, "")
-    assert rows[0]["found"] == "a Personal Access Token of tester@example.com"
-    access = organization.request(
-        "api/token/refresh/", method="POST", json={"refresh": token}
-    ).json()["access"]
-    code, rows = doctor(demo.id, "token", environment={"LABEL_STUDIO_API_KEY": access})
+    try:
+        code, rows = doctor(demo.id, "token", "image by token",
+                            environment={"LABEL_STUDIO_API_KEY": token})  # fmt: skip
+        assert (code, text(faults(rows))) == (0, "")
+        assert rows[0]["found"] == "a Personal Access Token of tester@example.com"
+        access = organization.request(
+            "api/token/refresh/", method="POST", json={"refresh": token}
+        ).json()["access"]
+        code, rows = doctor(demo.id, "token", environment={"LABEL_STUDIO_API_KEY": access})
+    finally:
+        # There is one a user.
+        organization.request("api/token/blacklist/", method="POST", json={"refresh": token})
     assert code == 2
     assert "an access token, which lasts 5 minutes" in rows[0]["found"]
 

@@ -172,9 +172,8 @@ def test_the_page_shows_what_runs(backend: Stack, demo: Any, show: Open) -> None
         expect(models.get_by_text(version)).to_be_visible()
     expect(models.get_by_text("openvino").or_(models.get_by_text("torch")).first).to_be_visible()
     assert float(re.findall(r"Rate\s+([0-9.]+) images", models.inner_text())[0]) > 0
-    projects = page.locator("#projects")
-    expect(projects.get_by_role("heading", name="ls-yolo demo")).to_be_visible()
-    expect(projects.get_by_role("row", name="Person person")).to_be_visible()
+    project = page.locator("#projects li").filter(has_text=f"{demo.title} ({demo.id})")
+    expect(project.get_by_role("row", name="Person person")).to_be_visible()
     expect(page.locator("#jobs")).to_contain_text("41,250 of 100,000 tasks, 3 failed, 31 a second")
     expect(page.locator("#errors")).to_contain_text("demo/lost.jpg': not found")
     expect(page.locator("#errors")).to_contain_text("Fix: put the file back")

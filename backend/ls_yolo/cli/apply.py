@@ -45,9 +45,9 @@ def apply(
     """Makes Label Studio as the project files say; returns the exit code."""
     # Imported here: --help and errors in settings need none of it.
     from ls_yolo.labelstudio import bulk
-    from ls_yolo.labelstudio.client import Studio
+    from ls_yolo.labelstudio.client import Studio, TokenError
     from ls_yolo.projects import config
-    from ls_yolo.projects.apply import Applier, TokenError, check_token
+    from ls_yolo.projects.apply import Applier, check_token
     from ls_yolo.projects.backend import ApplyError, Backend, wait
 
     values = settings.read("setup")

@@ -105,8 +105,8 @@ def project_of_studio(number: int) -> StudioProject:
     from label_studio_sdk.core.api_error import ApiError
 
     from ls_yolo.labelstudio import selection
-    from ls_yolo.labelstudio.client import Studio, StudioError, reason
-    from ls_yolo.projects.apply import TokenError, check_token
+    from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
+    from ls_yolo.projects.apply import check_token
     from ls_yolo.projects.backend import ApplyError
 
     values = settings.read("setup")

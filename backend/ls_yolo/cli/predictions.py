@@ -93,8 +93,8 @@ def list_versions(
             "failed": version.failed,
             "first": version.first,
             "last": version.last,
-            "shown": version.name == found.shown,
-            "current": version.name == found.current,
+            "shown": version.name == found.shown != "",
+            "current": version.name == found.current != "",
         }
         for version in found.versions
     ]
@@ -110,7 +110,7 @@ def list_versions(
         ("version", "predictions", "failed", "first", "last", ""),
         [
             (
-                str(row["version"]),
+                str(row["version"]) or "-",
                 str(row["predictions"]),
                 str(row["failed"]),
                 _minute(str(row["first"])),
@@ -161,7 +161,8 @@ def prune(
     ] = None,
     yes: Annotated[bool, typer.Option("--yes", help="do not ask")] = False,
 ) -> None:
-    """Deletes predictions of older versions, never of the one that is shown or the current one."""
+    """Deletes predictions of older versions, never of the one that is shown or the current one, nor
+    of such as people have imported unless they are named."""
     found = Predictions(project)
     doomed = chosen(found, keep, named or [])
     if not doomed:
@@ -169,8 +170,8 @@ def prune(
         return
     total = sum(version.count for version in doomed)
     for version in doomed:
-        last = _minute(version.last)
-        say(f"{found.title}: {version.name}: {version.count} predictions, the last of {last}")
+        name, last = version.name or "no version", _minute(version.last)
+        say(f"{found.title}: {name}: {version.count} predictions, the last of {last}")
     if not yes:
         if not sys.stdin.isatty():
             raise ToolError(
@@ -186,7 +187,9 @@ def chosen(found: Predictions, keep: int, named: Sequence[str]) -> list[Version]
     Raises:
         ToolError: one of ``named`` has no predictions, or must stay.
     """
-    stay = {found.shown, found.current}
+    from ls_yolo.labelstudio import versions
+
+    stay = {found.shown, found.current} - {""}
     for name in named:
         found.check(name)
         if name in stay:
@@ -197,7 +200,8 @@ def chosen(found: Predictions, keep: int, named: Sequence[str]) -> list[Version]
             )
     if named:
         return [version for version in found.versions if version.name in named]
-    older = found.versions[: len(found.versions) - keep] if keep else found.versions
+    ours = [version for version in found.versions if versions.models(version.name)]
+    older = ours[: max(0, len(ours) - keep)]
     return [version for version in older if version.name not in stay]
 
 

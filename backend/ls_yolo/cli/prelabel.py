@@ -178,12 +178,11 @@ def refused() -> Iterator[None]:
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
     from ls_yolo.labelstudio import client
-    from ls_yolo.projects.apply import TokenError
     from ls_yolo.projects.backend import ApplyError
 
     try:
         yield
-    except (TokenError, client.TokenError) as error:
+    except client.TokenError as error:
         raise TokenRefused(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
         raise ToolError(f"Label Studio: {client.reason(error)}") from None

@@ -7,7 +7,6 @@ page, so a run that was killed needs no memory of its own, and goes on where it 
 from __future__ import annotations
 
 import contextlib
-import re
 import secrets
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -24,7 +23,7 @@ from ls_yolo.jobs.progress import Progress, State
 from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
 from ls_yolo.jobs.waiting import patiently
-from ls_yolo.labelstudio import label_config
+from ls_yolo.labelstudio import label_config, versions
 from ls_yolo.labelstudio.bulk import Calls, PlainStore, Row, Task, Where
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.results import Image
@@ -36,8 +35,6 @@ PASSES = 3
 a service may have been away just then."""
 LISTED = 10
 """Failures that a summary has; the report has more."""
-OURS = re.compile(r"[^@+]+@[0-9a-f]{12}(\+[^@+]+@[0-9a-f]{12})*")
-"""The versions that the kit's models give; others were imported by people, and stay."""
 
 Say = Callable[[str], None]
 Retry = Literal["nothing", "own", "all"]
@@ -329,7 +326,7 @@ def replace(store: Store, project: int, version: str, say: Say) -> int:
     """
     total = 0
     for old in store.versions(project):
-        if old.name == version or not OURS.fullmatch(old.name):
+        if old.name == version or not versions.models(old.name):
             continue
         while count := store.delete(project, old.name):
             total += count

@@ -7,6 +7,7 @@ without running for minutes. The kit's image has them, under ``/api/ls-kit/``.
 
 from __future__ import annotations
 
+import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 from ls_yolo.labelstudio.client import Studio, StudioError
 from ls_yolo.labelstudio.plain_store import PlainStore
 from ls_yolo.labelstudio.records import (
+    LONG_SECONDS,
     MOST_ROWS,
     Counts,
     Made,
@@ -54,6 +56,13 @@ __all__ = (
 
 log = logging.getLogger(__name__)
 
+CALLS = "api/ls-kit/"
+"""Where the calls are, below Label Studio's address."""
+MOST_BYTES = 16 * 2**20
+"""Bytes of predictions, as JSON, that go with one request; a larger one goes alone. Label Studio
+itself takes 250 MiB, a proxy before it often less."""
+TOO_MUCH = (400, 413, 422)
+"""Answers to rows, one of which at least cannot be taken."""
 MOST_NUMBERS = 1000
 """Tasks whose numbers are written by one request."""
 SYNC_SECONDS = 60
@@ -73,15 +82,22 @@ class Calls:
     def __init__(self, studio: Studio) -> None:
         self._requests = Requests(studio)
 
-    def _call(self, project: int, name: str, body: Any = None) -> Any:
-        path = f"api/ls-kit/projects/{project}/{name}/"
-        return self._requests.get("GET" if body is None else "POST", path, body)
+    def _call(self, project: int, name: str, body: Any = None, **more: Any) -> Any:
+        method = "GET" if body is None else "POST"
+        return self._requests.get(method, _path(project, name), body, **more)
 
     def count(
-        self, project: int, version: str, where: Where | None = None, shard: Shard | None = None
+        self,
+        project: int,
+        version: str,
+        where: Where | None = None,
+        shard: Shard | None = None,
+        highest: int | None = None,
     ) -> Counts:
-        """How many tasks there are, of ``where`` and ``shard`` (index from 0, total) only."""
-        return Counts(**self._call(project, "count", _scope(version, where, shard)))
+        """How many tasks there are, of ``where`` and ``shard`` (index from 0, total) only, with ids
+        up to ``highest``."""
+        body = _scope(version, where, shard, highest)
+        return Counts(**self._call(project, "count", body, seconds=LONG_SECONDS))
 
     def missing(
         self,
@@ -98,7 +114,7 @@ class Calls:
 
         A page may hold fewer than ``limit``, even none, before the last one.
         """
-        body = {**_scope(version, where, shard), "after": after, "limit": limit, "highest": highest}
+        body = {**_scope(version, where, shard, highest), "after": after, "limit": limit}
         page = self._call(project, "missing", body)
         return Page([Task(row["id"], row["data"]) for row in page["tasks"]], page["last"])
 
@@ -108,8 +124,38 @@ class Calls:
         Args:
             project: its id.
             rows: at most `MOST_ROWS`. A good one replaces failed ones of the same version.
+
+        Where Label Studio takes some only, the others are among those refused.
         """
-        found = self._call(project, "store", {"rows": [asdict(row) for row in rows]})
+        sent, refused, outcome = list[Row](), [], Outcome()
+        size = 0
+        for row in rows:
+            try:
+                # As it is sent.
+                text = json.dumps(asdict(row), ensure_ascii=False, allow_nan=False)
+                length = len(text.encode())
+            except ValueError as error:
+                refused.append((row.task, f"it is no JSON: {error}"))
+                continue
+            if sent and size + length > MOST_BYTES:
+                outcome = _sum(outcome, self._store(project, sent))
+                sent, size = [], 0
+            sent.append(row)
+            size += length
+        if sent:
+            outcome = _sum(outcome, self._store(project, sent))
+        return _sum(outcome, Outcome(refused=tuple(refused)))
+
+    def _store(self, project: int, rows: Sequence[Row]) -> Outcome:
+        """Stores what fits one request; where it is refused as a whole, finds the row to blame."""
+        path, body = _path(project, "store"), {"rows": [asdict(row) for row in rows]}
+        answer = self._requests.ask("POST", path, body)
+        if answer.status_code in TOO_MUCH:
+            if len(rows) == 1:
+                return Outcome(refused=((rows[0].task, detail(answer)),))
+            half = len(rows) // 2
+            return _sum(self._store(project, rows[:half]), self._store(project, rows[half:]))
+        found = self._requests.content(answer, path)
         return Outcome(
             stored=found["stored"],
             present=found["present"],
@@ -119,10 +165,12 @@ class Calls:
 
     def versions(self, project: int) -> list[Version]:
         """The versions that have predictions, the one stored last at the end."""
-        return [Version(**row) for row in self._call(project, "versions")["versions"]]
+        found = self._call(project, "versions", seconds=LONG_SECONDS)["versions"]
+        return [Version(**row) for row in found]
 
     def delete(self, project: int, version: str, limit: int = 5000) -> int:
-        """Deletes up to ``limit`` predictions of a version; how many: 0 once none is left."""
+        """Deletes up to ``limit`` predictions of a version, ``""``: of those without any; how many:
+        0 once none is left."""
         deleted = self._call(project, "delete", {"version": version, "limit": limit})["deleted"]
         return int(deleted)
 
@@ -130,8 +178,8 @@ class Calls:
         """Deletes what tasks have of a version besides their first good prediction, of up to
         ``limit`` tasks: Label Studio itself stores without a look. How many: 0 once none is left.
         """
-        deleted = self._call(project, "settle", {"version": version, "limit": limit})["deleted"]
-        return int(deleted)
+        body = {"version": version, "limit": limit}
+        return int(self._call(project, "settle", body, seconds=LONG_SECONDS)["deleted"])
 
     def numbers(self, project: int, values: Mapping[int, Mapping[str, int | float]]) -> int:
         """Writes numbers into the ``data`` of tasks, by task id; how many tasks were changed.
@@ -163,11 +211,11 @@ class Calls:
             kind: localfiles, s3, gcs or azure.
             limit: how many files at most by this request.
         """
-        path = f"api/ls-kit/storages/{kind}/{storage}/make-tasks/"
+        path = f"{CALLS}storages/{kind}/{storage}/make-tasks/"
         until = time.monotonic() + SYNC_SECONDS
         told = False
         while True:
-            answer = self._requests.ask("POST", path, {"limit": limit})
+            answer = self._requests.ask("POST", path, {"limit": limit}, seconds=LONG_SECONDS)
             if answer.status_code != 409 or time.monotonic() > until:
                 break
             if not told:
@@ -188,19 +236,40 @@ def store_of(studio: Studio) -> Calls | PlainStore:
 
     Raises:
         StudioDown: Label Studio does not answer.
-        StudioError: it does not take the token.
+        StudioError: it does not take the token, or answers with an error that says nothing of it.
     """
-    answer = Requests(studio).ask("GET", "api/ls-kit/")
+    requests = Requests(studio)
+    answer = requests.ask("GET", CALLS)
+    if answer.status_code == 404 or answer.is_redirect:
+        return PlainStore(studio)
+    if answer.is_error:
+        requests.content(answer, CALLS)
     try:
         known = "store" in answer.json()["calls"]
     except (ValueError, KeyError, TypeError):
         known = False
-    return Calls(studio) if known and answer.is_success else PlainStore(studio)
+    return Calls(studio) if known else PlainStore(studio)
 
 
-def _scope(version: str, where: Where | None, shard: Shard | None) -> dict[str, Any]:
+def _path(project: int, name: str) -> str:
+    return f"{CALLS}projects/{project}/{name}/"
+
+
+def _sum(one: Outcome, other: Outcome) -> Outcome:
+    return Outcome(
+        one.stored + other.stored,
+        one.present + other.present,
+        one.gone + other.gone,
+        one.refused + other.refused,
+    )
+
+
+def _scope(
+    version: str, where: Where | None, shard: Shard | None, highest: int | None
+) -> dict[str, Any]:
     return {
         "version": version,
         "where": dict(where) if where else None,
         "shard": list(shard) if shard else None,
+        "highest": highest,
     }

@@ -58,12 +58,12 @@ class Studio:
         """The SDK's client.
 
         Raises:
-            StudioError: the token has expired.
+            TokenError: it has expired.
         """
         try:
             return LabelStudioBase(base_url=self.url, api_key=self._api_key, timeout=self._timeout)
         except ApiError as error:
-            raise StudioError(
+            raise TokenError(
                 f"LABEL_STUDIO_API_KEY: {_detail(error)}; make a new one in Label Studio"
             ) from None
 

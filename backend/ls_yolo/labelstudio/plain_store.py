@@ -13,6 +13,7 @@ from label_studio_sdk.label_interface.interface import LabelInterface
 
 from ls_yolo.labelstudio.client import Studio, StudioError
 from ls_yolo.labelstudio.records import (
+    LONG_SECONDS,
     Counts,
     Made,
     NoBulkCalls,
@@ -29,6 +30,8 @@ from ls_yolo.labelstudio.records import (
 
 log = logging.getLogger(__name__)
 
+NUMBERS_META = "ls_kit_numbers"
+"""The key of a task's ``meta`` under which the kit's image says which numbers are from here."""
 PAGE = 100
 """Tasks of one request that brings their predictions along."""
 
@@ -44,11 +47,16 @@ class PlainStore:
         self._requests = Requests(studio)
 
     def count(
-        self, project: int, version: str, where: Where | None = None, shard: Shard | None = None
+        self,
+        project: int,
+        version: str,
+        where: Where | None = None,
+        shard: Shard | None = None,
+        highest: int | None = None,
     ) -> Counts:
         """As `bulk.Calls.count`; reads all predictions of the project."""
         total = missing = lost = 0
-        for row in self._rows(project, where, shard):
+        for row in self._rows(project, where, shard, highest):
             total += 1
             ours = _of(row, version)
             if not any(not failed(found) for found in ours):
@@ -109,7 +117,7 @@ class PlainStore:
             ]
             # Once only: an answer that was lost does not say that nothing was stored.
             path = f"api/projects/{project}/import/predictions"
-            self._requests.get("POST", path, body, tries=1)
+            self._requests.get("POST", path, body, tries=1, seconds=LONG_SECONDS)
         after = self._stored(project, sorted({row.task for row in new}))
         stored = 0
         for row in new:
@@ -117,7 +125,10 @@ class PlainStore:
             if found is None:
                 gone += (row.task,)
                 continue
-            stored += self._settle([one for one in found if one["model_version"] == row.version])
+            if self._settle([one for one in found if one["model_version"] == row.version]):
+                stored += 1
+            else:
+                refused[row.task] = "Label Studio answered that it is stored, and it is not"
         return Outcome(
             stored=stored,
             present=present,
@@ -155,7 +166,7 @@ class PlainStore:
         project show no predictions.
         """
         deleted, begun = 0, time.monotonic()
-        where = {
+        where: Where | None = {
             "conjunction": "and",
             "items": [
                 {
@@ -166,7 +177,7 @@ class PlainStore:
                 }
             ],
         }
-        for row in self._rows(project, where, None):
+        for row in self._rows(project, where if version else None, None):
             for found in _of(row, version):
                 self._remove(found["id"])
                 deleted += 1
@@ -195,7 +206,10 @@ class PlainStore:
         return deleted
 
     def numbers(self, project: int, values: Mapping[int, Mapping[str, int | float]]) -> int:
-        """As `bulk.Calls.numbers`, task by task; only what is a number is written over."""
+        """As `bulk.Calls.numbers`, task by task.
+
+        Label Studio takes all of a task's data only: what is changed in between is lost.
+        """
         changed = 0
         for task, wanted in values.items():
             answer = self._requests.ask(
@@ -205,10 +219,14 @@ class PlainStore:
                 continue
             if answer.is_error:
                 raise StudioError(f"task {task}: Label Studio answered {answer.status_code}")
-            data = dict(answer.json()["data"])
-            new = {key: value for key, value in wanted.items() if _number(data.get(key, 0))}
+            found = answer.json()
+            data, meta = dict(found["data"]), dict(found.get("meta") or {})
+            ours = set(meta.get(NUMBERS_META) or ())
+            new = {key: value for key, value in wanted.items() if key not in data or key in ours}
             if any(key not in data or data[key] != value for key, value in new.items()):
-                self._requests.get("PATCH", f"api/tasks/{task}/", {"data": {**data, **new}})
+                meta[NUMBERS_META] = sorted(ours | set(new))
+                body = {"data": {**data, **new}, "meta": meta}
+                self._requests.get("PATCH", f"api/tasks/{task}/", body)
                 changed += 1
         return changed
 
@@ -225,10 +243,14 @@ class PlainStore:
         return int(rows[0]["id"]) if rows else 0
 
     def _rows(
-        self, project: int, where: Where | None, shard: Shard | None
+        self,
+        project: int,
+        where: Where | None,
+        shard: Shard | None,
+        highest: int | None = None,
     ) -> Iterator[dict[str, Any]]:
         after = 0
-        while rows := self._page(project, after, where, None, PAGE):
+        while rows := self._page(project, after, where, highest, PAGE):
             yield from (row for row in rows if _in(row, shard))
             after = int(rows[-1]["id"])
 
@@ -279,7 +301,7 @@ def _by_id(operator: str, value: int) -> dict[str, Any]:
 
 
 def _of(row: Mapping[str, Any], version: str) -> list[dict[str, Any]]:
-    return [found for found in row.get("predictions") or [] if found["model_version"] == version]
+    return [one for one in row.get("predictions") or [] if (one["model_version"] or "") == version]
 
 
 def _kept(found: Sequence[Mapping[str, Any]], version: str, row: Row) -> bool:
@@ -291,7 +313,3 @@ def _kept(found: Sequence[Mapping[str, Any]], version: str, row: Row) -> bool:
 
 def _in(row: Mapping[str, Any], shard: Shard | None) -> bool:
     return shard is None or int(row["id"]) % shard[1] == shard[0]
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)

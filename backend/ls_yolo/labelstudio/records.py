@@ -19,14 +19,20 @@ from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
 
 MOST_ROWS = 500
 """Predictions that are stored by one request."""
-SECONDS = 100
-"""How long a call may take, in seconds: a count of a million tasks, on a busy machine."""
+SECONDS = 30
+"""How long a call may take, in seconds."""
+LONG_SECONDS = 100
+"""How long one may take that goes through all of a project or a storage: a count of a million
+tasks, on a busy machine."""
 TRIES = 4
 """How often a call that is safe to repeat is made, at most."""
+TRY_SECONDS = 10
+"""A call is not made again here after this time, in seconds: who waits longer counts the time."""
 PAUSE = 0.5
 """How long the second try waits, in seconds; each further one twice as long."""
-BUSY = (502, 503, 504)
-"""Answers of a Label Studio, or of a proxy before it, that has no time or is not up."""
+BUSY = (429, 500, 502, 503, 504)
+"""Answers of a Label Studio, or of a proxy before it, that has no time or is not up. 500 too: it is
+what a database that restarts looks like from outside."""
 
 Where = Mapping[str, Any]
 """A filter of the Data Manager: ``{"conjunction": "and", "items": [{"filter": "filter:tasks:id",
@@ -131,6 +137,7 @@ class Requests:
         body: Any = None,
         params: Mapping[str, Any] | None = None,
         tries: int = TRIES,
+        seconds: float = SECONDS,
     ) -> httpx.Response:
         """The answer to a request, whatever its status, once Label Studio has time for it.
 
@@ -140,13 +147,18 @@ class Requests:
             body: what is sent as JSON.
             params: the query.
             tries: 1 where a repetition would not be safe.
+            seconds: how long one try may take.
 
         Raises:
             StudioDown: Label Studio is not reached, or has no time.
             TokenError: it does not take the token.
+            StudioError: it answers an exchange of the token with something else.
         """
+        why, until = "", time.monotonic() + TRY_SECONDS
         for attempt in range(tries):
             if attempt:
+                if time.monotonic() > until:
+                    break
                 # Not all at once, those of many shards for example.
                 time.sleep(PAUSE * 2 ** (attempt - 1) * random.uniform(0.8, 1.2))
             try:
@@ -157,12 +169,14 @@ class Requests:
                     method=method,
                     json=body,
                     params=params,
-                    request_options={"timeout_in_seconds": SECONDS, "max_retries": 0},
+                    request_options={"timeout_in_seconds": seconds, "max_retries": 0},
                 )
             except (httpx.HTTPError, httpx.InvalidURL, ApiError, ValueError) as error:
                 if isinstance(error, ApiError) and error.status_code not in BUSY:
-                    raise TokenError(
-                        f"{self._studio.url}: {reason(error)}; check LABEL_STUDIO_API_KEY"
+                    refused = error.status_code in (401, 403)
+                    hint = "; check LABEL_STUDIO_API_KEY" if refused else ""
+                    raise (TokenError if refused else StudioError)(
+                        f"{self._studio.url}: {reason(error)}{hint}"
                     ) from None
                 why = reason(error)
                 continue
@@ -182,7 +196,14 @@ class Requests:
         Raises:
             StudioError: as `ask`; or the answer is an error, or no JSON.
         """
-        answer = self.ask(method, path, body, **more)
+        return self.content(self.ask(method, path, body, **more), path)
+
+    def content(self, answer: httpx.Response, path: str) -> Any:
+        """The JSON of an answer to ``path``.
+
+        Raises:
+            StudioError: it is an error, or no JSON.
+        """
         try:
             content = answer.json() if answer.content else None
         except ValueError:

@@ -18,16 +18,13 @@ import httpx
 from label_studio_sdk.core.api_error import ApiError
 
 from ls_yolo.labelstudio import label_config
-from ls_yolo.labelstudio.client import Studio, StudioError, reason
+from ls_yolo.labelstudio.bulk import store_of
+from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
 from ls_yolo.projects import fields, members
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import Project
 from ls_yolo.projects.reconcile import Reconciler
 from ls_yolo.projects.secrets import Secrets
-
-
-class TokenError(ApplyError):
-    """Label Studio does not take the token."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +52,6 @@ def check_token(studio: Studio) -> str:
     """
     try:
         return str(studio.client.users.whoami().email)
-    except StudioError as error:
-        raise TokenError(str(error)) from None
     except ApiError as error:
         if error.status_code in (401, 403):
             raise TokenError(
@@ -119,6 +114,7 @@ class Applier:
         deleted.
 
         Raises:
+            TokenError: Label Studio does not take the token.
             ApplyError: something cannot be made.
         """
         with self._told(project):
@@ -146,6 +142,8 @@ class Applier:
             text = self._secrets.scrub(str(error))
             known = (f"{project.title}: ", f"{project.source}: ")
             raise ApplyError(text if text.startswith(known) else known[0] + text) from None
+        except TokenError:
+            raise
         except (ApiError, StudioError, httpx.HTTPError) as error:
             why = self._secrets.scrub(reason(error))
             raise ApplyError(f"{project.title}: Label Studio: {why}") from None
@@ -207,9 +205,11 @@ class Applier:
         return number
 
     def _forget(self, number: int, version: str) -> None:
-        """Deletes the predictions of a version, for which the SDK has no call."""
-        path = f"api/projects/{number}/model-versions/"
-        self._studio.request("DELETE", path, {"model_version": version})
+        """Deletes the predictions of a version, in requests that are short: Label Studio's own
+        call for all of them takes minutes and gigabytes."""
+        store = store_of(self._studio)
+        while store.delete(number, version):
+            pass
 
     def _connection(self, number: int, project: Project, title: str) -> None:
         """Makes or repairs the ML backend connection.

@@ -42,7 +42,8 @@ def mapping(
         LabelConfigError: the configuration cannot be read, or has no control that is drawn for.
         MappingError: there is no such model, or its classes are not known.
     """
-    drawn = controls.drawn(text)
+    # One that is for several images maps once.
+    drawn = list({control.from_name: control for control in controls.drawn(text)}.values())
     first = next((row for row in rows if row.get("task") != SAM), rows[0] if rows else {})
     default = default or first.get("name", "")
     found, drawing, pointed = [], [], set()
