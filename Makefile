@@ -14,7 +14,7 @@ PYTHON_FILES := scripts tests backend label-studio charts ansible
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup apply export prelabel prepare images preflight down destroy logs status doctor password \
+.PHONY: help up setup apply export prelabel predictions schema prepare images preflight down destroy logs status doctor password \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
 	helm-install helm-prelabel bench format lock
@@ -42,6 +42,13 @@ prelabel: ## Predict a project in bulk: PROJECT=title or number, ARGS="--dry-run
 	@test -t 0 -a -t 1 || set -- -T; \
 		$(COMPOSE) run --rm --no-deps "$$@" setup ls-yolo prelabel "$(PROJECT)" $(ARGS)
 
+predictions: ## Versions of a project's predictions: PROJECT=title or number; ACTION=rollback or prune, ARGS="--to VERSION"
+	@test -t 0 -a -t 1 || set -- -T; \
+		$(COMPOSE) run --rm --no-deps "$$@" setup ls-yolo predictions $(or $(ACTION),list) "$(PROJECT)" $(ARGS)
+
+schema: ## The JSON Schema of projects/*.yaml; of models.yaml: OF=models
+	@$(COMPOSE) run --rm --no-deps -T setup ls-yolo schema $(OF)
+
 preflight: ## Look at this host: what was found, what is needed; changes nothing
 	@$(PYTHON) scripts/preflight.py
 
@@ -57,8 +64,8 @@ helm-prelabel: ## There, predict a whole project by many pods: PROJECT=Wheelhous
 status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all
 
-doctor: ## What is wrong, and what to do; of one project alone: PROJECT=ID_OR_TITLE; JSON=1
-	@$(PYTHON) scripts/doctor.py $(if $(PROJECT),--project "$(PROJECT)") $(if $(JSON),--json)
+doctor: ## What is wrong, and what to do; of one project: PROJECT=ID_OR_TITLE; JSON=1; ARGS="--only labels"
+	@$(PYTHON) scripts/doctor.py $(if $(PROJECT),--project "$(PROJECT)") $(if $(JSON),--json) $(ARGS)
 
 # Ctrl-C is how it ends: no error to the shell (trap), nor to make (130).
 logs: ## Follow the logs (Ctrl-C ends it); of one: SERVICE=backend

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make doctor`: what is wrong with this installation, and what to do. Changes nothing.
 
-doctor.py [--project ID_OR_TITLE] [--json]
+doctor.py [--project ID_OR_TITLE] [--only CHECK] [--json]
 
 Looks at this host first, then has `ls-yolo doctor` look from inside, as the service setup. Each
 check is made whatever the others say. Exit code 0: all is well. 1: warnings. 2: something is wrong.
@@ -28,10 +28,13 @@ from host.checks import Check
 from lib import ROOT, commands, docker, settings, versions
 from lib.cli import UserError, run_main, say
 
-OK, WARNING, FAILED = "ok", "warning", "failed"
-WORDS = {OK: "ok", WARNING: "warn", FAILED: "FAIL", "skipped": "skip"}
+sys.path.append(str(ROOT / "backend"))
+from ls_yolo.doctor.base import COMPLETE, Level  # the standard library alone
+
+OK, WARNING, FAILED, SKIPPED = "ok", "warning", "failed", "skipped"
+WORDS = {level.name.lower(): level.word for level in Level}
+CODES = {level.name.lower(): max(0, int(level)) for level in Level}
 LEVELS = {host_checks.OK: OK, host_checks.WARNING: WARNING}
-CODES = {WARNING: 1, FAILED: 2}
 
 
 @dataclass(frozen=True)
@@ -163,7 +166,7 @@ def clock_line() -> Iterator[Line]:
     elif said == "yes":
         yield Line("clock", OK, "set by NTP")
     else:
-        yield Line("clock", "skipped", "not looked at: no timedatectl tells")
+        yield Line("clock", SKIPPED, "not looked at: no timedatectl tells")
 
 
 def setting_lines() -> Iterator[Line]:
@@ -217,6 +220,8 @@ HOST: Mapping[str, Callable[[], Iterator[Line]]] = {
     "address": address_lines,
 }
 """What is looked at here, by the name under which a look that fails itself is told."""
+BOTH = ("disk", "clock", "database", "address")
+"""Those that are looked at from inside, too."""
 
 
 def look(name: str, ask: Callable[[], Iterator[Line]]) -> Iterator[Line]:
@@ -232,9 +237,14 @@ def look(name: str, ask: Callable[[], Iterator[Line]]) -> Iterator[Line]:
 # From inside
 
 
-def inside(project: str) -> Iterator[Line]:
+def inside(project: str, only: Sequence[str] = ()) -> Iterator[Line]:
     """What `ls-yolo doctor` says in a container of the service setup, as it says it."""
-    words = ["ls-yolo", "doctor", "--json", *(("--project", project) if project else ())]
+    if not compose.output("ps", "--all", "--quiet").strip():
+        # A run would make networks and volumes.
+        yield Line("services", SKIPPED, "not looked at: no container is there")
+        return
+    words = ["ls-yolo", "doctor", "--json", *(("--project", project) if project else ()),
+             *(word for name in only for word in ("--only", name))]  # fmt: skip
     # Nothing is started for it: what is down is a finding.
     command = compose.command("--ansi", "never", "--progress", "quiet", "run", "--rm", "--no-deps",
                               "-T", "setup", *words)  # fmt: skip
@@ -243,37 +253,46 @@ def inside(project: str) -> Iterator[Line]:
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         assert process.stdout is not None
-        heard, last = False, ""
+        complete, last = False, ""
         for text in process.stdout:
             if text.startswith("{"):
-                heard = True
                 yield from_json(text)
+            elif text.strip() == COMPLETE:
+                complete = True
             else:
                 last = text.strip() or last
-    if not heard or process.returncode not in (0, *CODES.values()):
+    # The exit code alone does not tell: Python's own for a crash is that of a warning.
+    if not complete:
         last = last or f"exit code {process.returncode}"
-        yield Line("services", FAILED, f"nothing could be asked from inside: {last}", "make up")
+        yield Line("services", FAILED, f"the look from inside did not come to its end: {last}",
+                   "make up")  # fmt: skip
 
 
-def all_lines(project: str) -> Iterator[Line]:
+def all_lines(project: str, only: Sequence[str] = ()) -> Iterator[Line]:
     for name, ask in HOST.items():
-        yield from look(name, ask)
+        if not only or name in only:
+            yield from look(name, ask)
+    there = [name for name in only if name not in HOST or name in BOTH]
+    if only and not there:
+        return
     try:
         docker.client()
     except UserError:
         return  # told above
-    yield from look("services", lambda: inside(project))
+    yield from look("services", lambda: inside(project, there))
 
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, prog="doctor.py")
     parser.add_argument("--project", default="", help="this project alone: its id or title")
+    parser.add_argument("--only", action="append", default=[], metavar="CHECK",
+                        help="this check alone; may be repeated")  # fmt: skip
     parser.add_argument("--json", action="store_true", help="a JSON object a line")
     options = parser.parse_args(arguments)
     code = 0
-    for line in all_lines(options.project):
+    for line in all_lines(options.project, options.only):
         say(json.dumps(line.as_json(), ensure_ascii=False) if options.json else str(line))
-        code = max(code, CODES.get(line.level, 0))
+        code = max(code, CODES[line.level])
     return code
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from client import PASSWORD, Backend, BenchError, Figures
-from containers import backend, cpu_seconds, docker, look
+from containers import backend, cpu_seconds, docker, look, named
 from PIL import Image
 from stage import SETTLE, Part, Stage, ratio
 
@@ -42,10 +42,10 @@ class Deployment:
 
     def start(self, image: str, alias: str, environ: Mapping[str, str], *more: str) -> str:
         """Starts a container that others reach as ``alias``; returns its id."""
-        variables = [word for key, value in environ.items() for word in ("-e", f"{key}={value}")]
         name = docker(
             "run", "-d", "--network", self.network, "--network-alias", alias,
-            f"--cpuset-cpus={self.stage.options.cpus}", *variables, *more, image,
+            f"--cpuset-cpus={self.stage.options.cpus}", *named(environ), *more, image,
+            environ=environ,
         )  # fmt: skip
         self.containers.append(name)
         return name
@@ -64,14 +64,13 @@ class Deployment:
 
     def tool(self, *words: str, detach: bool = False) -> str:
         """Runs `ls-yolo` beside the services; returns what it prints, or its container."""
-        environ = [w for key, value in self.settings.items() for w in ("-e", f"{key}={value}")]
         return docker(
             "run", "-d" if detach else "--rm", "--network", self.network,
             *(() if detach else ("-i",)),
-            f"--cpuset-cpus={self.stage.options.cpus}", *environ,
+            f"--cpuset-cpus={self.stage.options.cpus}", *named(self.settings),
             "-v", f"{self.folder}/projects:/projects:ro",
             "-v", f"{self.folder}/datasets:/datasets:ro",
-            self.stage.options.image, "ls-yolo", *words,
+            self.stage.options.image, "ls-yolo", *words, environ=self.settings,
         )  # fmt: skip
 
     def forget(self, version: str) -> None:
@@ -84,9 +83,8 @@ class Deployment:
             f"calls, p = Calls(s), find_project(s, {TITLE!r}).id\n"
             f"while calls.delete(p, {version!r}): pass"
         )
-        environ = [w for key, value in self.settings.items() for w in ("-e", f"{key}={value}")]
-        docker("run", "--rm", "--network", self.network, *environ, self.stage.options.image,
-               "python3", "-c", code)  # fmt: skip
+        docker("run", "--rm", "--network", self.network, *named(self.settings),
+               self.stage.options.image, "python3", "-c", code, environ=self.settings)  # fmt: skip
 
 
 TOKEN = secrets.token_hex(20)
@@ -167,7 +165,11 @@ def _run(there: Deployment, service: Backend, name: str, grown: dict[str, float]
     if code != "0" or not re.search(rf"{images} tasks, each with a stored prediction", log):
         raise BenchError(f"prelabel ended with {code}: {log[-500:]}")
     half = [memory for at, memory in seen if at >= passed / 2]
-    for what in half[0] if half else ():
+    if len(half) < 2:
+        raise BenchError(
+            f"prelabel took {passed:.0f} s, too short to see whether memory grows; more --images"
+        )
+    for what in half[0]:
         more = half[-1][what] - half[0][what]
         grown[what] = max(grown.get(what, more), more)
     return {

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,12 +85,21 @@ class Place:
     arguments: Sequence[str]
 
 
-def docker(*arguments: str, check: bool = True) -> str:
-    """What docker answers."""
-    done = subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+def docker(*arguments: str, check: bool = True, environ: Mapping[str, str] | None = None) -> str:
+    """What docker answers. ``environ``: what ``-e NAME`` without a value stands for, since anybody
+    on the machine can read a command line."""
+    done = subprocess.run(
+        ["docker", *arguments], capture_output=True, text=True, check=False,
+        env={**os.environ, **(environ or {})},
+    )  # fmt: skip
     if check and done.returncode:
         raise BenchError(f"docker {arguments[0]}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout.strip()
+
+
+def named(environ: Mapping[str, str]) -> list[str]:
+    """Arguments of ``docker run`` that name the variables alone."""
+    return [word for name in environ for word in ("-e", name)]
 
 
 def cpu_seconds(name: str) -> float:
@@ -144,15 +154,14 @@ def backend(
     place: Place, environ: Sequence[str], urls: Sequence[str]
 ) -> Iterator[tuple[Backend, str]]:
     """The service, once it is ready, with settings (NAME=VALUE), and its container's name."""
-    variables = [
-        "LABEL_STUDIO_API_KEY=",
-        "BASIC_AUTH_USER=bench",
-        f"BASIC_AUTH_PASS={PASSWORD}",
-        "LOG_LEVEL=WARNING",
-        *environ,
-    ]
-    arguments = [part for variable in variables for part in ("-e", variable)]
-    name = docker("run", "-d", *place.arguments, *arguments, place.image)
+    variables = {
+        "LABEL_STUDIO_API_KEY": "",
+        "BASIC_AUTH_USER": "bench",
+        "BASIC_AUTH_PASS": PASSWORD,
+        "LOG_LEVEL": "WARNING",
+        **dict(variable.split("=", 1) for variable in environ),
+    }
+    name = docker("run", "-d", *place.arguments, *named(variables), place.image, environ=variables)
     try:
         # As Label Studio reaches it, which no proxy of a published port is in the way of.
         address = docker("inspect", "-f", ADDRESS, name)

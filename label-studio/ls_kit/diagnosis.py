@@ -29,8 +29,6 @@ from ls_kit import folders
 
 LOCK_SECONDS = 2.0
 """How long a writer's turn in SQLite is waited for."""
-BACKENDS = 20
-"""The most addresses that one request may have looked at."""
 
 
 def database() -> dict[str, Any]:
@@ -113,7 +111,11 @@ def reach(url: str) -> dict[str, Any]:
     def answer(kind: str = "", error: str = "") -> dict[str, Any]:
         return {"url": url, "kind": kind, "error": error, "seconds": time.monotonic() - began}
 
-    if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        return answer("url", str(error))
+    if parts.scheme not in ("http", "https") or not parts.hostname:
         return answer("url", "no http:// or https:// address")
     try:
         validate_upload_url(url, block_local_urls=settings.ML_BLOCK_LOCAL_IP)
@@ -189,10 +191,10 @@ def facts(user: Any) -> dict[str, Any]:
 # Not in a transaction: in SQLite its writer's turn would be taken by this request itself.
 @method_decorator(transaction.non_atomic_requests, name="dispatch")
 class DiagnosisAPI(APIView):
-    """`facts`; with ``?url=``, which may be there again, what `reach` says of each instead."""
+    """`facts`; with ``?url=``, what `reach` says of that ML backend instead."""
 
     permission_classes = (IsAuthenticated,)
 
     def get(self, request: Any) -> Response:
-        urls = list(dict.fromkeys(request.query_params.getlist("url")))[:BACKENDS]
-        return Response({"backends": [reach(url) for url in urls]} if urls else facts(request.user))
+        url = request.query_params.get("url")
+        return Response({"backend": reach(url)} if url else facts(request.user))

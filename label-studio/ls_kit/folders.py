@@ -6,12 +6,15 @@ import contextlib
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 LOOKED_AT = 2000
 """How many entries of a storage are looked at for a first file."""
+SECONDS = 2.0
+"""How long one is looked for, in seconds: a network's folder may be slow."""
 
 
 def describe(folder: Path) -> dict[str, Any]:
@@ -29,29 +32,34 @@ def describe(folder: Path) -> dict[str, Any]:
 def first_file(folder: Path) -> tuple[str, str]:
     """The path of a file below ``folder`` that can be read, and what is wrong: one is empty; both
     are where there is no file."""
-    trouble = ""
-    left = LOOKED_AT
-
-    def failed(error: OSError) -> None:
-        nonlocal trouble
-        trouble = trouble or f"{error.filename}: {error.strerror}"
-
-    for where, folders, names in os.walk(folder, onerror=failed):
-        folders.sort()
-        for name in sorted(names):
-            left -= 1
-            path = os.path.join(where, name)  # noqa: PTH118 # names may be no UTF-8
-            with contextlib.suppress(UnicodeEncodeError):
-                path.encode()
-                try:
-                    with Path(path).open("rb") as file:
+    trouble: list[str] = []
+    until = time.monotonic() + SECONDS
+    for left, entry in zip(range(LOOKED_AT, -1, -1), _entries(str(folder), trouble), strict=False):
+        if not left or time.monotonic() > until:
+            trouble.append(f"no file was found among its first {LOOKED_AT} entries, or in time")
+            break
+        with contextlib.suppress(UnicodeEncodeError):
+            entry.path.encode()
+            try:
+                if not entry.is_dir():
+                    with Path(entry.path).open("rb") as file:
                         file.read(1)
-                    return path, ""
-                except OSError as error:
-                    trouble = trouble or f"{path}: {error.strerror}"
-            if left <= 0:
-                return "", trouble
-    return "", trouble
+                    return entry.path, ""
+            except OSError as error:
+                trouble.append(f"{entry.path}: {error.strerror}")
+    return "", next(iter(trouble), "")
+
+
+def _entries(folder: str, trouble: list[str]) -> Iterator[os.DirEntry[str]]:
+    """What is in ``folder`` and below, as it comes: to sort it, all would have to be read first."""
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                yield entry
+                if entry.is_dir(follow_symlinks=False):
+                    yield from _entries(entry.path, trouble)
+    except OSError as error:
+        trouble.append(f"{folder}: {error.strerror}")
 
 
 def disks(folders: Iterable[Path]) -> list[dict[str, Any]]:

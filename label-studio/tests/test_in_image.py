@@ -1085,9 +1085,10 @@ class Diagnosis(unittest.TestCase):
                 "http://127.0.0.1:1",
                 "http://nowhere.invalid:9090",
                 "ftp://backend",
+                "http://[::1",
             )
         }
-        self.assertEqual(list(found.values()), ["refused", "refused", "dns", "url"])
+        self.assertEqual(list(found.values()), ["refused", "refused", "dns", "url", "url"])
 
 
 if __name__ == "__main__":

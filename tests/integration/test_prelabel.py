@@ -332,7 +332,8 @@ def test_counts_a_report_and_metrics_are_written(bulk: Bulk, few: Any) -> None:
     assert any(one.get("jpeg") for one in report["sample"])
     metrics = wait_for(lambda: read(backend, "/tmp/prelabel.prom"), 10)
     assert f'ls_yolo_prelabel_done{{project="Few",shard="0"}} {float(FEW)}' in metrics
-    assert "ls_yolo_prelabel_success_timestamp_seconds" in metrics
+    success = wait_for(lambda: read(backend, "/tmp/prelabel-success.prom"), 10)
+    assert "ls_yolo_prelabel_success_timestamp_seconds{" in success
 
 
 def test_in_a_process_of_its_own_it_predicts_the_same(bulk: Bulk, few: Any) -> None:

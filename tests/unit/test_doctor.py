@@ -17,6 +17,7 @@ from host import checks
 from host.checks import Check
 from lib import ROOT, settings, versions
 from lib.cli import UserError
+from ls_yolo.doctor.base import COMPLETE
 
 
 def row(service, state="running", health="healthy", image="", code=0):
@@ -80,7 +81,9 @@ def test_a_check_that_crashes_is_a_line_and_the_others_go_on(monkeypatch, capsys
 
     looks = {"crash": crash, "refuse": refuse, "last": lambda: iter([Line("last", OK, "fine")])}
     monkeypatch.setattr(doctor, "HOST", looks)
-    monkeypatch.setattr(doctor, "inside", lambda project: iter([Line("in", WARNING, "so so")]))
+    monkeypatch.setattr(
+        doctor, "inside", lambda project, only: iter([Line("in", WARNING, "so so")])
+    )
     monkeypatch.setattr(doctor.docker, "client", lambda: "docker")
     assert doctor.main([]) == 2
     assert capsys.readouterr().out.splitlines() == [
@@ -95,6 +98,52 @@ def test_a_check_that_crashes_is_a_line_and_the_others_go_on(monkeypatch, capsys
     assert [json.loads(line)["level"] for line in capsys.readouterr().out.splitlines()] == [
         "ok", "warning",
     ]  # fmt: skip
+
+
+def run_inside(monkeypatch, *printed, code=0, there="a-container"):
+    """Lines of the look from inside where a container prints that, and the words that ran it."""
+    ran = []
+
+    def command(*words):
+        ran.append(words)
+        return [sys.executable, "-c", "import sys; print(sys.argv[2]); sys.exit(int(sys.argv[1]))",
+                str(code), "\n".join(printed)]  # fmt: skip
+
+    monkeypatch.setattr(compose, "command", command)
+    monkeypatch.setattr(compose, "output", lambda *words: there)
+    monkeypatch.setattr(compose, "environment", lambda: {"PATH": "/bin"})
+    return list(doctor.inside("ship", ["labels"])), ran
+
+
+FOUND = json.dumps({"check": "in", "level": "warning", "found": "so so", "fix": "", "subject": ""})
+
+
+def test_a_look_from_inside_that_crashes_after_a_warning_is_red(monkeypatch):
+    lines, _ = run_inside(monkeypatch, FOUND, "MemoryError", code=1)
+    assert [line.level for line in lines] == [WARNING, FAILED]
+    assert "did not come to its end: MemoryError" in lines[1].found
+    lines, ran = run_inside(monkeypatch, FOUND, COMPLETE, code=1)
+    assert [line.level for line in lines] == [WARNING]
+    assert ran[0][-4:] == ("--project", "ship", "--only", "labels")
+
+
+def test_where_no_container_is_there_none_is_run_which_would_make_networks(monkeypatch):
+    lines, ran = run_inside(monkeypatch, there="")
+    assert [line.level for line in lines] == [doctor.SKIPPED]
+    assert ran == []
+
+
+def test_checks_of_the_host_and_those_from_inside_can_be_asked_for_alone(monkeypatch, capsys):
+    asked = []
+    looks = {"LAN": lambda: iter([Line("LAN", OK, "fine")]),
+             "disk": lambda: iter([Line("disk", OK, "fine")])}  # fmt: skip
+    monkeypatch.setattr(doctor, "HOST", looks)
+    monkeypatch.setattr(doctor.docker, "client", lambda: "docker")
+    monkeypatch.setattr(doctor, "inside", lambda project, only: asked.append(only) or iter([]))
+    for name in ("LAN", "disk", "labels"):
+        assert doctor.main(["--only", name]) == 0
+    assert capsys.readouterr().out.splitlines() == ["ok   LAN: fine", "ok   disk: fine"]
+    assert asked == [["disk"], ["labels"]]
 
 
 @pytest.mark.parametrize(("says", "level"), [("yes", OK), ("no", WARNING), (None, "skipped")])

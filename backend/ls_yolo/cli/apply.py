@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ls_yolo import settings
-from ls_yolo.cli.common import EX_FAILED, EX_NOPERM, EX_USAGE, ToolError, app, fail, say
+from ls_yolo.cli.common import (
+    EX_FAILED,
+    EX_NOPERM,
+    EX_TEMPFAIL,
+    EX_USAGE,
+    ToolError,
+    app,
+    fail,
+    say,
+)
 from ls_yolo.cli.prelabel import Again, Wishes, predict, refused
 
 if TYPE_CHECKING:
@@ -69,10 +78,8 @@ def apply(
         if not diff:
             # Or what was put there just now would be predicted with the models before it.
             faults = backend.reload()
-    except TokenError as error:
-        return fail(str(error), EX_NOPERM)
     except ApplyError as error:
-        return fail(str(error), EX_FAILED)
+        return fail(str(error), _code(error))
     for name, fault in faults.items():
         say(f"warning: model {name}: {fault}")
     root = Path(values["LOCAL_FILES_DOCUMENT_ROOT"])
@@ -96,10 +103,23 @@ def apply(
                     if tries == TRIES - 1:
                         raise
                     say(str(error))
-        except (ApplyError, ToolError) as error:
+        except (ApplyError, TokenError, ToolError) as error:
             # The other projects do not suffer for this one.
-            failed = fail(str(error), EX_FAILED)
+            code = fail(str(error), _code(error))
+            failed = code if failed in (0, code) else EX_FAILED
     return failed
+
+
+def _code(error: Exception) -> int:
+    """The exit code for what could not be done."""
+    from ls_yolo.labelstudio.client import TokenError
+    from ls_yolo.projects.backend import NotReady
+
+    if isinstance(error, ToolError):
+        return error.code
+    if isinstance(error, TokenError):
+        return EX_NOPERM
+    return EX_TEMPFAIL if isinstance(error, NotReady) else EX_FAILED
 
 
 def _diff(applier: Applier, wanted: list[Project], prune: bool) -> int:

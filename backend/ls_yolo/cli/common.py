@@ -10,8 +10,9 @@ import typer
 
 EX_FAILED, EX_USAGE, EX_STOPPED = 1, 2, 130
 EX_NOPERM, EX_CONFIG, EX_TEMPFAIL = os.EX_NOPERM, os.EX_CONFIG, os.EX_TEMPFAIL
+EX_UNAVAILABLE = os.EX_UNAVAILABLE
 """Exit codes: something failed; called wrongly; Ctrl-C; the token is refused; a file or setting is
-wrong; it may be done by running it again."""
+wrong; it may be done by running it again; nothing predicts for the project yet."""
 
 app = typer.Typer(
     name="ls-yolo",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from typing import Annotated
 
 import typer
@@ -38,4 +39,6 @@ def doctor(
     for line in run.CHECKS.run(Facts(settings.read("setup"), project), only or ()):
         lines.append(line)
         say(json.dumps(line.as_json(), ensure_ascii=False) if as_json else str(line))
+    if as_json:
+        print(base.COMPLETE, file=sys.stderr, flush=True)
     return base.exit_code(lines)

@@ -8,9 +8,9 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 
@@ -18,12 +18,14 @@ from ls_yolo import settings
 from ls_yolo.cli.common import (
     EX_FAILED,
     EX_TEMPFAIL,
+    EX_UNAVAILABLE,
     TokenRefused,
     ToolError,
     app,
     fail,
     say,
 )
+from ls_yolo.cli.predictions import open_studio
 
 if TYPE_CHECKING:
     from ls_yolo.jobs.predicting import Described, Predicting, Target
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from ls_yolo.labelstudio.client import Studio
     from ls_yolo.results import Image
 
-READY_SECONDS = 120.0
+READY_SECONDS = 180.0
 """How long a service that has gone away is waited for before the next task is tried."""
 
 
@@ -45,7 +47,8 @@ class Again(ToolError):
 
 @dataclass(frozen=True)
 class Wishes:
-    """What is asked for besides the project: see the command's options."""
+    """What is asked for besides the project: see the command's options. ``out``: where the report
+    goes whose name is -."""
 
     here: bool = False
     dry_run: bool = False
@@ -53,6 +56,7 @@ class Wishes:
     report: str = ""
     metrics: str = ""
     json: bool = True
+    out: TextIO = field(default_factory=lambda: sys.stdout)
 
 
 @app.command("prelabel", help="predict all tasks of a project; safe to stop and to run again")
@@ -104,14 +108,14 @@ def prelabel(
 ) -> int:
     """Predicts what lacks a prediction of the current version; returns the exit code.
 
-    0: every task has one; 1: some failed, which are listed; 75: run it again.
+    0: every task has one; 1: some failed, which are listed; 69: nothing predicts for the project
+    yet; 75: run it again.
     """
     # Imported here: --help and errors in settings need none of it.
     from ls_yolo.jobs import scope
     from ls_yolo.jobs.predicting import Target
     from ls_yolo.jobs.prelabel import Options
     from ls_yolo.labelstudio import bulk, selection
-    from ls_yolo.labelstudio.client import Studio
     from ls_yolo.labelstudio.lookup import find_project
     from ls_yolo.projects.apply import check_token
     from ls_yolo.projects.backend import wait
@@ -127,16 +131,17 @@ def prelabel(
         words = many_pods.words(model, where, retry, fields, metrics)
         return many_pods.predict(project, kubernetes, words, namespace, queue, dry_run, report)
     values = settings.read("setup")
-    if not values["LABEL_STUDIO_API_KEY"]:
-        raise TokenRefused("LABEL_STUDIO_API_KEY: found nothing, expected a token of Label Studio")
+    studio = open_studio()
+    wishes = Wishes(here, dry_run, replace_old, report, metrics)
     if replace_old and (where or shard):
         raise typer.BadParameter(
             "--replace: deletes older predictions of the whole project, so it does not go with "
             "--where or --shard; run it without them once all is predicted"
         )
     signal.signal(signal.SIGTERM, _terminate)
-    with refused():
-        studio = Studio(values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"])
+    # Standard output may be the report's.
+    aside = contextlib.redirect_stdout(sys.stderr) if report == "-" else contextlib.nullcontext()
+    with refused(), aside:
         wait(f"{studio.url}/health", values["SETUP_TIMEOUT"], say)
         check_token(studio)
         if not here:
@@ -158,8 +163,8 @@ def prelabel(
             fields,
             values["PRELABEL_SCORE"],
             Path(values["MODEL_DIR"]),
+            here,
         )
-        wishes = Wishes(here, dry_run, replace_old, report, metrics)
         return predict(studio, bulk.store_of(studio), target, options, wishes, values)
 
 
@@ -169,23 +174,31 @@ def refused() -> Iterator[None]:
 
     Raises:
         TokenRefused: Label Studio does not take the token.
+        Again: a service was away, or busy, for too long; or the models were replaced meanwhile.
         ToolError: anything else that a person can put right.
     """
     import httpx
     from label_studio_sdk.core.api_error import ApiError
 
     from ls_yolo.errors import RequestError
+    from ls_yolo.jobs.pipeline import Changed
+    from ls_yolo.jobs.predicting import Away, Busy
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
-    from ls_yolo.labelstudio import client
-    from ls_yolo.projects.backend import ApplyError
+    from ls_yolo.labelstudio import client, records
+    from ls_yolo.projects.backend import ApplyError, NotReady
 
     try:
         yield
     except client.TokenError as error:
         raise TokenRefused(str(error)) from None
+    except (records.StudioDown, Away, Busy, Changed, NotReady) as error:
+        raise Again(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
-        raise ToolError(f"Label Studio: {client.reason(error)}") from None
+        away = isinstance(error, httpx.TransportError) or (
+            isinstance(error, ApiError) and error.status_code in records.BUSY
+        )
+        raise (Again if away else ToolError)(f"Label Studio: {client.reason(error)}") from None
     except (RequestError, ApplyError, ReportError, ScopeError) as error:
         raise ToolError(str(error)) from None
 
@@ -213,6 +226,7 @@ def predict(
     """
     from ls_yolo.jobs import prelabel as job
     from ls_yolo.jobs import report as reports
+    from ls_yolo.jobs.board import Board
     from ls_yolo.jobs.pipeline import Changed
     from ls_yolo.jobs.progress import Progress
     from ls_yolo.labelstudio import display
@@ -220,12 +234,13 @@ def predict(
 
     if wishes.report:
         reports.check(wishes.report)
+    tell = _telling(wishes, options, target)
     likeness = not isinstance(store, PlainStore)
     predicting = _predicting(studio, target, wishes, values, likeness)
     described = predicting.describe()
     _tell(target, described)
     if described.waiting:
-        return EX_FAILED
+        return EX_UNAVAILABLE
     version = described.version
     report = reports.Report(target.title, version) if wishes.report else None
     work_of = job.Prelabel(
@@ -251,25 +266,38 @@ def predict(
     if options.where is None:
         names = "+".join(target.models) or "default model"
         display.begin(studio, target.id, version, _there(store, target.id), names)
-    tell = _telling(wishes, options, target)
+    # Where there is nothing to do, no run is worth a line on the status page.
+    url = values["BACKEND_URL"] if work.todo else ""
+    user, password = values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"]
+    board = Board(url, user, password, target, version, options.shard, once=wishes.here)
+
+    def listen(state: State) -> None:
+        tell(state, False)
+        board.tell(state)
+
     progress = Progress(
         work.todo,
         target.title,
         None if wishes.json else sys.stdout,
-        listener=lambda state: tell(state, False),
+        listener=listen,
         text=not wishes.json,
     )
     began = time.monotonic()
+    how = "failed"
     try:
         summary = work_of.run(work, progress)
+        how = "failed" if summary.missing else "done"
     except Changed as error:
         raise Again(f"{target.title}: {error}") from None
+    finally:
+        board.tell(progress.state, how)
+        if report:  # however it ended: it is of what was done until then
+            report.seconds = time.monotonic() - began
+            report.present = work.total - work.missing
+            with contextlib.redirect_stdout(wishes.out):
+                report.write(wishes.report)
     if summary.state and not summary.missing:
         tell(summary.state, True)
-    if report:
-        report.seconds = time.monotonic() - began
-        report.present = work.total - work.missing
-        report.write(wishes.report)
     return _end(studio, store, target, version, options, wishes, summary)
 
 
@@ -413,20 +441,25 @@ def _pictures(studio: Studio, target: Target) -> Callable[[Task], Image | None]:
 
 
 def _ready(studio: Studio, backend: str | None) -> Callable[[], None]:
-    """Returns when Label Studio and the backend answer, or after `READY_SECONDS`."""
+    """Returns when Label Studio and the backend answer; raises Away where they have not within
+    `READY_SECONDS`."""
     import httpx
+
+    from ls_yolo.jobs.predicting import Away
 
     urls = [f"{studio.url}/health"] + ([f"{backend.rstrip('/')}/readyz"] if backend else [])
 
     def ready() -> None:
         until = time.monotonic() + READY_SECONDS
         for url in urls:
-            while time.monotonic() < until:
+            while True:
                 try:
                     if httpx.get(url, timeout=5).status_code == 200:
                         break
                 except httpx.HTTPError:
                     pass
+                if time.monotonic() > until:
+                    raise Away(f"{url}: not ready after {READY_SECONDS:g} s")
                 time.sleep(0.5)
 
     return ready
@@ -441,7 +474,11 @@ def _telling(wishes: Wishes, options: Options, target: Target) -> Callable[[Stat
         return lambda state, done: None
     from ls_yolo.jobs.telemetry import Telemetry
 
-    telemetry = Telemetry(wishes.metrics, target.title, options.shard[0] if options.shard else 0)
+    shard = options.shard[0] if options.shard else None
+    try:
+        telemetry = Telemetry(wishes.metrics, target.title, shard)
+    except (ValueError, OSError) as error:
+        raise typer.BadParameter(f"--metrics: {error}") from None
     told = threading.Event()
 
     def tell(state: State, done: bool) -> None:

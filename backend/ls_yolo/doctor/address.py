@@ -85,7 +85,7 @@ def look(url: str, timeout: float = TIMEOUT) -> list[Finding]:
     except (OSError, HTTPException) as error:
         reason = getattr(error, "reason", error)
         return [failed(f"not reached: {reason}", "is the proxy up, and does the name resolve here?",
-                       url)]  # fmt: skip
+                       url, unsure=True)]  # fmt: skip
     if status == 403:
         return [failed("forms are refused (CSRF), so nobody can log in", FORMS, url)]
     if status != 200:

@@ -9,6 +9,8 @@ from enum import IntEnum
 from typing import Any, Generic, TypeVar
 
 Facts = TypeVar("Facts")
+COMPLETE = "ls-yolo doctor: all checks are made"
+"""The last line, on standard error, of a run that prints JSON: that it did not just end."""
 
 
 class Level(IntEnum):
@@ -29,13 +31,15 @@ class Level(IntEnum):
 class Finding:
     """What a check says: what was ``found`` and the ``fix`` (empty where all is well).
 
-    ``subject``: of what, where a check looks at several things.
+    ``subject``: of what, where a check looks at several things. ``unsure``: it may look otherwise
+    from another place.
     """
 
     level: Level
     found: str
     fix: str = ""
     subject: str = ""
+    unsure: bool = False
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,10 @@ class Unavailable(Exception):
     """What a check needs is not there; the message says what. Another check is red for it."""
 
 
+class Faulty(Unavailable):
+    """A service answers, but not what it should: a fault of its own, which no other check tells."""
+
+
 def ok(found: str, subject: str = "") -> Finding:
     return Finding(Level.OK, found, "", subject)
 
@@ -76,16 +84,16 @@ def warning(found: str, fix: str, subject: str = "") -> Finding:
     return Finding(Level.WARNING, found, fix, subject)
 
 
-def failed(found: str, fix: str, subject: str = "") -> Finding:
-    return Finding(Level.FAILED, found, fix, subject)
+def failed(found: str, fix: str, subject: str = "", unsure: bool = False) -> Finding:
+    return Finding(Level.FAILED, found, fix, subject, unsure)
 
 
 @dataclass(frozen=True)
 class Check(Generic[Facts]):
     """A look at one thing that can be wrong. ``look`` yields findings: faults, or one that is ok.
 
-    It raises `Unavailable` where it cannot look; anything else that it raises is a fault of its
-    own, and is named.
+    It raises `Unavailable` where it cannot look, `Faulty` where that is a fault; anything else that
+    it raises is a fault of its own, and is named.
     """
 
     name: str
@@ -97,6 +105,8 @@ class Check(Generic[Facts]):
         found: list[Finding] = []
         try:
             found += self.look(facts)
+        except Faulty as error:
+            found.append(failed(str(error), "look at the log of that service: make logs"))
         except Unavailable as error:
             found.append(Finding(Level.SKIPPED, f"not looked at: {error}"))
         except Exception as error:  # the others go on

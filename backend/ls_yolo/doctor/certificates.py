@@ -31,13 +31,14 @@ def look(url: str, context: ssl.SSLContext | None = None, timeout: float = 5) ->
         ):
             ends = ssl.cert_time_to_seconds(str((secure.getpeercert() or {})["notAfter"]))
     except ssl.SSLCertVerificationError as error:
-        fix = RENEW
-        if "expired" not in error.verify_message:
+        fix, ended = RENEW, "expired" in error.verify_message
+        if not ended:
             fix = "put its authority into the trusted ones of this machine, or the right name in it"
-        return [failed(f"the certificate is refused: {error.verify_message}", fix, url)]
+        return [failed(f"the certificate is refused: {error.verify_message}", fix, url,
+                       unsure=not ended)]  # fmt: skip
     except OSError as error:
         return [failed(f"no TLS connection: {error}", "is the address right, and the proxy up?",
-                       url)]  # fmt: skip
+                       url, unsure=True)]  # fmt: skip
     left = ends - time.time()
     day = time.strftime("%Y-%m-%d", time.gmtime(ends))
     found = f"the certificate ends on {day}, in {left / 86400:.0f} days"

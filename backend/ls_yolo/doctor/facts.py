@@ -14,14 +14,16 @@ from typing import Any, TypeVar
 
 import httpx
 
-from ls_yolo.doctor.base import Unavailable
-from ls_yolo.labelstudio import selection
+from ls_yolo.doctor.base import Faulty, Unavailable
+from ls_yolo.labelstudio import bulk, selection
 from ls_yolo.labelstudio.client import Studio, StudioError, reason
 from ls_yolo.projects.backend import Backend
 
 T = TypeVar("T")
 TIMEOUT = 15
 """Seconds that a service may take to say something of itself."""
+ELSEWHERE = frozenset({401, 403, 404, 429, 502, 503, 504})
+"""Answers that say more of who asks, or of what stands between, than of the service."""
 LONG = 130
 """Seconds that a prediction may take to be told: more than Label Studio gives it."""
 PAGE = 1000
@@ -65,9 +67,12 @@ class ProjectFacts:
 
     @property
     def models(self) -> tuple[str, ...]:
-        """The models that the address of the first connection names."""
-        _, chosen, names = str(self.first.get("url") or "").partition(selection.PREFIX)
-        return selection.from_url(names.strip("/")) if chosen else ()
+        """The models that the first connection names.
+
+        Raises:
+            SelectionError: they cannot be read.
+        """
+        return selection.of_connections(self.connections)
 
 
 class Facts:
@@ -136,12 +141,12 @@ class Facts:
         """What Label Studio's process says of itself."""
         return self.once("diagnosis", self._diagnosis)
 
-    @property
-    def backends(self) -> list[dict[str, Any]]:
-        """What Label Studio's process says of each of `addresses`."""
-        found: list[dict[str, Any]] = self.once(
-            "backends", lambda: self._diagnosis(url=self.addresses)
-        ).content["backends"]
+    def reach(self, url: str) -> dict[str, Any]:
+        """What Label Studio's process says of the ML backend at ``url``. One alone: backends that
+        are down take their time, and all of them more than a request may."""
+        found: dict[str, Any] = self.once(
+            f"backend {url}", lambda: self._diagnosis(url=url)
+        ).content["backend"]
         return found
 
     def _diagnosis(self, **query: Any) -> Timed:
@@ -159,12 +164,13 @@ class Facts:
         """A part of `diagnosis`.
 
         Raises:
-            Unavailable: also where Label Studio's process could not find it out.
+            Faulty: Label Studio's process could not find it out.
+            Unavailable: as `diagnosis`.
         """
         found = self.diagnosis.content.get(name)
         if found is None or (isinstance(found, dict) and set(found) == {"error"}):
             why = found["error"] if found else "it does not say"
-            raise Unavailable(f"Label Studio's {name}: {why}")
+            raise Faulty(f"Label Studio's {name}: {why}")
         return found
 
     @property
@@ -202,6 +208,16 @@ class Facts:
             ]  # fmt: skip
 
         return self.once("projects", ask)
+
+    @property
+    def store(self) -> bulk.Calls | bulk.PlainStore:
+        """What counts stored predictions. Raises: StudioError: Label Studio is not reached."""
+        return self.once("store", lambda: bulk.store_of(self.studio))
+
+    def first(self, project: ProjectFacts) -> Mapping[str, Any] | None:
+        """The first task of a project; None where there is none."""
+        found = self.once(f"first {project.id}", lambda: list(self.tasks(project.id, 1)))
+        return next(iter(found), None)
 
     def tasks(self, project: int, most: int = 0) -> Iterator[Mapping[str, Any]]:
         """``id`` and ``data`` of the tasks of a project, by their ids, ``most`` of them (0: all).
@@ -266,6 +282,16 @@ class Facts:
         }
         return self.once(f"setup {project.id}", lambda: self.asked(project, "setup", body))
 
+    def predicted(self, project: ProjectFacts) -> Timed:
+        """What the backend answers to ``/predict`` of the first task of a project.
+
+        Raises:
+            Unavailable: as `setup`.
+        """
+        body = {"tasks": [self.first(project)], "project": f"{project.id}.0",
+                "label_config": project.config}  # fmt: skip
+        return self.once(f"predict {project.id}", lambda: self.asked(project, "predict", body))
+
     def asked(self, project: ProjectFacts, path: str, body: dict[str, Any]) -> Timed:
         """What the backend answers to a POST for a project.
 
@@ -285,7 +311,9 @@ class Facts:
             answer = ask()
             took = time.monotonic() - began
             if answer.status_code not in (*statuses, 201, 204):
-                raise Unavailable(
+                # Told elsewhere: a password or token, another image, nobody behind a proxy.
+                fault = Unavailable if answer.status_code in ELSEWHERE else Faulty
+                raise fault(
                     f"{who} answered {answer.status_code} at {answer.url.path}: {_said(answer)}"
                 )
             content = answer.json() if answer.content else None

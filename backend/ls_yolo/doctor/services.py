@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
 from ls_yolo.doctor import address, certificates, tokens
-from ls_yolo.doctor.base import Checks, Finding, Unavailable, failed, ok, warning
+from ls_yolo.doctor.base import Checks, Faulty, Finding, Level, Unavailable, failed, ok, warning
 from ls_yolo.doctor.facts import TIMEOUT, Facts, Timed
 
 CHECKS: Checks[Facts] = Checks()
@@ -37,9 +39,18 @@ def size(count: float) -> str:
     return f"{count / GB:.1f} GB" if count >= GB else f"{count / MB:.1f} MB"
 
 
+def server(url: str) -> tuple[str, str]:
+    """Host, and host and port, of an address; empty where it is none."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "", ""
+    return (parts.hostname or "").lower(), parts.netloc
+
+
 def localhost(url: str) -> bool:
     """Whether ``url`` is of the machine that asks."""
-    return (urlsplit(url).hostname or "").lower() in LOCAL
+    return server(url)[0] in LOCAL
 
 
 def reached(facts: Facts, name: str, url: str, path: str) -> tuple[Timed | None, list[Finding]]:
@@ -75,6 +86,8 @@ def label_studio(facts: Facts) -> Iterator[Finding]:
         return
     try:
         version = f"{facts.said('version')}, of the kit"
+    except Faulty:
+        raise
     except Unavailable as error:
         if "not the image of the kit" in str(error):
             yield warning(
@@ -151,7 +164,6 @@ def token(facts: Facts) -> Iterator[Finding]:
 @CHECKS.add("label-studio reaches the backend")
 def studio_to_backend(facts: Facts) -> Iterator[Finding]:
     """Whether Label Studio's own process may call each backend that it is given, and gets there."""
-    rows = facts.backends
     if not facts.said("web")["guard"]:
         yield warning(
             "the guard against private addresses is off, so members can have Label Studio call "
@@ -159,14 +171,24 @@ def studio_to_backend(facts: Facts) -> Iterator[Finding]:
             "remove SSRF_PROTECTION_ENABLED and ML_BLOCK_LOCAL_IP from its environment",
         )
     limit = facts.said("limits")["health"]
-    for row in rows:
-        url = row["url"]
+    for url in facts.addresses:
+        try:
+            row = facts.reach(url)
+        except Unavailable as error:
+            yield failed(
+                f"Label Studio cannot say whether it gets there ({error})",
+                "is the backend up, and the address its own? make status", url,
+            )  # fmt: skip
+            continue
         if localhost(url):
             yield failed(
                 "inside Label Studio's container, localhost is that container",
                 f"give the connection {facts.values['BACKEND_URL']} in the project's settings, "
                 "under Model, or run make setup", url,
             )  # fmt: skip
+        elif row["kind"] == "url":
+            yield failed(f"not an address: {row['error']}",
+                         f"give the connection {facts.values['BACKEND_URL']}", url)  # fmt: skip
         elif row["kind"] == "refused":
             spared = ", ".join(facts.said("web")["spared"]) or "none"
             yield failed(
@@ -270,9 +292,11 @@ def disk(facts: Facts) -> Iterator[Finding]:
     for who, ask in asks.items():
         try:
             rows += [(who, row) for row in ask()]
+        except Faulty as error:
+            yield failed(str(error), f"make logs SERVICE={who}", who)
         except Unavailable as error:
             missing.append(str(error))
-    if not rows:
+    if not rows and missing:
         raise Unavailable(missing[0])
     said = []
     for who, row in rows:
@@ -284,7 +308,8 @@ def disk(facts: Facts) -> Iterator[Finding]:
             yield say(free, "make room: docker system prune removes what no container uses", who)
         elif row["path"] != "/tmp":  # in memory, and the same for ever
             said.append(f"{who}: {free}")
-    yield ok(", ".join(said))
+    if said:
+        yield ok(", ".join(said))
 
 
 @CHECKS.add("database")
@@ -293,7 +318,7 @@ def database(facts: Facts) -> Iterator[Finding]:
     try:
         found = facts.said("database")
     except Unavailable as error:
-        if "Timeout" not in str(error):
+        if isinstance(error, Faulty) or "Timeout" not in str(error):
             raise
         # Each request of Label Studio writes; /health alone asks no database.
         facts.of_studio("health")
@@ -341,6 +366,19 @@ def migrations(facts: Facts) -> Iterator[Finding]:
     yield ok("none is pending")
 
 
+def _from_here(facts: Facts, findings: list[Finding]) -> Iterator[Finding]:
+    """Findings of the address that people open, as they count here: a container may know neither
+    its name, nor the way round through the router, nor who signs its certificate."""
+    for found in findings:
+        if facts.in_container and found.unsure and found.level == Level.FAILED:
+            yield replace(
+                found, level=Level.WARNING, found=f"seen from inside a container: {found.found}",
+                fix=f"does a browser get there, and make doctor on the host? else: {found.fix}",
+            )  # fmt: skip
+        else:
+            yield found
+
+
 @CHECKS.add("address")
 def front(facts: Facts) -> Iterator[Finding]:
     """Whether the address that people open leads here, and takes forms, asked through the proxy."""
@@ -348,22 +386,32 @@ def front(facts: Facts) -> Iterator[Finding]:
     if not web["address"]:
         yield ok("LABEL_STUDIO_HOST is not set: people open the port itself")
         return
+    url = web["address"]
+    if localhost(url) and facts.in_container:
+        yield Finding(Level.SKIPPED, "localhost is another machine in a container; make doctor "
+                      "asks on the host", "", url)  # fmt: skip
+        return
     # As it is typed there; who asks may be where only its name of the inside counts.
-    yield from address.look(web["address"])
+    yield from _from_here(facts, address.look(url))
 
 
 @CHECKS.add("certificates")
 def certificate(facts: Facts) -> Iterator[Finding]:
     """Whether one of the addresses has a certificate that ends soon."""
     urls = [facts.studio.url, facts.values["BACKEND_URL"]]
-    for ask in (lambda: [facts.said("web")["address"]], lambda: facts.addresses):
-        try:
-            urls += ask()
-        except Unavailable:
-            continue
+    web = ""
+    with contextlib.suppress(Unavailable):
+        urls += facts.addresses
+    with contextlib.suppress(Unavailable):
+        web = facts.said("web")["address"]
+        urls.append(web)
     secure = [url for url in dict.fromkeys(urls) if url.startswith("https://")]
-    by_server = {urlsplit(url).netloc: url for url in secure}
-    for url in by_server.values():
-        yield from certificates.look(url)
+    by_server = {server(url)[1]: url for url in secure if server(url)[0]}
+    here = server(web)[1]
+    for where, url in by_server.items():
+        if localhost(url) and facts.in_container:
+            continue
+        found = certificates.look(url)
+        yield from _from_here(facts, found) if where == here else found
     if not secure:
         yield ok("no address is https://")

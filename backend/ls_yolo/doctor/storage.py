@@ -24,6 +24,10 @@ NAMED = 3
 """Faults of a kind that are named one by one."""
 HEADER = 1 << 20
 """Bytes of a file that its size in pixels is read from."""
+BATCH = 10
+"""Files that the backend is asked of at a time."""
+LINE = 3000
+"""Bytes that their names may take in an address: servers read a first line of 4,094."""
 LOCAL = "/data/local-files"
 MOUNT = "mount the same folder (DATASETS_DIR) at the same path in both: make up"
 
@@ -103,7 +107,9 @@ def storage_file(facts: Facts) -> Iterator[Finding]:
                 f"no file is in {row['path']}", "put images there, then make setup", _of(row)
             )
     files = [file for _, file in readable]
-    told = facts.of_backend("diagnosis", file=files).content["files"] if files else {}
+    told: dict[str, str] = {}
+    for batch in _batches(files):
+        told |= facts.of_backend("diagnosis", file=batch).content["files"]
     for row, file in readable:
         if told[file]:
             yield failed(f"the backend cannot read it: {told[file]}", MOUNT, _of(row))
@@ -267,6 +273,21 @@ def _storages(facts: Facts) -> list[dict[str, Any]]:
     titles = {project.id: project.title for project in facts.projects}
     rows: list[dict[str, Any]] = facts.said("storages")
     return [row | {"title": titles[row["project"]]} for row in rows if row["project"] in titles]
+
+
+def _batches(names: list[str]) -> Iterator[list[str]]:
+    """The names in parts that fit the first line of a request."""
+    batch: list[str] = []
+    length = 0
+    for name in names:
+        more = len(quote(name, safe="")) + len("&file=")
+        if batch and (len(batch) == BATCH or length + more > LINE):
+            yield batch
+            batch, length = [], 0
+        batch.append(name)
+        length += more
+    if batch:
+        yield batch
 
 
 def _of(row: Mapping[str, Any]) -> str:

@@ -34,7 +34,9 @@ LONE_TRIES = 2
 ALL_FAIL = 10
 """So many lone tasks in a row that fail without one that does not: then it is not the tasks."""
 END_SECONDS = 5.0
-"""How long a run that cannot go on waits for what is under way."""
+"""How long a run that cannot go on waits for requests under way."""
+STORE_SECONDS = 60.0
+"""How long it then has to store what was predicted."""
 _LOOK = 0.2
 """How often threads look whether the run ends, in seconds."""
 _TICK = 0.25
@@ -55,7 +57,7 @@ class Steps:
     store: stores what was predicted, `MOST_ROWS` at most; for the writer's thread.
     failed: is told of a task that could not be predicted, why, and whether it failed as a whole
         request, the backend's own end for example; for any thread.
-    ready: returns when the services answer again, or after some time.
+    ready: returns when the services answer again; raises Away where they do not.
     """
 
     pages: Iterable[Sequence[Task]]
@@ -90,7 +92,7 @@ class Pipeline:
         self._gate = _Gate()
         self._in_a_row = 0  # lone tasks that failed; only one thread is alone at a time
         self._error: BaseException | None = None
-        self._until = 0.0  # when threads are no longer waited for
+        self._ended = 0.0  # when it was seen that the run ends
         self._lock = threading.Lock()
         self._batches: queue.Queue[Sequence[Task] | None] = queue.Queue(requests * 2)
         self._answers: queue.Queue[Sequence[Answered] | None] = queue.Queue(
@@ -113,14 +115,15 @@ class Pipeline:
         writer = self._thread(self._write, "store")
         try:
             for thread in (reader, *predictors):
-                self._join(thread, tick)
-            while writer.is_alive():
+                self._join(thread, tick, END_SECONDS)
+            # However it ended, what was predicted is stored; a Label Studio that hangs has an end.
+            while writer.is_alive() and not self._late(STORE_SECONDS):
                 try:
                     self._answers.put(None, timeout=_LOOK)
                     break
                 except queue.Full:
                     tick()
-            self._join(writer, tick)
+            self._join(writer, tick, STORE_SECONDS)
         except BaseException:
             self._stop.set()  # a person does not wait for what is under way
             raise
@@ -242,15 +245,18 @@ class Pipeline:
 
     # Neither queues nor threads hold up the end.
 
-    def _join(self, thread: threading.Thread, tick: Callable[[], None]) -> None:
-        """Returns when ``thread`` has ended, or `END_SECONDS` after the run has."""
-        while thread.is_alive():
+    def _join(self, thread: threading.Thread, tick: Callable[[], None], seconds: float) -> None:
+        """Returns when ``thread`` has ended, or ``seconds`` after the run has."""
+        while thread.is_alive() and not self._late(seconds):
             thread.join(_TICK)
             tick()
-            if self._stop.is_set():
-                self._until = self._until or time.monotonic() + END_SECONDS
-                if time.monotonic() > self._until:
-                    return
+
+    def _late(self, seconds: float) -> bool:
+        """Whether the run ended more than ``seconds`` ago."""
+        if not self._stop.is_set():
+            return False
+        self._ended = self._ended or time.monotonic()
+        return time.monotonic() > self._ended + seconds
 
     def _put(self, target: queue.Queue[T], item: T) -> None:
         while True:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -50,6 +51,13 @@ class Target:
         """What names the models in the URL of the backend."""
         return selection.to_path(self.models)
 
+    @property
+    def key(self) -> str:
+        """What tells this project, as it is configured, from others: what could not be predicted
+        with another labeling config may be with this one."""
+        config = hashlib.sha256(self.config.encode()).hexdigest()[:12]
+        return f"{self.id}.{self.born}.{config}"
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -91,6 +99,34 @@ class Predicting(Protocol):
             Busy, Away, Lost: see there.
             PredictingError: nothing can be predicted, now or later.
         """
+
+
+class Noted:
+    """Predicts in this process, which a task may end: ``begin`` is told of tasks before, ``end``
+    once this process has survived them."""
+
+    def __init__(
+        self,
+        predicting: Predicting,
+        begin: Callable[[Sequence[int]], None],
+        end: Callable[[Sequence[int]], None],
+    ) -> None:
+        self._predicting = predicting
+        self._begin = begin
+        self._end = end
+
+    def describe(self) -> Described:
+        """See `Predicting.describe`."""
+        return self._predicting.describe()
+
+    def predict(self, tasks: Sequence[Task]) -> list[Answer]:
+        """See `Predicting.predict`."""
+        ids = [task.id for task in tasks]
+        self._begin(ids)
+        try:
+            return self._predicting.predict(tasks)
+        finally:
+            self._end(ids)
 
 
 class OverHttp:
@@ -161,8 +197,9 @@ class OverHttp:
         text = f"the backend answered {status}: {said or answer.text[:200]}"
         if status == 429:
             raise Busy(text)
-        if status in (502, 503, 504):  # a proxy before it, a model that cannot be loaded now
+        if status == 503:  # it says itself that it is not ready, or a model cannot be loaded now
             raise Away(text)
+        # 502 and 504 too: so a proxy says that the backend ended, or hung, over a request.
         if status >= 500 or status in (408, 413):
             raise Lost(text)
         raise PredictingError(f"{url}: {text}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import secrets
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -19,7 +20,7 @@ from typing import Literal, TypeVar
 from ls_yolo.images.likeness import Clusters
 from ls_yolo.jobs import fields
 from ls_yolo.jobs.pipeline import BATCH, REQUESTS, Answered, Pipeline, Steps
-from ls_yolo.jobs.predicting import Predicting, Target
+from ls_yolo.jobs.predicting import Noted, Predicting, PredictingError, Target
 from ls_yolo.jobs.progress import Progress, State
 from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
@@ -35,6 +36,11 @@ PAGE = 500
 PASSES = 3
 """How often the tasks are gone through at most: what failed in the first has another chance, since
 a service may have been away just then."""
+ALL_FAIL = 500
+"""So many tasks that fail by themselves, before any of a project is predicted: then no image can be
+read, and all others would fail as well."""
+SAVE_SECONDS = 60.0
+"""How often groups of images are saved: a run that is killed loses those since."""
 LISTED = 10
 """Failures that a summary has; the report has more."""
 
@@ -56,6 +62,7 @@ class Options:
     fields: whether counts are written into the tasks' data.
     score: how uncertain a prediction is; see `scores`.
     folder: where failures and groups of images are kept.
+    here: whether this process predicts itself, so that a task may end it.
     """
 
     where: Where | None = None
@@ -64,6 +71,7 @@ class Options:
     fields: bool = False
     score: str = scores.DEFAULT
     folder: Path = Path("/data/models")
+    here: bool = False
 
     @property
     def whole(self) -> bool:
@@ -167,15 +175,20 @@ class Prelabel:
         self._tally = _Tally()
         self._controls = label_config.parse(target.config)
         self._labels = [label.value for control in self._controls for label in control.labels]
+        self._fresh = False  # whether nothing at all is predicted yet
+        self._saved = 0.0
         self._columns = dict.fromkeys(fields.counts([], self._labels))
         self._quarantine = Quarantine(
             options.folder,
             studio.url,
-            f"{target.id}.{target.born}",
+            target.key,
             version,
             secrets.token_hex(8),
             options.shard,
         )
+
+        if options.here:
+            self._predicting = Noted(predicting, self._quarantine.begin, self._quarantine.end)
 
     def look(self) -> Work:
         """What there is to do, by one query.
@@ -199,11 +212,14 @@ class Prelabel:
 
         Raises:
             Changed: another version answers by now.
-            PredictingError, StudioError: it cannot go on; what was predicted is stored.
+            PredictingError, StudioError: it cannot go on, or all tasks fail; what was predicted is
+            stored.
         """
-        if self._options.retry != "nothing":
-            self._quarantine.clear(lost=self._options.retry == "all")
+        options = self._options
+        if options.retry != "nothing":
+            self._quarantine.clear(lost=options.retry == "all")
         summary = Summary(work.total)
+        self._fresh = work.missing == work.total
         groups = self._options.folder / "likeness" / f"{self._target.id}.groups"
         clusters = Clusters.load(groups)
         highest = self._ask(lambda: self._store.highest(self._target.id))
@@ -212,11 +228,20 @@ class Prelabel:
 
         def store(answered: Sequence[Answered]) -> None:
             self._keep(answered, clusters, summary, progress)
+            if time.monotonic() > self._saved + SAVE_SECONDS:
+                _save(clusters, groups)
+                self._saved = time.monotonic()
 
         def failed(task: Task, why: str, lost: bool) -> None:
             self._fail(task.id, why, lost, progress)
 
         try:
+            if options.here and (suspects := self._quarantine.suspects()):
+                # Alone, and first: if one ends this process too, it is known for sure which.
+                steps = Steps(self._each(suspects), store, failed, self._ready)
+                Pipeline(steps, self._predicting, self._version, self._stop, 1, 1).run(
+                    progress.tick
+                )
             for number in range(PASSES):
                 self._tally.soft = 0
                 self._tally.left_out.clear()
@@ -236,13 +261,15 @@ class Prelabel:
                 fields.show(self._studio, self._target.id, self._columns)
         finally:
             self._stop.set()
+            if options.here:
+                self._quarantine.end()  # a person's Ctrl-C is no fault of what is under way
             _save(clusters, groups)
             summary.state = progress.end()
             summary.failures = list(self._quarantine.of(self._tally.ids[:LISTED]))
+            if self._report:
+                for failure in self._quarantine.of(self._tally.ids):
+                    self._report.fail(failure.task, failure.reason)
         summary.came = max(0, self._counts().missing - summary.missing)
-        if self._report:
-            for failure in self._quarantine.of(self._tally.ids):
-                self._report.fail(failure.task, failure.reason)
         return summary
 
     def _ask(self, ask: Callable[[], T]) -> T:
@@ -282,6 +309,25 @@ class Prelabel:
             if not after:
                 return
 
+    def _each(self, tasks: Sequence[int]) -> Iterator[Sequence[Task]]:
+        """Those of ``tasks`` that are missing still and were not given up, one by one."""
+        options = self._options
+        out = self._quarantine.left_out(tasks)
+        for task in tasks:
+            if task not in out:
+                page = self._ask(
+                    lambda task=task: self._store.missing(  # type: ignore[misc]
+                        self._target.id,
+                        self._version,
+                        after=task - 1,
+                        limit=1,
+                        where=options.where,
+                        shard=options.shard,
+                        highest=task,
+                    )
+                )
+                yield page.tasks
+
     def _keep(
         self,
         answered: Sequence[Answered],
@@ -315,6 +361,7 @@ class Prelabel:
             self._fail(task, f"Label Studio refuses the prediction: {why}", True, progress)
         self._quarantine.forget([row.task for row in kept])
         with self._lock:
+            self._fresh = self._fresh and not kept
             mended = {row.task for row in kept} & self._tally.failed
             self._tally.failed -= mended
             summary.stored += outcome.stored
@@ -337,7 +384,13 @@ class Prelabel:
                 self._tally.lost.add(task)
             else:
                 self._tally.soft += 1
+            alike = self._fresh and len(self._tally.failed) >= ALL_FAIL
         progress.add(failed=int(new))
+        if alike:
+            raise PredictingError(
+                f"the first {ALL_FAIL} tasks could not be predicted, and no other is: "
+                f"task {task}: {why}; see whether images are where the tasks say"
+            )
 
 
 def replace(store: Store, project: int, version: str, shown: str, say: Say) -> int:

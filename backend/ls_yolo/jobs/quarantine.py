@@ -6,6 +6,7 @@ What failed is stored nowhere, or each run would begin with the same broken imag
 
 from __future__ import annotations
 
+import logging
 import sqlite3
 import tempfile
 import threading
@@ -15,6 +16,8 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 MAX_TRIES = 3
 """Runs that a task may fail in before it is left out."""
@@ -26,6 +29,12 @@ CREATE TABLE IF NOT EXISTS failures (
     studio TEXT, project TEXT, version TEXT, task INTEGER,
     reason TEXT NOT NULL, tries INTEGER NOT NULL, last REAL NOT NULL, run TEXT NOT NULL,
     lost INTEGER NOT NULL,
+    PRIMARY KEY (studio, project, version, task)
+) WITHOUT ROWID
+"""
+_STARTED = """
+CREATE TABLE IF NOT EXISTS started (
+    studio TEXT, project TEXT, version TEXT, task INTEGER, run TEXT NOT NULL,
     PRIMARY KEY (studio, project, version, task)
 ) WITHOUT ROWID
 """
@@ -46,8 +55,11 @@ class Quarantine:
     """The failures of one project with one version. Safe to share between threads, and between
     processes: shards on one machine share the file.
 
+    A file that cannot be used costs no run: it is set aside if it is damaged, and what fails is
+    known until the run ends.
+
     Args:
-        folder: where the file is; made if it is not there.
+        folder: where the file is; made with the first failure if it is not there.
         studio: the address of Label Studio.
         project: what tells the project from one of the same id in a Label Studio begun anew.
         version: the models' version.
@@ -68,25 +80,53 @@ class Quarantine:
         self._run = run
         self._shard = shard or (0, 1)
         self._lock = threading.Lock()
-        self._base = sqlite3.connect(
-            _opened(folder), timeout=60, isolation_level=None, check_same_thread=False
-        )
-        self._base.execute("PRAGMA journal_mode = WAL")
-        self._base.execute(_TABLE)
+        self._folder = folder
+        self._base: sqlite3.Connection | None = None
+        self._file: Path | None = None  # what it is connected to; None: memory
+        self._given_up = False
 
     def close(self) -> None:
         with self._lock:
-            self._base.close()
+            if self._base:
+                self._base.close()
+            self._base = self._file = None
 
-    def fail(self, task: int, reason: str, lost: bool = False) -> None:
-        """Keeps that a task failed in this run, and why; ``lost``: with its whole request, whose
-        end may have been the backend's."""
+    def fail(self, task: int, reason: str, lost: bool = False, run: str = "") -> None:
+        """Keeps that a task failed in this run, or another, and why; ``lost``: with its whole
+        request, whose end may have been the backend's."""
         self._do(
             "INSERT INTO failures VALUES (?, ?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET "
             "tries = tries + (run <> excluded.run), reason = excluded.reason, "
             "last = excluded.last, run = excluded.run, lost = excluded.lost",
-            (*self._key, task, reason, time.time(), self._run, lost),
+            (*self._key, task, reason, time.time(), run or self._run, lost),
         )
+
+    def begin(self, tasks: Sequence[int]) -> None:
+        """Keeps that this process predicts ``tasks``, one of which may end it."""
+        rows = ",".join(["(?, ?, ?, ?, ?)"] * len(tasks))
+        values = [value for task in tasks for value in (*self._key, task, self._run)]
+        self._do(f"INSERT OR REPLACE INTO started VALUES {rows}", values)
+
+    def end(self, tasks: Sequence[int] | None = None) -> None:
+        """Forgets that this process predicts ``tasks``, or any."""
+        marks = "1" if tasks is None else f"task IN ({','.join('?' * len(tasks))})"
+        self._do(
+            f"DELETE FROM started WHERE {_MINE} AND run = ? AND {marks}",
+            (*self._key, self._run, *(tasks or ())),
+        )
+
+    def suspects(self) -> list[int]:
+        """The tasks that a process before this one was predicting when it ended, each of which has
+        failed in that run; they are returned once."""
+        index, total = self._shard
+        mine = f"{_MINE} AND task % ? = ? AND run <> ?"
+        values = (*self._key, total, index, self._run)
+        rows = self._rows(f"SELECT task, run FROM started WHERE {mine} ORDER BY task", values)
+        for task, run in rows:
+            self.fail(task, "the process that predicted it ended", lost=True, run=run)
+        if rows:
+            self._do(f"DELETE FROM started WHERE {mine}", values)
+        return [int(task) for task, _ in rows]
 
     def forget(self, tasks: Iterable[int]) -> None:
         """Forgets tasks that were predicted after all."""
@@ -154,25 +194,92 @@ class Quarantine:
         return int(self._rows(query, values)[0][0])
 
     def _do(self, query: str, values: Sequence[Any]) -> int:
-        with self._lock, closing(self._base.execute(query, values)) as cursor:
-            return cursor.rowcount
+        return self._execute(query, values, write=True)[0]
 
     def _rows(self, query: str, values: Sequence[Any]) -> list[Any]:
-        with self._lock, closing(self._base.execute(query, values)) as cursor:
-            return cursor.fetchall()
+        return self._execute(query, values)[1]
+
+    def _execute(
+        self, query: str, values: Sequence[Any], write: bool = False
+    ) -> tuple[int, list[Any]]:
+        """How many rows a statement has changed, and those that it finds."""
+        with self._lock:
+            try:
+                return _execute(self._open(write), query, values)
+            except sqlite3.Error as error:
+                self._give_up(error)
+                return _execute(self._open(write), query, values)
+
+    def _open(self, write: bool) -> sqlite3.Connection:
+        """What keeps the failures: the file, which a reader does not make, or memory."""
+        if self._base is None or (write and self._file is None and not self._given_up):
+            if self._base:
+                self._base.close()
+            there = any((place / _FILE).exists() for place in _folders(self._folder))
+            self._file = _opened(self._folder) if write or there else None
+            self._base = _connected(self._file or ":memory:")
+        return self._base
+
+    def _give_up(self, error: sqlite3.Error) -> None:
+        """Goes on without the file. Who finds a damaged one begins anew the next time."""
+        log.warning(
+            "%s: %s; which tasks failed before is not known", self._file or self._folder, error
+        )
+        if self._base:
+            self._base.close()
+        # Its subclass says that the disk is full, or another process has it for too long.
+        if self._file and not isinstance(error, sqlite3.OperationalError):
+            try:
+                self._file.replace(self._file.with_suffix(".damaged"))
+                for more in ("-wal", "-shm"):
+                    self._file.with_name(self._file.name + more).unlink(missing_ok=True)
+            except OSError as fault:
+                log.warning("%s: cannot be set aside: %s", self._file, fault)
+        self._file, self._base, self._given_up = None, _connected(":memory:"), True
+
+
+def _execute(base: sqlite3.Connection, query: str, values: Sequence[Any]) -> tuple[int, list[Any]]:
+    with closing(base.execute(query, values)) as cursor:
+        return cursor.rowcount, cursor.fetchall()
+
+
+def _connected(path: Path | str) -> sqlite3.Connection:
+    base = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+    try:
+        base.execute("PRAGMA journal_mode = WAL")
+        # Each failure is a transaction of its own, which does not wait for the disk: what a machine
+        # that loses its power has not written is found out again.
+        base.execute("PRAGMA synchronous = NORMAL")
+        base.execute(_TABLE)
+        base.execute(_STARTED)
+    except sqlite3.Error:
+        base.close()
+        raise
+    return base
+
+
+def _folders(folder: Path) -> tuple[Path, Path]:
+    """Where the file may be: in ``folder``, or in the system's folder for what may be lost."""
+    return folder, Path(tempfile.gettempdir()) / "ls-yolo"
 
 
 def _opened(folder: Path) -> Path:
-    """The file to use: in ``folder``, or in the system's folder for what may be lost."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with closing(sqlite3.connect(folder / _FILE, timeout=60)) as base:
-            base.execute("PRAGMA user_version = 1")  # a write: a folder may be read-only
-        return folder / _FILE
-    except (OSError, sqlite3.OperationalError):
-        other = Path(tempfile.gettempdir()) / "ls-yolo"
-        other.mkdir(parents=True, exist_ok=True)
-        return other / _FILE
+    """The file to write to, which is made.
+
+    Raises:
+        sqlite3.Error: there is no place for it.
+    """
+    for place in _folders(folder):
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+            with closing(sqlite3.connect(place / _FILE, timeout=60)) as base:
+                base.execute("PRAGMA user_version = 1")  # a write: a folder may be read-only
+            return place / _FILE
+        except (OSError, sqlite3.OperationalError):
+            continue
+        except sqlite3.DatabaseError:
+            return place / _FILE  # damaged, as who uses it finds out
+    raise sqlite3.OperationalError("found no folder that can be written to")
 
 
 def _parts(tasks: Iterable[int]) -> Iterator[list[int]]:

@@ -9,12 +9,13 @@ import base64
 import json
 import logging
 import os
+import queue
 import random
 import re
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,8 @@ NAMED = 20
 """Failed tasks that each group names."""
 LONGEST = 500
 """Letters of a reason at most."""
+PICTURE_SECONDS = 10.0
+"""How long the pictures that are still to be fetched are waited for at the end."""
 OTHER = "other reasons"
 """The group of failures that came once there were `MOST_REASONS`."""
 SHOWN_LABELS = 40
@@ -122,6 +125,8 @@ class Report:
         self._sample: dict[int, Sampled] = {}
         self._rng = rng or random.Random()
         self._lock = threading.Lock()
+        self._todo: queue.Queue[Callable[[], None]] = queue.Queue()
+        self._drawing: threading.Thread | None = None
 
     def add(
         self,
@@ -138,7 +143,8 @@ class Report:
             regions: of its prediction.
             score: of its prediction, 0 to 1.
             image: that of the task, or what reads it: asked only of the few tasks that get on the
-                contact sheet, some 500 of a million.
+                contact sheet, some 500 of a million, in a thread of its own, since it may have to
+                be fetched.
             url: of the task's page in Label Studio.
         """
         names = Counter(label for region in regions for label in fields.labels(region))
@@ -155,10 +161,45 @@ class Report:
             place = self._place()
         if place is None:
             return
-        # Without the lock: an image may have to be fetched.
-        made = Sampled(task, url, score, names, _picture(task, regions, image))
+        made = Sampled(task, url, score, names)
         with self._lock:
             self._sample[place] = made
+
+        def draw() -> None:
+            if self._sample[place] is not made:
+                return  # another one has its place by now
+            picture = _picture(task, regions, image)
+            with self._lock:
+                if self._sample[place] is made:
+                    self._sample[place] = replace(made, picture=picture)
+
+        if callable(image):
+            self._later(draw)
+        else:
+            draw()
+
+    def _later(self, draw: Callable[[], None]) -> None:
+        """Has it done while the run goes on. The thread is no reason for a process to stay."""
+        with self._lock:
+            self._todo.put(draw)
+            if self._drawing is None:
+                self._drawing = threading.Thread(target=self._draw, name="pictures", daemon=True)
+                self._drawing.start()
+
+    def _draw(self) -> None:
+        while True:
+            draw = self._todo.get()
+            try:
+                draw()
+            finally:
+                self._todo.task_done()
+
+    def settle(self, seconds: float | None = None) -> None:
+        """Returns when all pictures are there, or after ``seconds``, `PICTURE_SECONDS` unless they
+        are given: the report does without."""
+        done = self._todo.all_tasks_done
+        with done:
+            done.wait_for(lambda: not self._todo.unfinished_tasks, seconds or PICTURE_SECONDS)
 
     @property
     def sample(self) -> list[Sampled]:
@@ -189,6 +230,7 @@ class Report:
 
     def json(self, pictures: bool = True) -> str:
         """The report as JSON; see `write`. With ``pictures``, `merge` can show them again."""
+        self.settle()
         with self._lock:
             return json.dumps(self._document(pictures), indent=1)
 
@@ -225,6 +267,7 @@ class Report:
 
     def html(self) -> str:
         """The report as one page, which needs nothing else."""
+        self.settle()
         with self._lock:
             return _TEMPLATE.render(
                 report=self,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
 from ls_yolo.labelstudio.bulk import StudioDown
 
-PATIENCE = 120.0
-"""How long a service may be away, in seconds of waiting between tries."""
+PATIENCE = 180.0
+"""How long a service may be away, in seconds since the first try failed."""
 FIRST, LONGEST = 0.25, 5.0
 """The first and the longest pause between two tries, in seconds."""
 
@@ -21,15 +22,16 @@ class Stopped(Exception):
 
 
 class Patience:
-    """How much longer one waits for a service. What the tries themselves take does not count: a
-    request that fails after 100 s has not waited for anyone to come back.
+    """How much longer one waits for a service. The clock begins when the first try has failed, and
+    what further ones take counts: a service that lets each of them wait is away as well.
 
     stop: set when the run ends.
     """
 
     def __init__(self, stop: threading.Event, seconds: float = PATIENCE) -> None:
         self._stop = stop
-        self._left = seconds
+        self._seconds = seconds
+        self._until: float | None = None
         self._next = FIRST
 
     def wait(self, error: Exception) -> None:
@@ -39,11 +41,13 @@ class Patience:
             Stopped: the run ends.
             Exception: ``error`` itself, once all patience is used up.
         """
-        if self._left <= 0:
+        now = time.monotonic()
+        if self._until is None:
+            self._until = now + self._seconds
+        if now >= self._until:
             raise error
-        pause = min(self._next, self._left)
+        pause = min(self._next, self._until - now)
         self._next = min(self._next * 2, LONGEST)
-        self._left -= pause
         if self._stop.wait(pause):
             raise Stopped
 

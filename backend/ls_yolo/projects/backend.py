@@ -21,6 +21,10 @@ class ApplyError(RuntimeError):
     """A project could not be made or has tasks without predictions; the message has the fix."""
 
 
+class NotReady(ApplyError):
+    """A service is not up, which another try later may find otherwise."""
+
+
 @dataclass(frozen=True)
 class Backend:
     """The ML backend: its URL without models, and what it wants for authentication (or empty)."""
@@ -99,7 +103,7 @@ def wait(url: str, timeout: float, say: Say) -> None:
     """Returns when ``url`` answers 200.
 
     Raises:
-        ApplyError: it has not within ``timeout`` seconds.
+        NotReady: it has not within ``timeout`` seconds.
     """
     end = time.monotonic() + timeout
     last, told = "", False
@@ -112,7 +116,7 @@ def wait(url: str, timeout: float, say: Say) -> None:
         except httpx.HTTPError as error:
             last = f"{type(error).__name__}: {error}"
         if time.monotonic() > end:
-            raise ApplyError(
+            raise NotReady(
                 f"{url}: not ready after {timeout:g} s ({last}); "
                 "see the log of that service: make logs"
             )

@@ -10,6 +10,7 @@ from typing import Any
 from urllib.parse import quote
 
 from flask import Flask, jsonify, request
+from werkzeug.exceptions import BadRequest
 
 from ls_yolo.doctor import folders, tokens
 from ls_yolo.images import source
@@ -45,7 +46,9 @@ def install(app: Flask, values: Mapping[str, Any], studio: Studio | None) -> Non
     )
     def diagnosis() -> Any:
         root = Path(values["LOCAL_FILES_DOCUMENT_ROOT"])
-        names = request.args.getlist("file")[:FILES]
+        names = request.args.getlist("file")
+        if len(names) > FILES:
+            raise BadRequest(f"file: found {len(names)} of them, expected at most {FILES}")
         return jsonify(
             time=time.time(),
             document_root=folders.describe(root),

@@ -16,6 +16,8 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "bench"))
 
 import bars
+import bulk
+import containers
 import here
 
 import bench
@@ -110,3 +112,29 @@ def test_a_part_that_fails_leaves_the_others_and_their_figures(tmp_path, monkeyp
     late = here.Bench(options, "cpu", time.monotonic() - 1)
     late.run(["two"])
     assert "skipped" in late.report["parts"]["two"]
+
+
+def test_no_secret_is_on_dockers_command_line(tmp_path, monkeypatch):
+    """Anybody on the machine can read that."""
+    docker = tmp_path / "docker"
+    docker.write_text(
+        f'#!/bin/sh\necho "$@" >> {tmp_path}/words\n'
+        f'echo "$BASIC_AUTH_PASS $LABEL_STUDIO_API_KEY $PASSWORD" >> {tmp_path}/environ\n'
+    )
+    docker.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    stage = argparse.Namespace(options=argparse.Namespace(cpus="0", image="backend"))
+    there = bulk.Deployment(stage, tmp_path, "network")
+    there.tool("apply", "/projects")
+    there.forget("a@1")
+    there.start("postgres", "postgres", {"PASSWORD": "hunter2"})
+    place = containers.Place("backend", [])
+    with (
+        pytest.raises(containers.BenchError),  # there is no container
+        containers.backend(place, [f"LABEL_STUDIO_API_KEY={bulk.TOKEN}"], []),
+    ):
+        pass
+    words, environ = (tmp_path / "words").read_text(), (tmp_path / "environ").read_text()
+    for secret in (bulk.TOKEN, containers.PASSWORD, "hunter2"):
+        assert secret in environ
+        assert secret not in words

@@ -6,11 +6,14 @@ import importlib
 import json
 import sys
 from http.server import BaseHTTPRequestHandler
+from types import SimpleNamespace
 
 import httpx
 import pytest
 
-from ls_yolo.cli import main
+from ls_yolo.cli import apply, main
+from ls_yolo.cli.common import TokenRefused, ToolError
+from ls_yolo.cli.prelabel import Again
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.projects import config
 from ls_yolo.projects.apply import Applier
@@ -104,6 +107,40 @@ def test_a_label_studio_that_fails_meanwhile_ends_with_1_in_one_line(
     assert main.main(["apply", str(tmp_path)]) == 1
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: Label Studio: ")
+
+
+@pytest.mark.parametrize(
+    ("errors", "code"),
+    [
+        ([Again("replaced")] * 3, 75),
+        ([TokenRefused("no")], 77),
+        ([ToolError("found no task")], 1),
+    ],
+)
+def test_the_exit_code_says_what_kept_a_project_from_being_predicted(
+    tmp_path, monkeypatch, errors, code
+):
+    (tmp_path / "demo.yaml").write_text(PROJECT + "predict: true\n")
+    made = SimpleNamespace(waiting="")
+
+    def predict(*words):
+        raise errors.pop(0)
+
+    monkeypatch.setattr("ls_yolo.projects.backend.wait", lambda *words: None)
+    monkeypatch.setattr("ls_yolo.projects.apply.check_token", lambda studio: "")
+    monkeypatch.setattr(Backend, "reload", lambda self: {})
+    monkeypatch.setattr(Applier, "apply", lambda self, project, prune: made)
+    monkeypatch.setattr("ls_yolo.labelstudio.bulk.store_of", lambda studio: None)
+    monkeypatch.setattr(apply, "_predict", predict)
+    assert main.main(["apply", str(tmp_path)]) == code
+    assert errors == []
+
+
+def test_services_that_are_not_ready_end_setup_with_75(tmp_path, monkeypatch):
+    (tmp_path / "demo.yaml").write_text(PROJECT)
+    monkeypatch.setenv("LABEL_STUDIO_URL", "http://127.0.0.1:1")
+    monkeypatch.setenv("SETUP_TIMEOUT", "1")
+    assert main.main(["apply", str(tmp_path)]) == 75
 
 
 def test_a_service_that_never_gets_ready_is_named(serve):

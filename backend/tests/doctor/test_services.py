@@ -6,6 +6,8 @@ import base64
 import copy
 import json
 import time
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -34,7 +36,7 @@ BACKEND = {
                      "error": "", "seconds": 0.1},
     "disks": [{"path": "/data", "free": 5e10, "total": 1e11}],
 }  # fmt: skip
-REACHED = [{"url": "http://backend:9090", "kind": "", "error": "", "seconds": 0.1}]
+REACHED = {"url": "http://backend:9090", "kind": "", "error": "", "seconds": 0.1}
 CUDA = [{"name": "coco", "engine": "torch 2.10.0 on cuda:0, half precision"}]
 CPU = [{"name": "coco", "engine": "openvino 2025.3, bf16, 4 cores"}]
 
@@ -55,7 +57,7 @@ def look(check, studio=(), backend=(), models=CPU, reached=None, key="k" * 40):
     known = {
         "diagnosis": Timed(says[0], 0.1, now, now), "own": Timed(says[1], 0.1, now, now),
         "readyz": Timed({"models": models}, 0.1, now, now),
-        "backends": Timed({"backends": reached or REACHED}, 0.1, now, now),
+        "backend http://backend:9090": Timed({"backend": reached or REACHED}, 0.1, now, now),
         "projects": [ProjectFacts({"id": 1, "title": "ship"}, [])],
     }  # fmt: skip
     (found,) = [c for c in [*services.CHECKS, *storage.CHECKS] if c.name == check]
@@ -63,7 +65,12 @@ def look(check, studio=(), backend=(), models=CPU, reached=None, key="k" * 40):
 
 
 def reached(**more):
-    return [REACHED[0] | more]
+    return REACHED | more
+
+
+@pytest.fixture(autouse=True)
+def on_a_host(monkeypatch):
+    monkeypatch.setattr(Facts, "in_container", False)
 
 
 @pytest.mark.parametrize(
@@ -103,6 +110,7 @@ def reached(**more):
         ("label-studio reaches the backend", {"studio": {"web/guard": False}}, 1, "guard"),
         ("label-studio reaches the backend", {"reached": reached(seconds=0.8)}, 1, "takes 0.8 s"),
         ("label-studio reaches the backend", {"reached": reached(kind="dns")}, 2, "not resolve"),
+        ("label-studio reaches the backend", {"reached": reached(kind="url")}, 2, "not an address"),
         ("certificates", {"studio": {"web/address": "https://127.0.0.1:1"}}, 2, "no TLS"),
         ("address", {"studio": {"web/address": "http://127.0.0.1:1"}}, 2, "not reached"),
     ],
@@ -113,6 +121,19 @@ def test_a_fault_is_red_and_what_is_usual_is_green(check, fault, code, says):
     assert says in " ".join(map(str, red))
     green = look(check)
     assert exit_code(green) == 0, green
+
+
+@pytest.mark.parametrize("check", ["address", "certificates"])
+def test_the_address_that_people_open_may_be_out_of_reach_of_a_container(monkeypatch, check):
+    monkeypatch.setattr(Facts, "in_container", True)
+    (line,) = look(check, studio={"web/address": "https://labels.invalid"})
+    assert exit_code([line]) == 1
+    assert "seen from inside a container: no" in str(line)
+    assert "make doctor on the host" in str(line)
+    (line,) = look(check, studio={"web/address": "https://localhost:8081"})
+    assert exit_code([line]) == 0
+    monkeypatch.setattr(Facts, "in_container", False)
+    assert exit_code(look(check, studio={"web/address": "https://localhost:1"})) == 2
 
 
 def test_a_gpu_that_is_used_is_green():
@@ -141,6 +162,91 @@ def test_a_token_of_the_wrong_kind_is_told_and_never_shown(key, says):
     assert not key or key not in str(line)
 
 
-def test_what_label_studio_could_not_find_out_is_skipped():
-    (line,) = look("migrations", studio={"migrations": {"error": "OperationalError: gone"}})
-    assert str(line).startswith("skip migrations: not looked at: Label Studio's migrations: Oper")
+@pytest.mark.parametrize(
+    ("check", "part"),
+    [("migrations", "migrations"), ("database", "database"), ("disk", "disks"),
+     ("storage path", "storages"), ("document root", "document_root")],
+)  # fmt: skip
+def test_what_label_studio_could_not_find_out_is_a_fault(check, part):
+    lines = look(check, studio={part: {"error": "OperationalError: gone"}})
+    assert exit_code(lines) == 2
+    assert f"Label Studio's {part}: OperationalError: gone" in " ".join(map(str, lines))
+
+
+def test_backends_are_asked_for_one_by_one_and_one_that_takes_too_long_hides_no_other(
+    loopback, monkeypatch
+):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            (url,) = parse_qs(urlsplit(self.path).query)["url"]
+            if "slow" in url:
+                time.sleep(4)
+            body = json.dumps({"backend": REACHED | {"url": url}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *words):
+            pass
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("ls_yolo.doctor.facts.TIMEOUT", 2)
+    url = f"http://127.0.0.1:{loopback(Handler).server_port}"
+    urls = ["http://slow:1", *(f"http://backend-{number}:9090" for number in range(30))]
+    rows = [{"id": number, "url": one} for number, one in enumerate(urls)]
+    known = {"diagnosis": Timed(STUDIO, 0, 0, 0),
+             "projects": [ProjectFacts({"id": 1, "title": "ship"}, rows)]}  # fmt: skip
+    facts = Facts({**VALUES, "LABEL_STUDIO_URL": url}, known=known)
+    (check,) = [c for c in services.CHECKS if c.name == "label-studio reaches the backend"]
+    found = list(check.run(facts))
+    assert [line.finding.subject for line in found if line.finding.level > 0] == ["http://slow:1"]
+    assert "cannot say whether it gets there" in str(found[1])
+    assert len(found) == 32
+
+
+def test_of_many_storages_each_file_is_asked_for_in_requests_that_a_server_reads(
+    loopback, monkeypatch
+):
+    lines = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            parts = urlsplit(self.path)
+            lines.append(len(self.requestline))
+            names = parse_qs(parts.query).get("file", [])
+            body = json.dumps({"files": dict.fromkeys(names, "")}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    url = f"http://127.0.0.1:{loopback(Handler).server_port}"
+    names = [f"{number}/{'café' * 40}.jpg" for number in range(12)]
+    rows = [{"id": number, "project": 1, "path": "/datasets/a", "file": name, "error": ""}
+            for number, name in enumerate(names)]  # fmt: skip
+    known = {"diagnosis": Timed({"storages": rows}, 0, 0, 0),
+             "projects": [ProjectFacts({"id": 1, "title": "ship"}, [])]}  # fmt: skip
+    facts = Facts({**VALUES, "LABEL_STUDIO_URL": url, "BACKEND_URL": url}, known=known)
+    (check,) = [one for one in storage.CHECKS if one.name == "storage file"]
+    found = list(check.run(facts))
+    assert (exit_code(found), len(found)) == (0, 12), found[0]
+    assert max(lines) < 4094
+
+
+@pytest.mark.parametrize(("status", "code"), [(500, 2), (400, 2), (403, 0), (502, 0)])
+def test_a_service_that_breaks_is_a_fault_and_one_that_is_not_reached_is_told_elsewhere(
+    loopback, monkeypatch, status, code
+):
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_error(status)
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    url = f"http://127.0.0.1:{loopback(Handler).server_port}"
+    facts = Facts({**VALUES, "LABEL_STUDIO_URL": url, "BACKEND_URL": url})
+    for name in ("gpu", "migrations", "disk"):
+        (check,) = [one for one in services.CHECKS if one.name == name]
+        lines = list(check.run(facts))
+        assert exit_code(lines) == code, lines

@@ -8,6 +8,7 @@ from collections import Counter
 
 import pytest
 
+from ls_yolo.jobs import pipeline
 from ls_yolo.jobs.pipeline import ALL_FAIL, Changed, Pipeline, Steps
 from ls_yolo.jobs.predicting import Answer, Away, Busy, Lost, PredictingError
 from ls_yolo.labelstudio.bulk import Task
@@ -202,3 +203,50 @@ def test_a_run_that_is_stopped_ends_at_once_though_a_request_is_under_way():
     began = time.monotonic()
     run(Model(seconds=30), Sink().steps(pages(50)), stop)
     assert time.monotonic() - began < 8
+
+
+def test_what_was_predicted_is_stored_though_the_run_cannot_go_on_and_storing_is_slow(monkeypatch):
+    """Label Studio takes more seconds for it than a run waits for requests under way."""
+    monkeypatch.setattr(pipeline, "END_SECONDS", 0.3)
+    monkeypatch.setattr(pipeline, "MOST_ROWS", 100)
+    model, sink = Model(), Sink()
+
+    def store(answered):
+        time.sleep(0.5)
+        sink.store(answered)
+
+    def more():
+        yield tasks(400)
+        while sum(model.asked.values()) < 400:
+            time.sleep(0.01)
+        time.sleep(0.05)
+        model.before = [PredictingError("no more")]
+        yield [Task(401, {})]
+
+    with pytest.raises(PredictingError, match="no more"):
+        run(model, sink.steps(more(), store), size=4)
+    assert sorted(sink.stored) == list(range(1, 401))
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end_of_a_run_for_ever(monkeypatch):
+    monkeypatch.setattr(pipeline, "END_SECONDS", 0.1)
+    monkeypatch.setattr(pipeline, "STORE_SECONDS", 0.5)
+    monkeypatch.setattr(pipeline, "FLUSH_SECONDS", 0.01)
+    hangs, stop = threading.Event(), threading.Event()
+    began = time.monotonic()
+    threading.Timer(0.3, stop.set).start()
+    steps = Sink().steps(pages(50_000, 5000), lambda answered: hangs.wait(30))
+    run(Model(), steps, stop, size=250)
+    hangs.set()
+    assert time.monotonic() - began < 10
+
+
+def test_services_that_do_not_come_back_end_the_run_and_are_no_fault_of_a_task():
+    model, sink = Model(poison=range(1000)), Sink()
+
+    def ready():
+        raise Away("not ready after 180 s")
+
+    with pytest.raises(Away, match="not ready"):
+        run(model, Steps(pages(50), sink.store, sink.fail, ready))
+    assert sink.failed == {}

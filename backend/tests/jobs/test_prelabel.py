@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import multiprocessing
+import os
 import threading
+import time
 from types import SimpleNamespace
 
 import pytest
 
 from ls_yolo.jobs.pipeline import BATCH
-from ls_yolo.jobs.predicting import Answer, Lost, Target, answer_of
+from ls_yolo.jobs.predicting import Answer, Lost, PredictingError, Target, answer_of
 from ls_yolo.jobs.prelabel import Options, Prelabel, replace
 from ls_yolo.jobs.progress import Progress
 from ls_yolo.jobs.report import Report
@@ -188,6 +191,25 @@ def test_a_task_that_goes_after_it_failed_is_no_failure(tmp_path):
     assert (summary.failed, summary.missing) == (1, 1)
 
 
+def test_where_no_image_can_be_read_it_ends_early_and_says_so(tmp_path):
+    store, model = Store(1200), Model(lambda task: Answer([], VERSION, "no such file"))
+    with pytest.raises(PredictingError, match="the first 500 tasks could not be predicted"):
+        run(store, tmp_path, model)
+    assert sum(model.sizes) < 1000
+    # One that is predicted already shows that it is not all of them.
+    store.rows[1200] = None
+    assert run(store, tmp_path, model)[1].failed == 1199
+
+
+def test_groups_of_images_are_saved_before_the_end(tmp_path):
+    store = Store(3)
+
+    settle, found = store.settle, []
+    store.settle = lambda *words: found.extend(tmp_path.glob("likeness/*")) or settle(*words)
+    run(store, tmp_path)
+    assert len(found) == 1
+
+
 def test_setup_tries_images_again_but_nothing_that_ended_the_backend(tmp_path):
     store = Store(5)
 
@@ -351,3 +373,37 @@ def test_a_models_own_score_is_stored_where_its_regions_have_none(tmp_path):
     answer = answer_of({"result": [region], "score": 0.3, "model_version": VERSION})
     run(store, tmp_path, Model(lambda task: answer))
     assert store.rows[1].score == 0.3
+
+
+def _killed(folder, queue):
+    """A run in which task 11 ends the process that predicts it, as a crash of a library does."""
+
+    class Here(Model):
+        def predict(self, tasks):
+            with lock:
+                sizes.append(len(tasks))
+            time.sleep(0.02)
+            if any(task.id == 11 for task in tasks):
+                queue.put(sizes[:3])
+                queue.close()
+                queue.join_thread()
+                os._exit(9)
+            return super().predict(tasks)
+
+    sizes, lock = [], threading.Lock()
+    summary = run(Store(40), folder, Here(), here=True)[1]
+    queue.put((summary.left_out, summary.stored, [one.task for one in summary.failures]))
+
+
+def test_a_task_that_ends_the_process_which_predicts_it_is_found_and_left_out(tmp_path):
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["ls_yolo.jobs.prelabel"])  # seconds, four times
+    queue, found = context.Queue(), []
+    for code in (9, 9, 9, 0):
+        process = context.Process(target=_killed, args=(tmp_path, queue))
+        process.start()
+        found.append(queue.get(timeout=60))
+        process.join()
+        assert process.exitcode == code
+    assert found[1][0] == found[2][0] == 1  # alone, and first
+    assert found[3] == (1, 39, [11])

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import socket
+import threading
 from http.server import BaseHTTPRequestHandler
 
 import pytest
@@ -100,21 +102,57 @@ def test_on_a_terminal_there_is_a_bar_with_rate_time_left_and_failures(clock, mo
 
 def test_metrics_are_a_file_that_is_whole_at_any_time(tmp_path):
     target = tmp_path / "new" / "prelabel.prom"
-    telemetry = Telemetry(str(target), 'a "title"', 3)
+    telemetry = Telemetry(str(target), 'a "title"')
     telemetry.tell(State(10, 20, 1, 5.0, 2))
     text = target.read_text()
-    assert 'ls_yolo_prelabel_done{project="a \\"title\\"",shard="3"} 10.0' in text
-    assert "success_timestamp_seconds{" not in text
-    telemetry.tell(State(19, 20, 1, 5.0, 0), done=True)
-    assert "success_timestamp_seconds{" in target.read_text()
+    assert 'ls_yolo_prelabel_done{project="a \\"title\\"",shard="0"} 10.0' in text
     assert [path.name for path in target.parent.iterdir()] == ["prelabel.prom"]
+
+
+def test_when_a_run_last_ended_well_is_still_known_while_the_next_one_runs(tmp_path):
+    target = tmp_path / "prelabel.prom"
+    Telemetry(str(target), "Demo").tell(State(20, 20, 0, 5.0, 0), done=True)
+    Telemetry(str(target), "Demo").tell(State(1, 20, 0, 5.0, 4))
+    assert "success_timestamp_seconds{" in (tmp_path / "prelabel-success.prom").read_text()
+    assert "success_timestamp_seconds{" not in target.read_text()
+
+
+def test_shards_that_name_one_file_do_not_overwrite_each_other(tmp_path):
+    for shard in range(2):
+        telemetry = Telemetry(str(tmp_path / "a.prom"), "Demo", shard)
+        telemetry.tell(State(shard, 20, 0, 5.0, 0), done=True)
+    names = {"a-0.prom", "a-0-success.prom", "a-1.prom", "a-1-success.prom"}
+    assert {path.name for path in tmp_path.iterdir()} == names
+    assert 'shard="1"} 1.0' in (tmp_path / "a-1.prom").read_text()
+
+
+@pytest.mark.parametrize(
+    "target", ["http://", "ftp://host/", "http://host:port/", "metrics.txt", "http://[::1/"]
+)
+def test_metrics_that_can_never_be_told_are_refused_at_the_start(target):
+    with pytest.raises(ValueError):
+        Telemetry(target, "Demo")
+
+
+def test_an_answer_that_is_not_http_is_an_oserror():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with server.accept()[0] as connection:
+                connection.recv(65536)
+                connection.sendall(b"HTTP/1.1 no\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        telemetry = Telemetry(f"http://127.0.0.1:{server.getsockname()[1]}", "Demo")
+        with pytest.raises(OSError, match="BadStatusLine"):
+            telemetry.tell(State(1, 2, 0, 1.0, 1))
 
 
 def test_metrics_are_sent_to_a_pushgateway(loopback):
     got = []
 
     class Gateway(BaseHTTPRequestHandler):
-        def do_PUT(self):
+        def do_POST(self):  # PUT would take away when a run last ended well
             body = self.rfile.read(int(self.headers["Content-Length"]))
             got.append((self.path, body.decode()))
             self.send_response(200)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import stat
 
+from ls_yolo.jobs.predicting import Target
 from ls_yolo.jobs.quarantine import MAX_TRIES, Quarantine
 
 
@@ -85,3 +86,68 @@ def test_where_the_folder_cannot_be_made_another_place_is_taken(tmp_path, monkey
     found = tmp_path / "ls-yolo" / "quarantine.sqlite"
     assert stat.S_ISREG(found.stat().st_mode)
     assert opened(tmp_path / "file" / "folder").count() == 1
+
+
+def test_who_only_looks_makes_no_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
+    kept = opened(tmp_path / "models")
+    assert (kept.kept(), kept.count(), kept.failures(), kept.left_out([1])) == (0, 0, [], set())
+    assert not list(tmp_path.iterdir())
+    kept.fail(1, "damaged")
+    assert opened(tmp_path / "models").count() == kept.count() == 1
+
+
+def test_a_damaged_file_is_set_aside_and_costs_no_run(tmp_path, caplog):
+    file = tmp_path / "quarantine.sqlite"
+    file.write_bytes(b"no database" * 1000)
+    kept = opened(tmp_path)
+    assert kept.kept() == 0
+    kept.fail(1, "damaged")
+    assert [one.task for one in kept.failures()] == [1]
+    assert "file is not a database" in caplog.text
+    assert (tmp_path / "quarantine.damaged").read_bytes() == b"no database" * 1000
+    later = opened(tmp_path)
+    later.fail(2, "damaged")
+    assert [one.task for one in opened(tmp_path).failures()] == [2]
+
+
+def test_a_file_that_is_damaged_meanwhile_costs_no_run_either(tmp_path):
+    kept = opened(tmp_path)
+    for task in range(2000):
+        kept.fail(task, "damaged")
+    kept.close()
+    file = tmp_path / "quarantine.sqlite"
+    data = file.read_bytes()
+    file.write_bytes(data[:4096] + b"\xff" * (len(data) - 4096))
+    kept.fail(1, "damaged")
+    assert [one.task for one in kept.failures()] == [1]
+
+
+def test_where_nothing_can_be_written_what_fails_is_known_for_this_run(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "file"))
+    kept = opened(tmp_path / "file")
+    kept.fail(1, "damaged")
+    assert kept.count() == 1
+
+
+def test_what_fails_with_one_labeling_config_may_not_with_another():
+    one, other = (
+        Target(7, "Demo", config, born="x").key for config in ("<View/>", "<View> </View>")
+    )
+    assert one != other
+    assert one == Target(7, "Renamed", "<View/>", born="x").key
+
+
+def test_tasks_under_way_when_a_process_ended_have_failed_once_and_are_named_once(tmp_path):
+    first = opened(tmp_path, "first")
+    first.begin([1, 2, 3])
+    first.end([2])
+    first.begin([4])
+    second = opened(tmp_path, "second")
+    assert second.suspects() == [1, 3, 4]
+    assert second.suspects() == []
+    assert [(one.task, one.tries) for one in second.failures()] == [(1, 1), (3, 1), (4, 1)]
+    second.begin([1])
+    second.end()
+    assert opened(tmp_path, "third").suspects() == []

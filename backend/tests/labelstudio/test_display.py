@@ -70,7 +70,7 @@ def test_old_predictions_stay_until_the_new_are_complete():
 
 @pytest.mark.parametrize("title", [NAMES, OLD, NEW])
 def test_where_nothing_is_shown_the_first_new_ones_are_seen_at_once(title):
-    for named in ("", title, "pruned"):
+    for named in {"", title, "pruned"} - {NAMES}:
         studio = Studio(title, named, NEW, {"imported"})
         assert studio.run() == ((NEW, NEW), "")
 
@@ -132,6 +132,20 @@ def test_a_project_without_a_connection_shows_what_is_complete():
     studio.there.add(NEW)
     display.end(studio, 1, NEW, {NEW})
     assert studio.named == NEW
+
+
+def test_shards_that_begin_at_once_do_not_look_like_somebody_going_back():
+    studio = Studio(OLD, OLD, NEW, {OLD})
+    rename = studio.client.ml.update
+
+    def between(*words, **more):
+        rename(*words, **more)
+        studio.client.ml.update = rename
+        display.begin(studio, 1, NEW, {OLD}, NAMES)
+
+    studio.client.ml.update = between
+    assert studio.run() == ((NAMES, OLD), "")
+    assert studio.state == (NEW, NEW)
 
 
 def test_a_title_that_label_studio_does_not_take_ends_no_run():

@@ -42,6 +42,13 @@ def test_a_file_is_read_and_those_that_are_not_there_or_outside_are_told(ask, da
     assert told["../../etc/passwd"]
 
 
+def test_more_files_than_it_looks_at_are_refused(ask):
+    assert ask(file=["a"] * diagnosis.FILES).status_code == 200
+    refused = ask(file=["a"] * (diagnosis.FILES + 1))
+    assert refused.status_code == 400
+    assert "found 101 of them, expected at most 100" in refused.text
+
+
 def test_label_studio_that_is_not_reached_is_told_and_one_that_is_with_its_user(ask, loopback):
     told = ask().json["label_studio"]
     assert (told["user"], told["token"]) == ("", "legacy")

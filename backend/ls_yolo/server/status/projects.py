@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import httpx
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 MOST = 50
 """Projects that are shown, the newest: each costs Label Studio a question."""
+OF_MODELS = ("name", "version", "task", "state", "error", "classes")
+"""What is known of a model that a mapping depends on."""
 LIFETIME = 30.0
 """Seconds that its answers hold."""
 PATIENCE = 2.0
@@ -154,13 +158,23 @@ def shown(
 ) -> list[Shown]:
     """How the labels of ``projects`` map to the classes of the models that ``rows`` tells of; see
     `mapping`. Those without a connection are shown as they are."""
-    return [_shown(project, rows, default) for project in projects]
+    known = json.dumps([{name: row.get(name) for name in OF_MODELS} for row in rows])
+    return [_shown(project, known, default) for project in projects]
 
 
-def _shown(project: Project, rows: Sequence[Mapping[str, Any]], default: str) -> Shown:
+def _shown(project: Project, known: str, default: str) -> Shown:
     if not project.connected or project.fault:
         return Shown(project, fault=project.fault)
+    return Shown(project, *_mapped(project.config, project.models, known, default))
+
+
+@lru_cache(maxsize=2 * MOST)
+def _mapped(
+    config: str, models: tuple[str, ...], known: str, default: str
+) -> tuple[Sequence[Mapped], str]:
+    """What `mapping` says, or why that cannot be told: once for the same labels and models, since
+    the process has predictions to make. ``known``: `OF_MODELS` of all models, as JSON."""
     try:
-        return Shown(project, mapping(project.config, project.models, rows, default))
+        return mapping(config, models, json.loads(known), default), ""
     except (RequestError, MappingError) as error:
-        return Shown(project, fault=str(error))
+        return (), str(error)

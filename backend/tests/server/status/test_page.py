@@ -343,3 +343,23 @@ def test_engine_and_device_are_told_apart(description, parts):
 )  # fmt: skip
 def test_times_are_in_one_unit_or_two(seconds, text):
     assert page.duration(seconds) == text
+
+
+def test_labels_are_mapped_once_for_the_same_models_and_anew_for_others(registry, monkeypatch):
+    mapped = []
+
+    def mapping(config, models, known, default):
+        mapped.append(known)
+        raise projects.MappingError("found nothing")
+
+    monkeypatch.setattr(projects, "mapping", mapping)
+    projects._mapped.cache_clear()
+    found = rows(registry)
+    for _ in range(3):
+        (one,) = projects.shown([Project(1, "A", CONFIG, (), True)], found)
+        assert one.fault == "found nothing"
+    assert len(mapped) == 1
+    projects.shown([Project(1, "A", CONFIG, (), True)], [{**found[0], "version": "new"}])
+    projects.shown([Project(1, "A", CONFIG, ("head",), True)], found)
+    assert len(mapped) == 3
+    projects._mapped.cache_clear()

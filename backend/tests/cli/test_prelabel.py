@@ -1,0 +1,169 @@
+"""`ls-yolo prelabel`: what it makes of services that fail, and where it writes."""
+
+from __future__ import annotations
+
+import json
+from http.server import BaseHTTPRequestHandler
+
+import httpx
+import pytest
+import typer
+from label_studio_sdk.core.api_error import ApiError
+
+from ls_yolo.cli import main, prelabel
+from ls_yolo.cli.common import ToolError
+from ls_yolo.jobs.pipeline import Changed
+from ls_yolo.jobs.predicting import Answer, Away, Busy, Described, Lost, PredictingError, Target
+from ls_yolo.jobs.prelabel import Options
+from ls_yolo.labelstudio import display
+from ls_yolo.labelstudio.bulk import Counts, Page, StudioDown, Task
+from ls_yolo.labelstudio.client import Studio, StudioError, TokenError
+from ls_yolo.projects.backend import NotReady
+
+
+def test_services_that_do_not_come_back_are_waited_for_so_long(monkeypatch):
+    monkeypatch.setattr(prelabel, "READY_SECONDS", 0.1)
+    with pytest.raises(Away, match=r"/health: not ready after 0\.1 s"):
+        prelabel._ready(Studio("http://127.0.0.1:1", "legacy"), None)()
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (StudioDown("away"), 75),
+        (Away("refused"), 75),
+        (Busy("full"), 75),
+        (Changed("m@2"), 75),
+        (NotReady("not ready"), 75),
+        (httpx.ConnectError("refused"), 75),
+        (ApiError(status_code=503), 75),
+        (ApiError(status_code=400), 1),
+        (StudioError("no such project"), 1),
+        (Lost("gone"), 1),
+        (TokenError("no"), 77),
+    ],
+)
+def test_what_another_try_later_may_mend_ends_with_75(error, code):
+    with pytest.raises(ToolError) as caught, prelabel.refused():
+        raise error
+    assert caught.value.code == code
+
+
+class Store:
+    """Three tasks without a prediction."""
+
+    def count(self, *words, **more):
+        return Counts(3, 3, 0)
+
+    def highest(self, project):
+        return 3
+
+    def versions(self, project):
+        return []
+
+    def missing(self, project, version, *, after, **more):
+        return Page([] if after > 2 else [Task(after + 1, {})], after + 1)
+
+
+class Model:
+    """Cannot predict a task; then there is nothing that could."""
+
+    asked = False
+
+    def __init__(self, waiting=""):
+        self.waiting = waiting
+
+    def describe(self):
+        return Described("m@1", self.waiting)
+
+    def predict(self, tasks):
+        if not self.asked:
+            self.asked = True
+            return [Answer([], "m@1", "damaged") for _ in tasks]
+        raise PredictingError("the models are gone")
+
+
+@pytest.fixture
+def predict(monkeypatch, tmp_path, loopback):
+    """Predicts a project; ``told``: what the status page is told."""
+    told = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            told.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    url = f"http://127.0.0.1:{loopback(Handler).server_port}"
+    values = {"BACKEND_URL": url, "BASIC_AUTH_USER": "", "BASIC_AUTH_PASS": ""}
+    monkeypatch.setattr(display, "begin", lambda *words: None)
+    monkeypatch.setattr(prelabel, "_pictures", lambda *words: lambda task: None)
+
+    def predict(wishes, model, **options):
+        monkeypatch.setattr(prelabel, "_predicting", lambda *words: model)
+        studio = Studio("http://127.0.0.1:1", "legacy")
+        target = Target(5, "Demo", "<View/>")
+        more = Options(folder=tmp_path / "models", **options)
+        return prelabel.predict(studio, Store(), target, more, wishes, values)
+
+    predict.told = told
+    return predict
+
+
+def test_a_run_that_ends_early_leaves_its_report_and_tells_the_status_page(predict, tmp_path):
+    file = tmp_path / "report.json"
+    with pytest.raises(PredictingError, match="the models are gone"):
+        predict(prelabel.Wishes(report=str(file)), Model(), shard=(1, 2))
+    assert json.loads(file.read_text())["tasks"]["failed"] == 1
+    last = predict.told[-1]
+    assert (last["state"], last["project"], last["version"]) == ("failed", 5, "m@1")
+    assert (last["done"], last["total"], last["shard"]) == (0, 3, "1/2")
+
+
+def test_where_nothing_predicts_yet_the_code_says_so(predict):
+    assert predict(prelabel.Wishes(), Model("waiting for labels")) == 69
+    assert predict.told == []
+
+
+def test_a_dry_run_makes_no_file(predict, tmp_path, capsys):
+    assert predict(prelabel.Wishes(dry_run=True), Model()) == 0
+    assert (
+        "Demo: 3 tasks, 3 without a prediction of m@1; nothing was done" in capsys.readouterr().out
+    )
+    assert not (tmp_path / "models").exists()
+    assert predict.told == []
+
+
+def test_a_report_on_standard_output_is_alone_there(monkeypatch, capsys):
+    """The command's own words for people, and those of what it calls, are on standard error."""
+
+    def services(*words):
+        print("waiting for it")
+
+    def run(studio, store, target, options, wishes, values):
+        print("Demo: warning")
+        print("{}", file=wishes.out)
+        return 0
+
+    class Found:
+        id, title, label_config, created_at = 5, "Demo", "<View/>", ""
+
+    monkeypatch.setenv("LABEL_STUDIO_API_KEY", "legacy")
+    monkeypatch.setattr("ls_yolo.projects.backend.wait", services)
+    monkeypatch.setattr("ls_yolo.projects.apply.check_token", services)
+    monkeypatch.setattr("ls_yolo.labelstudio.lookup.find_project", lambda *words: Found)
+    monkeypatch.setattr("ls_yolo.labelstudio.bulk.store_of", lambda studio: None)
+    monkeypatch.setattr(prelabel, "predict", run)
+    monkeypatch.setattr("signal.signal", lambda *words: None)
+    assert main.main(["prelabel", "Demo", "--model", "coco", "--report", "-"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "{}\n"
+    assert "waiting for it" in shown.err and "Demo: warning" in shown.err
+
+
+@pytest.mark.parametrize("target", ["metrics.txt", "http://", "ftp://host"])
+def test_metrics_that_can_never_be_told_end_the_command_before_anything_is_done(predict, target):
+    with pytest.raises(typer.BadParameter, match=r"--metrics: found .*expected"):
+        predict(prelabel.Wishes(metrics=target), Model())
