@@ -11,6 +11,7 @@ from label_studio_sdk.core.api_error import ApiError
 
 from ls_yolo.labelstudio import label_config
 from ls_yolo.labelstudio.client import Studio, reason
+from ls_yolo.labelstudio.records import StudioDown
 from ls_yolo.projects import connection, document, fields, labels, state, storages, task_files
 from ls_yolo.projects.backend import ApplyError, Backend, Say
 from ls_yolo.projects.config import IMAGES, Project
@@ -243,12 +244,15 @@ def _told(kind: str, fields_: Fields) -> Iterator[None]:
     """Has errors of Label Studio name what they are of."""
     try:
         yield
-    except ApiError as error:
+    except (ApiError, StudioDown) as error:
         hint = ""
         if fields_.get("type") in storages.TYPES and fields_["type"] != "local":
             # Of addresses other than Amazon's, Label Studio does not say why.
             hint = "; are its keys, its place and its address right?"
-        raise ApplyError(f"{NOUNS[kind]} {label(fields_)}: {reason(error)}{hint}") from None
+        # Of the address and what it said, the latter; a refused key is a 500 in Label Studio.
+        down = isinstance(error, StudioDown)
+        why = str(error).partition(": ")[2] if down else reason(error)
+        raise ApplyError(f"{NOUNS[kind]} {label(fields_)}: {why}{hint}") from None
 
 
 def _own(changes: Sequence[Change]) -> Fields:

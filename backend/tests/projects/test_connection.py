@@ -9,8 +9,9 @@ from types import SimpleNamespace
 import pytest
 
 from ls_yolo.labelstudio.client import Studio
-from ls_yolo.projects import config, connection, fields, state
-from ls_yolo.projects.backend import Backend
+from ls_yolo.labelstudio.records import StudioDown
+from ls_yolo.projects import config, connection, fields, reconcile, state
+from ls_yolo.projects.backend import ApplyError, Backend
 from ls_yolo.projects.plan import State, plan
 from ls_yolo.projects.reconcile import Reconciler
 from ls_yolo.projects.secrets import Secrets
@@ -151,3 +152,10 @@ def test_a_connection_that_is_deleted_takes_its_webhook_unless_another_has_it_to
     deleted.clear()
     state._disconnect(studio, 5, 2)
     assert deleted == ["api/ml/2"]
+
+
+def test_a_storage_that_label_studio_answers_500_for_is_named():
+    fields_ = {"type": "s3", "bucket": "ship", "prefix": ""}
+    told = reconcile._told("source_storages", fields_)
+    with pytest.raises(ApplyError, match=r"^storage s3://ship: 500: no; are its keys"), told:
+        raise StudioDown("http://label-studio:8080/api/storages/s3/7: 500: no")
