@@ -218,7 +218,7 @@ def test_a_keyboard_alone_is_enough(backend: Stack, show: Open) -> None:
             break
     expect(focused).to_have_id("image")
     with page.expect_file_chooser() as chooser:
-        page.keyboard.press("Enter")
+        page.keyboard.press("Space")
     chooser.value.set_files(backend.datasets / "demo" / "bus.jpg")
     page.keyboard.press("Tab")
     expect(focused).to_have_id("model")
