@@ -53,7 +53,6 @@ def apply(
 ) -> int:
     """Makes Label Studio as the project files say; returns the exit code."""
     # Imported here: --help and errors in settings need none of it.
-    from ls_yolo.labelstudio import bulk
     from ls_yolo.labelstudio.client import Studio, TokenError
     from ls_yolo.projects import config
     from ls_yolo.projects.apply import Applier, check_token
@@ -90,24 +89,41 @@ def apply(
         return code
     for project in wanted:
         try:
-            for tries in range(TRIES):
-                made = applier.apply(project, prune)
-                if not project.predict or made.waiting:
-                    break
-                try:
-                    with refused():
-                        _predict(studio, bulk.store_of(studio), made, values)
-                    break
-                except Again as error:
-                    # The connection bears the version, so all of the project is looked at again.
-                    if tries == TRIES - 1:
-                        raise
-                    say(str(error))
+            bring(applier, studio, project, values, prune)
         except (ApplyError, TokenError, ToolError) as error:
             # The other projects do not suffer for this one.
             code = fail(str(error), _code(error))
             failed = code if failed in (0, code) else EX_FAILED
     return failed
+
+
+def bring(
+    applier: Applier,
+    studio: Studio,
+    project: Project,
+    values: dict[str, Any],
+    prune: bool = False,
+) -> None:
+    """Makes or repairs a project, and has its tasks predicted.
+
+    Raises:
+        ApplyError, TokenError, ToolError: it cannot be made, or not be predicted.
+    """
+    from ls_yolo.labelstudio import bulk
+
+    for tries in range(TRIES):
+        made = applier.apply(project, prune)
+        if not project.predict or made.waiting:
+            return
+        try:
+            with refused():
+                _predict(studio, bulk.store_of(studio), made, values)
+            return
+        except Again as error:
+            # The connection bears the version, so all of the project is looked at again.
+            if tries == TRIES - 1:
+                raise
+            say(str(error))
 
 
 def _code(error: Exception) -> int:

@@ -19,8 +19,10 @@ from typing import Any
 import httpx
 
 from ls_yolo import settings
+from ls_yolo.cli.apply import bring
+from ls_yolo.cli.common import ToolError
 from ls_yolo.config import ConfigError
-from ls_yolo.labelstudio.client import Studio
+from ls_yolo.labelstudio.client import Studio, StudioError
 from ls_yolo.projects import config
 from ls_yolo.projects.apply import Applier
 from ls_yolo.projects.backend import ApplyError, Backend, wait
@@ -129,7 +131,7 @@ def predict(values: dict[str, Any]) -> None:
     """Has one image predicted through Label Studio, and reads what is stored.
 
     Raises:
-        ApplyError, httpx.HTTPError: there is no stored prediction.
+        ApplyError, StudioError, ToolError, httpx.HTTPError: there is no stored prediction.
     """
     backend = Backend(values["BACKEND_URL"], values["BASIC_AUTH_USER"], values["BASIC_AUTH_PASS"])
     studio = Studio(values["LABEL_STUDIO_URL"], values["LABEL_STUDIO_API_KEY"])
@@ -142,7 +144,7 @@ def predict(values: dict[str, Any]) -> None:
     try:
         upload(studio, made.id)
         applier = Applier(studio, backend, Path(values["LOCAL_FILES_DOCUMENT_ROOT"]), say)
-        applier.apply(Project("helm test", title, "", config, models, None, True))
+        bring(applier, studio, Project("helm test", title, "", config, models, None, True), values)
         stored = api.predictions.list(project=made.id)
         # An empty result without a score is how a task is stored that could not be predicted.
         good = [row for row in stored if row.result or row.score is not None]
@@ -161,7 +163,7 @@ def main() -> int:
         faults.append(f"the API server does not tell of the pods: {error}")
     try:
         predict(settings.read("setup"))
-    except (ApplyError, ConfigError, httpx.HTTPError) as error:
+    except (ApplyError, ConfigError, StudioError, ToolError, httpx.HTTPError) as error:
         faults.append(str(error))
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr, flush=True)
