@@ -163,12 +163,14 @@ OPEN = {"BIND_ADDRESS": "0.0.0.0"}
 def hosts(tmp_path):
     """Plays prelabel.yml on hosts: ``hosts({"one": {"BIND_ADDRESS": "0.0.0.0"}}, **variables)``.
 
-    Each has an ``.env`` of its own, and a folder in place of /run.
+    Each has an ``.env`` of its own, and a folder in place of /run. Those of ``away`` are not reached.
     """
+    (tmp_path / "ssh").write_text("#!/bin/sh\nexit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
     (tmp_path / "docker").write_text(PRELABEL_DOCKER)
     (tmp_path / "docker").chmod(0o755)
 
-    def run(found, ends=(), **variables):
+    def run(found, ends=(), away=(), **variables):
         for number, (name, env) in enumerate(found.items()):
             (tmp_path / name).mkdir(exist_ok=True)
             lines = {
@@ -181,6 +183,8 @@ def hosts(tmp_path):
             (tmp_path / name / "ends").write_text(str(code))
         inventory = tmp_path / "hosts.yml"
         rows = {name: {"ansible_host": f"{name}.example"} for name in found}
+        for name in away:
+            rows[name]["ansible_connection"] = "ssh"
         inventory.write_text(yaml.safe_dump({"all": {"hosts": rows}}, sort_keys=False))
         here = f"{tmp_path}/{{{{ inventory_hostname }}}}"
         return play(
@@ -245,6 +249,29 @@ def test_a_label_studio_on_loopback_is_refused_with_the_ways_out_before_anything
     assert "Label Studio of one listens on its loopback alone" in done.stdout
     assert "BIND_ADDRESS" in done.stdout and "ls_yolo_label_studio_url" in done.stdout
     assert not (tmp_path / "two" / "called").exists()
+
+
+def test_where_the_first_host_is_not_reached_no_other_takes_its_place(tmp_path, hosts):
+    """Its own Label Studio would be the wrong one, and get predictions of all shards."""
+    three = {"one": OPEN, "two": OPEN, "three": OPEN}
+    done = hosts(three, away=["one"])
+    assert done.returncode != 0
+    assert "one, in whose Label Studio all hosts store, was not reached" in done.stdout
+    assert "ls_yolo_label_studio_url" in done.stdout
+    assert [name for name in three if (tmp_path / name / "called").exists()] == []
+
+
+def test_a_host_that_is_not_reached_leaves_its_share_to_the_others(tmp_path, hosts):
+    named = {"ls_yolo_label_studio_url": "https://labels.example",
+             "ls_yolo_label_studio_api_key": "of-the-vault"}  # fmt: skip
+    for away, variables in (("one", named), ("two", {})):
+        hosts({"one": OPEN, "two": {}, "three": {}}, away=[away], **variables)
+        assert not (tmp_path / away / "called").exists()
+        there = "two" if away == "one" else "one"
+        assert "--shard 0/2 " in (tmp_path / there / "called").read_text()
+        assert "--shard 1/2 " in (tmp_path / "three" / "called").read_text()
+        (tmp_path / there / "called").unlink()
+    assert told(tmp_path, "three")["LABEL_STUDIO_URL"] == "http://one.example:8081"
 
 
 def test_a_host_that_fails_is_named_with_its_words_and_the_others_go_on(tmp_path, hosts):
