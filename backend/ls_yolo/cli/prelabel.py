@@ -174,7 +174,8 @@ def refused() -> Iterator[None]:
 
     Raises:
         TokenRefused: Label Studio does not take the token.
-        Again: a service was away, or busy, for too long; or the models were replaced meanwhile.
+        Again: a service was away, or busy, for too long; the models were replaced meanwhile; or
+            there is no such project yet.
         ToolError: anything else that a person can put right.
     """
     import httpx
@@ -185,14 +186,14 @@ def refused() -> Iterator[None]:
     from ls_yolo.jobs.predicting import Away, Busy
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
-    from ls_yolo.labelstudio import client, records
+    from ls_yolo.labelstudio import client, lookup, records
     from ls_yolo.projects.backend import ApplyError, NotReady
 
     try:
         yield
     except client.TokenError as error:
         raise TokenRefused(str(error)) from None
-    except (records.StudioDown, Away, Busy, Changed, NotReady) as error:
+    except (records.StudioDown, lookup.NoProject, Away, Busy, Changed, NotReady) as error:
         raise Again(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
         away = isinstance(error, httpx.TransportError) or (

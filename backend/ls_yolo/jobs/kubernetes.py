@@ -28,8 +28,9 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 RETRIES = 6
 """More tries of a shard after a failed one: with what Kubernetes waits in between, ten minutes for
 setup to make a project that is not there yet."""
-FINAL_CODES = (2, 77, 78)
-"""Exit codes that another try does not mend: called wrongly, token refused, a faulty file."""
+FINAL_CODES = (1, 2, 77, 78)
+"""Exit codes that another try does not mend: tasks failed, in each pass of the run; called wrongly,
+token refused, a faulty file. Each try would load the models anew, and know nothing of the last."""
 KEPT_SECONDS = 7 * 24 * 3600
 """How long a finished Job can be looked at."""
 EVERY = 5.0
