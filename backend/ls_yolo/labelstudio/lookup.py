@@ -7,8 +7,14 @@ from typing import Any
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 
-from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
-from ls_yolo.labelstudio.records import BUSY, StudioDown
+from ls_yolo.labelstudio.client import (
+    Studio,
+    StudioDown,
+    StudioError,
+    TokenError,
+    away,
+    reason,
+)
 from ls_yolo.text import nearest, some
 
 PAGE = 1000
@@ -52,10 +58,8 @@ def find_project(studio: Studio, text: str) -> Any:
             raise TokenError(
                 f"Label Studio does not take LABEL_STUDIO_API_KEY ({reason(error)})"
             ) from None
-        away = isinstance(error, httpx.TransportError) or (
-            isinstance(error, ApiError) and error.status_code in BUSY
-        )
-        raise (StudioDown if away else StudioError)(f"project {text!r}: {reason(error)}") from None
+        kind = StudioDown if away(error) else StudioError
+        raise kind(f"project {text!r}: {reason(error)}") from None
     raise NoProject(
         f"found no project with the title or id {text!r}{nearest(text, titles)}; "
         f"there are: {some(titles)}"

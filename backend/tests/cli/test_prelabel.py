@@ -19,6 +19,7 @@ from ls_yolo.labelstudio import display
 from ls_yolo.labelstudio.bulk import Counts, Page, StudioDown, Task
 from ls_yolo.labelstudio.client import Studio, StudioError, TokenError
 from ls_yolo.labelstudio.lookup import NoProject, find_project
+from ls_yolo.projects.apply import check_token
 from ls_yolo.projects.backend import NotReady
 
 
@@ -67,6 +68,19 @@ def of_projects(status, content):
 
 
 TWINS = [{"id": 1, "title": "Yard"}, {"id": 2, "title": "Yard"}]
+
+
+@pytest.mark.parametrize("ask", [check_token, lambda studio: studio.connections(5)])
+@pytest.mark.parametrize(("answer", "code"), [((503, {}), 75), (None, 75), ((400, {}), 1)])
+def test_a_label_studio_that_is_away_at_the_start_is_worth_another_try(
+    ask, answer, code, loopback, monkeypatch
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the SDK waits before each try
+    port = loopback(of_projects(*answer)).server_port if answer else 1
+    with pytest.raises(ToolError) as caught, prelabel.refused():
+        ask(Studio(f"http://127.0.0.1:{port}", "legacy"))
+    assert caught.value.code == code
 
 
 @pytest.mark.parametrize(
