@@ -16,6 +16,10 @@ from lib.cli import UserError, run_main
 
 # Each setting's file in compose/. Which one for a GPU depends on the host.
 OVERLAYS = {"MACVLAN": "macvlan.yaml", "POSTGRES": "postgres.yaml"}
+STARTS = frozenset({"up", "run", "create", "config"})
+"""Commands that make containers, or say what these would be like."""
+MOST_SECRETS = 100 * 1024
+"""Bytes of secrets.env. Linux takes no variable above 128 KiB."""
 
 
 def files(values: Mapping[str, str], host: gpu.Host | None = None) -> list[str]:
@@ -70,20 +74,40 @@ def project_secrets(folder: Path) -> str:
     """The text of ``secrets.env`` in the folder of projects, as it is; empty without one.
 
     Raises:
-        UserError: it cannot be read.
+        UserError: it cannot be read, or is nothing that fits in a variable.
     """
     path = folder / "secrets.env"
     try:
-        return path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except (FileNotFoundError, NotADirectoryError):
         return ""
     except (OSError, UnicodeDecodeError) as error:
         why = getattr(error, "strerror", None) or "it is not UTF-8"
         raise UserError(f"{path}: {why}; expected a file that you can read") from None
+    if "\0" in text:
+        raise UserError(f"{path}: found a NUL byte, expected text, with NAME=value in each line")
+    if (size := len(text.encode())) > MOST_SECRETS:
+        raise UserError(
+            f"{path}: found {size} bytes, expected {MOST_SECRETS} at most. What is no secret "
+            "belongs in the projects' own files"
+        )
+    return text
 
 
-def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
-    """The environment of Compose, without empty settings, which would count more than ``.env``."""
+def starts(arguments: Sequence[str]) -> bool:
+    """Whether a command may start setup, which alone needs the projects' secrets."""
+    return not STARTS.isdisjoint(arguments)
+
+
+def environment(environ: Mapping[str, str] | None = None, secrets: bool = False) -> dict[str, str]:
+    """The environment of Compose, without empty settings, which would count more than ``.env``.
+
+    With the projects' ``secrets`` for commands that start setup alone: no fault in their file keeps
+    others, such as down, from their work.
+
+    Raises:
+        UserError: the secrets cannot be had.
+    """
     environ = os.environ if environ is None else environ
     empty = {s["name"] for s in settings.declared() if not settings.is_given(s["name"], environ)}
     kept = {name: value for name, value in environ.items() if name not in empty}
@@ -93,12 +117,13 @@ def environment(environ: Mapping[str, str] | None = None) -> dict[str, str]:
     # The backend's own models are replaced while it runs; code is loaded once.
     code = values.get("MODEL_CLASS")
     fingerprint = models_fingerprint(settings.host_path(values["MODELS_DIR"])) if code else ""
+    folder = settings.host_path(values["PROJECTS_DIR"])
     return {
         **kept,
         **{name: value for name, value in renamed.items() if value},
         "LS_YOLO_VERSION": versions.project_version(),
         "MODELS_FINGERPRINT": fingerprint,
-        "PROJECT_SECRETS": project_secrets(settings.host_path(values["PROJECTS_DIR"])),
+        "PROJECT_SECRETS": project_secrets(folder) if secrets else "",
     }
 
 
@@ -111,7 +136,8 @@ def need_env() -> None:
 def output(*arguments: str) -> str:
     """What a compose command prints; empty if it fails."""
     words = command("--ansi", "never", *arguments)
-    done = subprocess.run(words, env=environment(), capture_output=True, text=True, check=False)
+    env = environment(secrets=starts(arguments))
+    done = subprocess.run(words, env=env, capture_output=True, text=True, check=False)
     return done.stdout if done.returncode == 0 else ""
 
 
@@ -119,7 +145,7 @@ def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     need_env()
     line = down(*arguments[1:]) if arguments[:1] == ["down"] else command(*arguments)
     sys.stdout.flush()
-    os.execve(line[0], line, environment())
+    os.execve(line[0], line, environment(secrets=starts(arguments)))
 
 
 if __name__ == "__main__":

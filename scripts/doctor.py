@@ -249,7 +249,7 @@ def inside(project: str, only: Sequence[str] = ()) -> Iterator[Line]:
     command = compose.command("--ansi", "never", "--progress", "quiet", "run", "--rm", "--no-deps",
                               "-T", "setup", *words)  # fmt: skip
     with subprocess.Popen(
-        command, env=compose.environment(), stdin=subprocess.DEVNULL, text=True,
+        command, env=compose.environment(secrets=True), stdin=subprocess.DEVNULL, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     ) as process:  # fmt: skip
         assert process.stdout is not None

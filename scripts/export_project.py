@@ -27,7 +27,8 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
     command = compose.command(
         "run", "--rm", "--no-deps", "-T", "setup", "ls-yolo", "export", "--", words[0]
     )
-    done = subprocess.run(command, env=compose.environment(), stdout=subprocess.PIPE, check=False)
+    environ = compose.environment(secrets=True)
+    done = subprocess.run(command, env=environ, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         return done.returncode
     if len(words) == 1:

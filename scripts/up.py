@@ -132,7 +132,8 @@ def compose_run(*arguments: str) -> int:
     sys.stdout.flush()
     # Colours are for a terminal's own programs; what we show may end in a file.
     command = compose.command("--ansi", "never", *arguments)
-    return subprocess.run(command, env=compose.environment(), stdin=subprocess.DEVNULL).returncode
+    environ = compose.environment(secrets=compose.starts(arguments))
+    return subprocess.run(command, env=environ, stdin=subprocess.DEVNULL).returncode
 
 
 def check_models() -> None:

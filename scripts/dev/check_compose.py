@@ -32,7 +32,7 @@ def main() -> int:
     secrets = {s["name"]: "x" * 40 for s in settings.declared() if s["secret"] or s["generate"]}
     values = {s["name"]: s["default"] for s in settings.declared()} | secrets
     values["MACVLAN_PARENT"] = "eth0"
-    environment = compose.environment({**os.environ, **values})
+    environment = compose.environment({**os.environ, **values}, secrets=True)
     for names in combinations():
         line = compose.with_files(names, "config", "--quiet")
         line = [word if word != str(settings.ENV_FILE) else os.devnull for word in line]

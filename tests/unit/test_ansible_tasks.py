@@ -148,7 +148,8 @@ case $1 in
 ps) test -e "$here/nothing runs" || echo "${4##*=}" ;;
 exec)
     test "$2" = --env-file; host=$here/$4
-    cp "$3" "$host/env.seen"; stat -c %a "$3" >"$host/env.mode"
+    cp "$3" "$host/env.seen"; stat -Lc %a "$3" >"$host/env.mode"
+    ls "$host/run" >"$host/names"
     shift 3; echo "$*" >"$host/called"
     echo '{"done": 3, "total": 4}' >&2
     echo "Yard: 3 of 4 tasks predicted"
@@ -163,14 +164,17 @@ OPEN = {"BIND_ADDRESS": "0.0.0.0"}
 def hosts(tmp_path):
     """Plays prelabel.yml on hosts: ``hosts({"one": {"BIND_ADDRESS": "0.0.0.0"}}, **variables)``.
 
-    Each has an ``.env`` of its own, and a folder in place of /run.
+    Each has an ``.env`` of its own, and a folder in place of /run. Those of ``away`` are not
+    reached.
     """
+    (tmp_path / "ssh").write_text("#!/bin/sh\nexit 255\n")
+    (tmp_path / "ssh").chmod(0o755)
     (tmp_path / "docker").write_text(PRELABEL_DOCKER)
     (tmp_path / "docker").chmod(0o755)
 
-    def run(found, ends=(), **variables):
+    def run(found, ends=(), away=(), **variables):
         for number, (name, env) in enumerate(found.items()):
-            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "run").mkdir(parents=True, exist_ok=True)
             lines = {
                 "COMPOSE_PROJECT_NAME": name, "LABEL_STUDIO_PORT": "8081", "MACVLAN": "false",
                 "LABEL_STUDIO_API_KEY": f"{name}-own" if number else TOKEN, **env,
@@ -181,12 +185,13 @@ def hosts(tmp_path):
             (tmp_path / name / "ends").write_text(str(code))
         inventory = tmp_path / "hosts.yml"
         rows = {name: {"ansible_host": f"{name}.example"} for name in found}
+        for name in away:
+            rows[name]["ansible_connection"] = "ssh"
         inventory.write_text(yaml.safe_dump({"all": {"hosts": rows}}, sort_keys=False))
         here = f"{tmp_path}/{{{{ inventory_hostname }}}}"
         return play(
             tmp_path, "prelabel.yml", str(inventory),
-            ls_yolo_dir=here, ls_yolo_prelabel_env_file=f"{here}/env",
-            ls_yolo_prelabel_lock=f"{here}/lock", ls_yolo_prelabel_every=1,
+            ls_yolo_dir=here, ls_yolo_prelabel_folder=f"{here}/run", ls_yolo_prelabel_every=1,
             **{"ls_yolo_prelabel_project": "Ships of $(x)", **variables},
         )  # fmt: skip
 
@@ -208,7 +213,9 @@ def test_hosts_share_a_project_s_tasks_and_store_in_the_first_one_s_label_studio
         )
         assert told(tmp_path, name)["LABEL_STUDIO_API_KEY"] == TOKEN
         assert (tmp_path / name / "env.mode").read_text().strip() == "600"
-        assert not (tmp_path / name / "env").exists(), "the token is forgotten"
+        assert (tmp_path / name / "names").read_text().split() == ["ls-yolo-prelabel.lock"], (
+            "the token is forgotten while it is predicted, so that no end of this leaves it"
+        )
     assert told(tmp_path, "one")["LABEL_STUDIO_URL"] == "http://label-studio:8080"
     assert told(tmp_path, "two")["LABEL_STUDIO_URL"] == "http://one.example:8081"
     assert told(tmp_path, "two")["NO_PROXY"].split(",")[-1] == "one.example"
@@ -247,13 +254,36 @@ def test_a_label_studio_on_loopback_is_refused_with_the_ways_out_before_anything
     assert not (tmp_path / "two" / "called").exists()
 
 
+def test_where_the_first_host_is_not_reached_no_other_takes_its_place(tmp_path, hosts):
+    """Its own Label Studio would be the wrong one, and get predictions of all shards."""
+    three = {"one": OPEN, "two": OPEN, "three": OPEN}
+    done = hosts(three, away=["one"])
+    assert done.returncode != 0
+    assert "one, in whose Label Studio all hosts store, was not reached" in done.stdout
+    assert "ls_yolo_label_studio_url" in done.stdout
+    assert [name for name in three if (tmp_path / name / "called").exists()] == []
+
+
+def test_a_host_that_is_not_reached_leaves_its_share_to_the_others(tmp_path, hosts):
+    named = {"ls_yolo_label_studio_url": "https://labels.example",
+             "ls_yolo_label_studio_api_key": "of-the-vault"}  # fmt: skip
+    for away, variables in (("one", named), ("two", {})):
+        hosts({"one": OPEN, "two": {}, "three": {}}, away=[away], **variables)
+        assert not (tmp_path / away / "called").exists()
+        there = "two" if away == "one" else "one"
+        assert "--shard 0/2 " in (tmp_path / there / "called").read_text()
+        assert "--shard 1/2 " in (tmp_path / "three" / "called").read_text()
+        (tmp_path / there / "called").unlink()
+    assert told(tmp_path, "three")["LABEL_STUDIO_URL"] == "http://one.example:8081"
+
+
 def test_a_host_that_fails_is_named_with_its_words_and_the_others_go_on(tmp_path, hosts):
     done = hosts({"one": OPEN, "two": {}, "three": {}}, ends={"two": 1})
     assert done.returncode == 2
     assert "shard 1/3 ended with exit code 1: Yard: 3 of 4 tasks predicted" in done.stdout
     recap = done.stdout.rpartition("PLAY RECAP")[2]
     assert [line.split()[0] for line in recap.splitlines() if "failed=1" in line] == ["two"]
-    assert not (tmp_path / "two" / "env").exists(), "the token is forgotten all the same"
+    assert not list((tmp_path / "two" / "run").glob("*.env")), "the token is forgotten all the same"
 
 
 def test_without_a_backend_that_runs_the_way_to_one_is_named(tmp_path, hosts):

@@ -111,7 +111,7 @@ def run_inside(monkeypatch, *printed, code=0, there="a-container"):
 
     monkeypatch.setattr(compose, "command", command)
     monkeypatch.setattr(compose, "output", lambda *words: there)
-    monkeypatch.setattr(compose, "environment", lambda: {"PATH": "/bin"})
+    monkeypatch.setattr(compose, "environment", lambda **more: {"PATH": "/bin"})
     return list(doctor.inside("ship", ["labels"])), ran
 
 

@@ -15,7 +15,7 @@ def exporting(monkeypatch):
     def exporting(shell):
         asked = []
         monkeypatch.setattr(export_project.compose, "need_env", lambda: None)
-        monkeypatch.setattr(export_project.compose, "environment", lambda: None)
+        monkeypatch.setattr(export_project.compose, "environment", lambda **more: None)
         monkeypatch.setattr(
             export_project.compose, "command",
             lambda *words: asked.extend(words) or ["sh", "-c", shell],

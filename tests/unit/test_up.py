@@ -397,15 +397,46 @@ def test_only_a_class_of_ones_own_makes_the_backend_anew_when_models_change(tmp_
     assert compose.environment({})["MODELS_FINGERPRINT"] == compose.models_fingerprint(tmp_path)
 
 
-def test_secrets_of_projects_are_handed_over_as_they_are(tmp_path, monkeypatch):
+@pytest.fixture
+def secrets(tmp_path, monkeypatch):
+    """The file with the secrets of projects, which is not there yet."""
     values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": ""}
-    monkeypatch.setattr(settings, "values", lambda environ: values)
-    assert compose.environment({})["PROJECT_SECRETS"] == ""
-    (tmp_path / "secrets.env").write_text("A=pa$$word${HOME}\nB='x'\n")
-    assert compose.environment({})["PROJECT_SECRETS"] == "A=pa$$word${HOME}\nB='x'\n"
-    (tmp_path / "secrets.env").write_bytes(b"A=\xff")
-    with pytest.raises(UserError, match=r"secrets\.env: it is not UTF-8"):
-        compose.environment({})
+    monkeypatch.setattr(settings, "values", lambda environ=None: values)
+    return tmp_path / "secrets.env"
+
+
+def test_secrets_of_projects_are_handed_over_as_they_are(secrets):
+    assert compose.environment({}, secrets=True)["PROJECT_SECRETS"] == ""
+    secrets.write_text("A=pa$$word${HOME}\nB='x'\n")
+    assert compose.environment({}, secrets=True)["PROJECT_SECRETS"] == "A=pa$$word${HOME}\nB='x'\n"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"A=\xff", "it is not UTF-8"),
+        (b"A=b\0c\n", "found a NUL byte"),
+        (b"A=" + b"x" * 140_000, "found 140002 bytes, expected 102400 at most"),
+    ],
+    ids=["not UTF-8", "NUL", "too large"],
+)
+def test_secrets_that_cannot_be_handed_over_keep_only_what_starts_setup_from_its_work(
+    secrets, content, words, monkeypatch
+):
+    secrets.write_bytes(content)
+    monkeypatch.setattr(compose, "need_env", lambda: None)
+    monkeypatch.setattr(compose, "down", lambda *words: ["/bin/true"])
+    monkeypatch.setattr(compose, "command", lambda *words: ["/bin/true", *words])
+    called = []
+    monkeypatch.setattr(compose.os, "execve", lambda *words: called.append(words))
+    for arguments in (["down"], ["ps", "--all"], ["logs", "backend"]):
+        compose.main(arguments)
+        subprocess.run(["/bin/true"], env=called[-1][2], check=True)  # Linux takes it
+    assert len(called) == 3
+    for arguments in (["run", "--rm", "setup"], ["--progress", "quiet", "up", "-d"], ["config"]):
+        with pytest.raises(UserError, match=rf"secrets\.env: {words}"):
+            compose.main(arguments)
+    assert len(called) == 3
 
 
 def test_a_service_that_stops_again_and_again_is_started_anew(monkeypatch):

@@ -8,21 +8,26 @@ from pathlib import Path
 import typer
 
 from ls_yolo.cli.common import ToolError, say
-from ls_yolo.jobs import kubernetes
+from ls_yolo.jobs import kubernetes, scope
 
 
 def words(model: str, where: str, retry: bool, fields: bool, metrics: str) -> list[str]:
-    """The options that each pod is called with. A file with a filter is read here, since the pods
-    do not have it.
+    """The options that each pod is called with. A filter is read and checked here: the pods do not
+    have its file, and each would load its models before it finds a fault.
 
     Raises:
-        ToolError: it cannot be read.
+        ToolError: the filter cannot be read, or is none.
+        typer.BadParameter: ``metrics`` is a file.
     """
-    if where.startswith("@"):
-        try:
-            where = Path(where[1:]).read_text()
-        except OSError as error:
-            raise ToolError(f"--where {where}: cannot be read: {error.strerror}") from None
+    if metrics and "://" not in metrics:
+        raise typer.BadParameter(
+            f"--metrics {metrics}: with --kubernetes expected the URL of a Pushgateway: a file "
+            "would go with its pod"
+        )
+    try:
+        where = scope.text(where) if where else ""
+    except scope.ScopeError as error:
+        raise ToolError(f"--where: {error}") from None
     named = {"--model": model, "--where": where, "--metrics": metrics}
     flags = {"--retry": retry, "--fields": fields}
     return [

@@ -174,7 +174,8 @@ def refused() -> Iterator[None]:
 
     Raises:
         TokenRefused: Label Studio does not take the token.
-        Again: a service was away, or busy, for too long; or the models were replaced meanwhile.
+        Again: a service was away, or busy, for too long; the models were replaced meanwhile; or
+            there is no such project yet.
         ToolError: anything else that a person can put right.
     """
     import httpx
@@ -185,20 +186,18 @@ def refused() -> Iterator[None]:
     from ls_yolo.jobs.predicting import Away, Busy
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
-    from ls_yolo.labelstudio import client, records
+    from ls_yolo.labelstudio import client, lookup
     from ls_yolo.projects.backend import ApplyError, NotReady
 
     try:
         yield
     except client.TokenError as error:
         raise TokenRefused(str(error)) from None
-    except (records.StudioDown, Away, Busy, Changed, NotReady) as error:
+    except (client.StudioDown, lookup.NoProject, Away, Busy, Changed, NotReady) as error:
         raise Again(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
-        away = isinstance(error, httpx.TransportError) or (
-            isinstance(error, ApiError) and error.status_code in records.BUSY
-        )
-        raise (Again if away else ToolError)(f"Label Studio: {client.reason(error)}") from None
+        kind = Again if client.away(error) else ToolError
+        raise kind(f"Label Studio: {client.reason(error)}") from None
     except (RequestError, ApplyError, ReportError, ScopeError) as error:
         raise ToolError(str(error)) from None
 

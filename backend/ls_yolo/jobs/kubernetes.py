@@ -28,8 +28,9 @@ QUEUE = "kueue.x-k8s.io/queue-name"
 RETRIES = 6
 """More tries of a shard after a failed one: with what Kubernetes waits in between, ten minutes for
 setup to make a project that is not there yet."""
-FINAL_CODES = (2, 77, 78)
-"""Exit codes that another try does not mend: called wrongly, token refused, a faulty file."""
+FINAL_CODES = (1, 2, 77, 78)
+"""Exit codes that another try does not mend: tasks failed, in each pass of the run; called wrongly,
+token refused, a faulty file. Each try would load the models anew, and know nothing of the last."""
 KEPT_SECONDS = 7 * 24 * 3600
 """How long a finished Job can be looked at."""
 EVERY = 5.0
@@ -49,12 +50,19 @@ _NOT_OURS = {
     "container": ("ports", "startupProbe", "readinessProbe", "livenessProbe", "lifecycle"),
 }
 
+# How kubectl says so, of 403 and of 401, on its standard error.
+_REFUSED = "(Forbidden)", "(Unauthorized)", "You must be logged in to the server"
+
 Object = dict[str, Any]
 Say = Callable[[str], None]
 
 
 class ClusterError(RuntimeError):
     """The cluster does not do what is asked; the message says what was found and what to do."""
+
+
+class Refused(ClusterError):
+    """The cluster does not let this account do it, so waiting is of no use."""
 
 
 @dataclass(frozen=True)
@@ -224,6 +232,7 @@ class Cluster:
         """What kubectl prints.
 
         Raises:
+            Refused: the cluster does not take the account, or does not let it.
             ClusterError: it is missing, failed or took too long; with its own words.
         """
         program = shutil.which("kubectl")
@@ -241,7 +250,10 @@ class Cluster:
         except subprocess.TimeoutExpired:
             raise ClusterError(f"kubectl {' '.join(words)}: no answer after 120 s") from None
         if done.returncode:
-            raise ClusterError(f"kubectl {' '.join(words)}: {done.stderr.strip()}")
+            refused = any(word in done.stderr for word in _REFUSED)
+            raise (Refused if refused else ClusterError)(
+                f"kubectl {' '.join(words)}: {done.stderr.strip()}"
+            )
         return done.stdout
 
     def get(self, *words: str) -> Any:
@@ -348,18 +360,24 @@ def follow(cluster: Cluster, name: str, say: Say, every: float = EVERY) -> list[
     """Says how a Job goes until it ends; returns how each shard ended.
 
     Raises:
+        Refused: the cluster does not let this account look.
         ClusterError: the Job is gone, or the cluster does not answer for a while.
     """
     said: set[str] = set()
-    seen = time.monotonic()
+    seen, away = time.monotonic(), False
     while True:
         try:
             job = cluster.get("job", name, "--ignore-not-found")
             pods: list[Object] = cluster.get("pods", "-l", f"job-name={name}")["items"]
-            seen = time.monotonic()
-        except ClusterError:
+            seen, away = time.monotonic(), False
+        except Refused:
+            raise
+        except ClusterError as error:
             if time.monotonic() - seen > PATIENCE:
                 raise
+            if not away:
+                say(f"{error}; asked again for {PATIENCE:g} s")
+            away = True
             time.sleep(every)
             continue
         if not job:
@@ -401,7 +419,8 @@ def trouble(pod: Mapping[str, Any]) -> str:
     if status.get("phase") == "Failed":
         code, said = outcome(pod)
         last = said.rpartition("\n")[2].strip()
-        return f"shard {shard}: {pod['metadata']['name']} failed with exit code {code}: {last}"
+        how = "" if code is None else f" with exit code {code}"
+        return f"shard {shard}: {pod['metadata']['name']} failed{how}: {last}"
     return ""
 
 
@@ -446,7 +465,9 @@ def shards(
         last = max(ours, key=lambda pod: str(pod["metadata"]["creationTimestamp"]))
         name = str(last["metadata"]["name"])
         code, said = outcome(last)
-        found.append(Shard(index, state, name, code, said if code else _log(cluster, name)))
+        # Of one that went well the cluster keeps no words. One that was evicted has no code at all.
+        words = "" if code == 0 else said
+        found.append(Shard(index, state, name, code, words or _log(cluster, name)))
     return found
 
 

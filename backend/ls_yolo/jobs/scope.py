@@ -38,15 +38,15 @@ def shard(text: str) -> tuple[int, int]:
     raise ScopeError(f"found {text!r}, expected I/N, such as 0/4, with I from 0 to N - 1")
 
 
-def where(text: str, studio: Studio, project: int) -> Where:
-    """The filter that ``text`` is, or names.
+def text(given: str) -> str:
+    """A filter for who does not have our files: its JSON, which is checked, or ``view:TITLE``.
 
     Raises:
-        ScopeError: it has another form, or there is no such view or file.
-        ApiError, httpx.HTTPError, StudioError: the views cannot be had.
+        ScopeError: it has another form, or there is no such file.
     """
-    if text.startswith("view:"):
-        return _of_view(text.removeprefix("view:"), studio, project)
+    if given.startswith("view:"):
+        return given
+    text = given
     if text.startswith("@"):
         try:
             text = Path(text[1:]).read_text(encoding="utf-8")
@@ -63,7 +63,19 @@ def where(text: str, studio: Studio, project: int) -> Where:
         or not all(isinstance(item, dict) and "filter" in item for item in found["items"])
     ):
         raise ScopeError(f"found {text!r:.100}, {_FORM}")
-    return {"conjunction": "and", **found}
+    return text
+
+
+def where(given: str, studio: Studio, project: int) -> Where:
+    """The filter that ``given`` is, or names.
+
+    Raises:
+        ScopeError: it has another form, or there is no such view or file.
+        ApiError, httpx.HTTPError, StudioError: the views cannot be had.
+    """
+    if given.startswith("view:"):
+        return _of_view(given.removeprefix("view:"), studio, project)
+    return {"conjunction": "and", **json.loads(text(given))}
 
 
 def _of_view(title: str, studio: Studio, project: int) -> Where:

@@ -28,12 +28,19 @@ READ_SECONDS = 30
 """How long Label Studio may be silent while it passes a file on."""
 FETCH_SECONDS = 60
 """How long a file from Label Studio may take in all; Label Studio gives a request 100 s."""
+BUSY = (429, 500, 502, 503, 504)
+"""Answers of a Label Studio, or of a proxy before it, that has no time or is not up. 500 too: it is
+what a database that restarts looks like from outside."""
 
 
 class StudioError(RequestError):
     """Label Studio cannot be used; the message says what it answered and what to do."""
 
     status = 503
+
+
+class StudioDown(StudioError):
+    """Label Studio does not answer, or has no time: worth another try later."""
 
 
 class TokenError(StudioError):
@@ -152,7 +159,8 @@ class Studio:
         """The ML backend connections of a project: ``id``, ``url``, ``extra_params``, ...
 
         Raises:
-            StudioError: Label Studio is not reached or refuses.
+            StudioDown: Label Studio is not reached, or has no time.
+            StudioError: it refuses.
         """
         try:
             self.headers()
@@ -161,8 +169,16 @@ class Studio:
                 request_options={"timeout_in_seconds": ASK_TIMEOUT, "max_retries": 0},
             )
         except (httpx.HTTPError, ApiError, ValueError) as error:
-            raise StudioError(f"connections of project {project}: {reason(error)}") from None
+            kind = StudioDown if away(error) else StudioError
+            raise kind(f"connections of project {project}: {reason(error)}") from None
         return [row.model_dump() for row in rows]
+
+
+def away(error: Exception) -> bool:
+    """Whether a request failed as it does while Label Studio is not up or has no time."""
+    if isinstance(error, ApiError):
+        return error.status_code in BUSY
+    return isinstance(error, httpx.TransportError)
 
 
 def reason(error: Exception) -> str:

@@ -7,11 +7,22 @@ from typing import Any
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 
-from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
+from ls_yolo.labelstudio.client import (
+    Studio,
+    StudioDown,
+    StudioError,
+    TokenError,
+    away,
+    reason,
+)
 from ls_yolo.text import nearest, some
 
 PAGE = 1000
 """Projects of one request."""
+
+
+class NoProject(StudioError):
+    """No project is of such a title or id; setup may be about to make it."""
 
 
 def find_project(studio: Studio, text: str) -> Any:
@@ -21,8 +32,9 @@ def find_project(studio: Studio, text: str) -> Any:
 
     Raises:
         TokenError: Label Studio does not take the token.
-        StudioError: no project is of that title or id, or several are of that title; Label Studio
-            is not reached.
+        NoProject: no project is of that title or id.
+        StudioDown: Label Studio is not reached, or has no time.
+        StudioError: several projects are of that title; Label Studio refuses.
     """
     api: Any = studio.client
     try:
@@ -46,8 +58,9 @@ def find_project(studio: Studio, text: str) -> Any:
             raise TokenError(
                 f"Label Studio does not take LABEL_STUDIO_API_KEY ({reason(error)})"
             ) from None
-        raise StudioError(f"project {text!r}: {reason(error)}") from None
-    raise StudioError(
+        kind = StudioDown if away(error) else StudioError
+        raise kind(f"project {text!r}: {reason(error)}") from None
+    raise NoProject(
         f"found no project with the title or id {text!r}{nearest(text, titles)}; "
         f"there are: {some(titles)}"
     )

@@ -15,7 +15,8 @@ from typing import Any
 import httpx
 from label_studio_sdk.core.api_error import ApiError
 
-from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
+from ls_yolo.labelstudio.client import BUSY, Studio, StudioError, TokenError, reason
+from ls_yolo.labelstudio.client import StudioDown as StudioDown
 
 MOST_ROWS = 500
 """Predictions that are stored by one request."""
@@ -30,9 +31,6 @@ TRY_SECONDS = 10
 """A call is not made again here after this time, in seconds: who waits longer counts the time."""
 PAUSE = 0.5
 """How long the second try waits, in seconds; each further one twice as long."""
-BUSY = (429, 500, 502, 503, 504)
-"""Answers of a Label Studio, or of a proxy before it, that has no time or is not up. 500 too: it is
-what a database that restarts looks like from outside."""
 
 Where = Mapping[str, Any]
 """A filter of the Data Manager: ``{"conjunction": "and", "items": [{"filter": "filter:tasks:id",
@@ -40,10 +38,6 @@ Where = Mapping[str, Any]
 Shard = tuple[int, int]
 """A part of the tasks, as (index, total): those whose id leaves ``index`` when divided by
 ``total``; the index begins with 0."""
-
-
-class StudioDown(StudioError):
-    """Label Studio does not answer, or has no time: worth another try later."""
 
 
 class NoBulkCalls(StudioError):

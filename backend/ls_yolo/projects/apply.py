@@ -18,9 +18,9 @@ from label_studio_sdk.core.api_error import ApiError
 
 from ls_yolo.labelstudio import display
 from ls_yolo.labelstudio.bulk import store_of
-from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, reason
+from ls_yolo.labelstudio.client import Studio, StudioError, TokenError, away, reason
 from ls_yolo.projects import connection, fields, members
-from ls_yolo.projects.backend import ApplyError, Backend, Say
+from ls_yolo.projects.backend import ApplyError, Backend, NotReady, Say
 from ls_yolo.projects.config import Project
 from ls_yolo.projects.reconcile import Reconciler
 from ls_yolo.projects.secrets import Secrets
@@ -47,19 +47,19 @@ def check_token(studio: Studio) -> str:
 
     Raises:
         TokenError: Label Studio does not take the token.
-        ApplyError: Label Studio fails otherwise.
+        NotReady: Label Studio is not reached, or has no time.
+        ApplyError: it fails otherwise.
     """
     try:
         return str(studio.client.users.whoami().email)
-    except ApiError as error:
-        if error.status_code in (401, 403):
+    except (ApiError, httpx.HTTPError) as error:
+        if isinstance(error, ApiError) and error.status_code in (401, 403):
             raise TokenError(
                 f"Label Studio does not take LABEL_STUDIO_API_KEY ({reason(error)}). "
                 "It takes the one of .env when it starts: restart the label-studio service"
             ) from None
-        raise ApplyError(f"Label Studio: {reason(error)}") from None
-    except httpx.HTTPError as error:
-        raise ApplyError(f"Label Studio: {reason(error)}") from None
+        kind = NotReady if away(error) else ApplyError
+        raise kind(f"Label Studio: {reason(error)}") from None
 
 
 class Applier:

@@ -20,11 +20,21 @@ def test_a_filter_in_a_file_is_read_here(tmp_path):
     (tmp_path / "filter.json").write_text('{"items": []}')
     found = many_pods.words("", f"@{tmp_path}/filter.json", False, False, "")
     assert found == ["--where", '{"items": []}']
-    with pytest.raises(ToolError, match="--where @/nowhere: cannot be read"):
+    with pytest.raises(ToolError, match=r"--where: /nowhere: .*No such file"):
         many_pods.words("", "@/nowhere", False, False, "")
 
 
-@pytest.mark.parametrize("words", [["--shard", "0/2"], ["--replace"], ["--report", "a.html"]])
+@pytest.mark.parametrize("content", [b"id > 7", b'{"items": [7]}', b"\xff"])
+def test_a_faulty_filter_is_refused_before_there_is_a_pod(content, tmp_path):
+    (tmp_path / "filter.json").write_bytes(content)
+    with pytest.raises(ToolError, match="--where: "):
+        many_pods.words("", f"@{tmp_path}/filter.json", False, False, "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--shard", "0/2"], ["--replace"], ["--report", "a.html"], ["--metrics", "/data/a.prom"]],
+)
 def test_what_does_not_go_with_pods_is_a_wrong_call(words, capsys):
     with pytest.raises(SystemExit) as ended:
         main.main(["prelabel", "Yard", "--kubernetes", "2", *words])

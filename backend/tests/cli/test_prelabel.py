@@ -18,6 +18,8 @@ from ls_yolo.jobs.prelabel import Options
 from ls_yolo.labelstudio import display
 from ls_yolo.labelstudio.bulk import Counts, Page, StudioDown, Task
 from ls_yolo.labelstudio.client import Studio, StudioError, TokenError
+from ls_yolo.labelstudio.lookup import NoProject, find_project
+from ls_yolo.projects.apply import check_token
 from ls_yolo.projects.backend import NotReady
 
 
@@ -38,7 +40,8 @@ def test_services_that_do_not_come_back_are_waited_for_so_long(monkeypatch):
         (httpx.ConnectError("refused"), 75),
         (ApiError(status_code=503), 75),
         (ApiError(status_code=400), 1),
-        (StudioError("no such project"), 1),
+        (NoProject("no such project"), 75),
+        (StudioError("two such projects"), 1),
         (Lost("gone"), 1),
         (TokenError("no"), 77),
     ],
@@ -46,6 +49,53 @@ def test_services_that_do_not_come_back_are_waited_for_so_long(monkeypatch):
 def test_what_another_try_later_may_mend_ends_with_75(error, code):
     with pytest.raises(ToolError) as caught, prelabel.refused():
         raise error
+    assert caught.value.code == code
+
+
+def of_projects(status, content):
+    """A Label Studio whose projects are asked for with this answer."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = json.dumps(content).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    return Handler
+
+
+TWINS = [{"id": 1, "title": "Yard"}, {"id": 2, "title": "Yard"}]
+
+
+@pytest.mark.parametrize("ask", [check_token, lambda studio: studio.connections(5)])
+@pytest.mark.parametrize(("answer", "code"), [((503, {}), 75), (None, 75), ((400, {}), 1)])
+def test_a_label_studio_that_is_away_at_the_start_is_worth_another_try(
+    ask, answer, code, loopback, monkeypatch
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the SDK waits before each try
+    port = loopback(of_projects(*answer)).server_port if answer else 1
+    with pytest.raises(ToolError) as caught, prelabel.refused():
+        ask(Studio(f"http://127.0.0.1:{port}", "legacy"))
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize(
+    ("answer", "code"),
+    [((200, {"results": []}), 75), ((503, {}), 75), (None, 75), ((200, {"results": TWINS}), 1)],
+    ids=["no such project", "busy", "away", "two such projects"],
+)
+def test_a_project_that_setup_may_be_about_to_make_is_worth_another_try(
+    answer, code, loopback, monkeypatch
+):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the SDK waits before each try
+    port = loopback(of_projects(*answer)).server_port if answer else 1
+    with pytest.raises(ToolError) as caught, prelabel.refused():
+        find_project(Studio(f"http://127.0.0.1:{port}", "legacy"), "Yard")
     assert caught.value.code == code
 
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
+import json
+import os
+
 import pytest
 
 from ls_yolo.jobs.kubernetes import (
     Cluster,
     ClusterError,
+    Refused,
     Shard,
     Wanted,
     arguments,
     described,
     ended,
     ending,
+    follow,
     indexes,
     manifest,
     outcome,
     progress,
     run,
+    shards,
     summary,
     trouble,
 )
@@ -170,7 +176,7 @@ def waits(reason, **more):
          ["shard 2: p-2 failed with exit code 78: error: models.yaml: line 1"]),
         (failed(1, "no such host", "initContainerStatuses"), ["exit code 1: no such host"]),
         (pod(1, phase="Failed", reason="Evicted", message="The node was low on memory"),
-         ["low on memory"]),
+         ["shard 1: p-1 failed: The node was low on memory"]),
     ],
 )  # fmt: skip
 def test_a_pod_that_waits_or_failed_is_named_with_the_reason(found, words):
@@ -236,3 +242,86 @@ def test_without_kubectl_the_ways_to_get_it_are_named(monkeypatch, tmp_path):
 def test_no_pods_is_no_number_of_pods():
     with pytest.raises(ClusterError, match=r"--kubernetes 0: expected at least one"):
         run(Wanted("Yard", 0), print)
+
+
+# What a cluster says by kubectl: `says` is a file with an exit code and what goes with it, for each
+# call of `get`; the last one stays.
+KUBECTL = """#!/bin/sh
+case $1 in
+get)
+    line=$(head -n 1 "$0.says"); [ "$(wc -l <"$0.says")" = 1 ] || sed -i 1d "$0.says"
+    case $line in
+    "{"*) echo "$line" ;;
+    *) echo "$line" >&2; exit 1 ;;
+    esac ;;
+logs) echo "of the log" ;;
+esac
+"""
+AWAY = "Unable to connect to the server: dial tcp 192.0.2.1:6443: i/o timeout"
+
+
+@pytest.fixture
+def cluster(tmp_path, monkeypatch):
+    """A cluster whose kubectl answers each ``get`` with the next line."""
+    program = tmp_path / "kubectl"
+    program.write_text(KUBECTL)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+
+    def says(*lines):
+        text = (line if isinstance(line, str) else json.dumps(line) for line in lines)
+        (tmp_path / "kubectl.says").write_text("".join(f"{line}\n" for line in text))
+        return Cluster()
+
+    return says
+
+
+def gone(index, code=None, **status):
+    """A pod that has ended; without a code none of its containers has."""
+    if code is not None:
+        state = {"terminated": {"exitCode": code, "message": "of the pod"}}
+        status["containerStatuses"] = [{"state": state}]
+    found = pod(index, **status)
+    found["metadata"]["creationTimestamp"] = "2026-01-01T00:00:00Z"
+    return found
+
+
+DONE = job(conditions=[{"type": "Complete", "status": "True"}], completedIndexes="0-3")
+
+
+@pytest.mark.parametrize(
+    ("found", "code", "said"),
+    [
+        (gone(0, phase="Failed", reason="Evicted", message="low on memory"), None, "low on memory"),
+        (gone(0, 1), 1, "of the pod"),
+        (gone(0, 0), 0, "of the log"),
+        (gone(0, phase="Failed"), None, "of the log"),
+    ],
+    ids=["evicted", "failed", "complete", "unknown"],
+)
+def test_why_a_shard_ended_is_what_its_pod_says_else_its_log(cluster, found, code, said):
+    shard = shards(cluster(), DONE, [found])[0]
+    assert (shard.exit_code, shard.said) == (code, said)
+
+
+def test_a_cluster_that_is_away_for_a_while_is_said_to_be_once_each_time(cluster):
+    lines = []
+    pods = {"items": []}
+    found = cluster(AWAY, AWAY, job(), pods, AWAY, DONE, pods)
+    assert len(follow(found, "j", lines.append, 0)) == 4
+    told = [line for line in lines if "i/o timeout" in line]
+    assert len(told) == 2
+    assert told[0].endswith("asked again for 300 s")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        'Error from server (Forbidden): jobs.batch "j" is forbidden: User "x" cannot get resource',
+        "error: You must be logged in to the server (Unauthorized)",
+    ],
+)
+def test_a_cluster_that_does_not_let_one_look_is_not_asked_again(cluster, words):
+    with pytest.raises(Refused) as caught:
+        follow(cluster(words, DONE), "j", print, 0)
+    assert words in str(caught.value)

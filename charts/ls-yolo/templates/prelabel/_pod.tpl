@@ -57,9 +57,10 @@ podFailurePolicy:
     # A node that is drained, or needed for something else: nobody's fault.
     - action: Ignore
       onPodConditions: [{type: DisruptionTarget, status: "True"}]
-    # Called wrongly (2), a refused token (77), a faulty file or setting (78): not mended by another try.
+    # Tasks that failed (1), called wrongly (2), a refused token (77), a faulty file or setting (78): not mended by
+    # another try.
     - action: FailIndex
-      onExitCodes: {containerName: prelabel, operator: In, values: [2, 77, 78]}
+      onExitCodes: {containerName: prelabel, operator: In, values: [1, 2, 77, 78]}
 template:
   {{- include "ls-yolo.prelabelPod" . | nindent 2 }}
 {{- end }}
