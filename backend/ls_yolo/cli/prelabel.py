@@ -185,6 +185,7 @@ def refused() -> Iterator[None]:
     from ls_yolo.jobs.predicting import Away, Busy
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
+    from ls_yolo.jobs.waiting import Stopped
     from ls_yolo.labelstudio import client, records
     from ls_yolo.projects.backend import ApplyError, NotReady
 
@@ -192,7 +193,7 @@ def refused() -> Iterator[None]:
         yield
     except client.TokenError as error:
         raise TokenRefused(str(error)) from None
-    except (records.StudioDown, Away, Busy, Changed, NotReady) as error:
+    except (records.StudioDown, Away, Busy, Changed, NotReady, Stopped) as error:
         raise Again(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
         away = isinstance(error, httpx.TransportError) or (

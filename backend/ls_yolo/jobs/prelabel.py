@@ -259,6 +259,8 @@ class Prelabel:
                 pass
             if self._options.fields:
                 fields.show(self._studio, self._target.id, self._columns)
+            # Before the end is told to all who wait: Label Studio may be away just now.
+            summary.came = max(0, self._counts().missing - summary.missing)
         finally:
             self._stop.set()
             if options.here:
@@ -269,7 +271,6 @@ class Prelabel:
             if self._report:
                 for failure in self._quarantine.of(self._tally.ids):
                     self._report.fail(failure.task, failure.reason)
-        summary.came = max(0, self._counts().missing - summary.missing)
         return summary
 
     def _ask(self, ask: Callable[[], T]) -> T:

@@ -15,6 +15,7 @@ from ls_yolo.cli.common import ToolError
 from ls_yolo.jobs.pipeline import Changed
 from ls_yolo.jobs.predicting import Answer, Away, Busy, Described, Lost, PredictingError, Target
 from ls_yolo.jobs.prelabel import Options
+from ls_yolo.jobs.waiting import Stopped
 from ls_yolo.labelstudio import display
 from ls_yolo.labelstudio.bulk import Counts, Page, StudioDown, Task
 from ls_yolo.labelstudio.client import Studio, StudioError, TokenError
@@ -35,6 +36,7 @@ def test_services_that_do_not_come_back_are_waited_for_so_long(monkeypatch):
         (Busy("full"), 75),
         (Changed("m@2"), 75),
         (NotReady("not ready"), 75),
+        (Stopped("away"), 75),
         (httpx.ConnectError("refused"), 75),
         (ApiError(status_code=503), 75),
         (ApiError(status_code=400), 1),

@@ -258,6 +258,25 @@ def test_a_label_studio_that_is_away_for_a_while_costs_nothing(tmp_path):
     assert (summary.stored, summary.missing) == (20, 0)
 
 
+def test_a_label_studio_that_is_away_at_the_very_end_is_waited_for(tmp_path):
+    store, away = Store(3), []
+    settle, count = store.settle, store.count
+
+    def settled(*words):
+        away.append(True)
+        return settle(*words)
+
+    def counted(*words, **more):
+        if away:
+            away.clear()
+            raise StudioDown("away")
+        return count(*words, **more)
+
+    store.settle, store.count = settled, counted
+    _, summary = run(store, tmp_path)
+    assert (summary.stored, summary.missing, summary.came, away) == (3, 0, 0, [])
+
+
 def test_a_shard_predicts_its_own_tasks_alone(tmp_path):
     store = Store(20)
     for number in range(3):
