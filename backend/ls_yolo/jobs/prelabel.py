@@ -405,15 +405,18 @@ def replace(store: Store, project: int, version: str, shown: str, say: Say) -> i
     """
     total = 0
     found = store.versions(project)
-    first = next((_time(one.first) for one in found if one.name == version), None)
+    own = next((one for one in found if one.name == version), None)
+    first = _time(own.first) if own else None
     for old in found:
-        if old.name == version or first is None:
+        if old.name == version or own is None:
             continue
         if old.name == shown:
             why = "is shown"
         elif not _models(version) or _models(old.name) != _models(version):
             why = f"is not known to be an older one of {version}"
-        elif _time(old.last) >= first:
+        elif first is None:
+            why = f"may be newer: when the first of {version} was stored is not known"
+        elif (last := _time(old.last)) is None or last >= first:
             why = f"has been stored after the first of {version}"
         else:
             while count := store.delete(project, old.name):
@@ -431,12 +434,12 @@ def _models(version: str) -> list[str]:
     return sorted(versions.models(version))
 
 
-def _time(text: str) -> datetime:
-    """A time of Label Studio's; without one, or a zone, nothing is known to be older."""
+def _time(text: str) -> datetime | None:
+    """A time of Label Studio's, of UTC where it names no zone; None: not known."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.max.replace(tzinfo=UTC)
+        return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

@@ -363,6 +363,16 @@ def test_only_older_versions_of_the_same_models_are_replaced():
     assert "predictions of by_hand stay, which is not known to be an older one" in said[-1]
 
 
+def test_where_the_first_of_a_version_has_no_time_nothing_is_replaced_and_that_is_said():
+    """As of a Label Studio that is not of the kit's image."""
+    store, said = Versions(a_at_0123456789ab=("", 2), a_at_aaaaaaaaaaaa=("", 4)), []
+    assert replace(store, 1, "a@aaaaaaaaaaaa", "", said.append) == 0
+    assert said == [
+        "predictions of a@0123456789ab stay, which may be newer: when the first of a@aaaaaaaaaaaa "
+        "was stored is not known; ls-yolo predictions prune removes them"
+    ]
+
+
 def test_what_people_have_gone_back_to_is_not_replaced():
     store, said = Versions(a_at_0123456789ab=(1, 2), a_at_aaaaaaaaaaaa=(3, 4)), []
     assert replace(store, 1, "a@aaaaaaaaaaaa", "a@0123456789ab", said.append) == 0
