@@ -273,6 +273,26 @@ class Prelabel:
                     self._report.fail(failure.task, failure.reason)
         return summary
 
+    def lacking(self) -> int:
+        """Tasks of the whole project without a prediction, whoever was to predict them; 0 also
+        where all of them are known to have failed, here or in a run with the same folder.
+
+        Raises:
+            StudioError: Label Studio refuses or is away.
+        """
+        project, version, after = self._target.id, self._version, 0
+        highest = self._store.highest(project)
+        while True:
+            page = self._store.missing(
+                project, version, after=after, limit=PAGE, where=None, shard=None, highest=highest
+            )
+            known = {one.task for one in self._quarantine.of(task.id for task in page.tasks)}
+            if any(task.id not in known for task in page.tasks):
+                return self._store.count(project, version).missing
+            after = page.last
+            if not after:
+                return 0
+
     def _ask(self, ask: Callable[[], T]) -> T:
         return patiently(ask, self._stop)
 

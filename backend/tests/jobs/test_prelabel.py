@@ -285,6 +285,18 @@ def test_a_shard_predicts_its_own_tasks_alone(tmp_path):
     assert len(store.rows) == 20
 
 
+def test_a_broken_image_of_another_shard_is_no_reason_to_wait_for_more(tmp_path):
+    store, left = Store(6), []
+    bad = Model(lambda task: Answer([], VERSION, "damaged" * (task.id == 4)))
+    for number in range(2):
+        target = Target(5, "Demo", CONFIG, born="2026")
+        options = Options(folder=tmp_path, shard=(number, 2))
+        job = Prelabel(SimpleNamespace(url="http://s"), store, target, bad, VERSION, options)
+        job.run(job.look(), Progress(3, "Demo", io.StringIO()))
+        left.append(job.lacking())
+    assert left == [4, 0]  # the broken one and those of shard 1; the broken one alone
+
+
 def test_counts_are_written_into_the_tasks(tmp_path, monkeypatch):
     shown = []
     monkeypatch.setattr(
