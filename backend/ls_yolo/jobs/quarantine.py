@@ -85,12 +85,6 @@ class Quarantine:
         self._file: Path | None = None  # what it is connected to; None: memory
         self._given_up = False
 
-    def close(self) -> None:
-        with self._lock:
-            if self._base:
-                self._base.close()
-            self._base = self._file = None
-
     def fail(self, task: int, reason: str, lost: bool = False, run: str = "") -> None:
         """Keeps that a task failed in this run, or another, and why; ``lost``: with its whole
         request, whose end may have been the backend's."""
@@ -157,16 +151,6 @@ class Quarantine:
             found |= {int(row[0]) for row in rows}
         return found
 
-    def failures(self, most: int | None = None) -> list[Failure]:
-        """What has failed, by task; ``most`` of them."""
-        index, total = self._shard
-        query = (
-            f"SELECT task, reason, tries, last FROM failures WHERE {_MINE} AND task % ? = ? "
-            "ORDER BY task LIMIT ?"
-        )
-        limit = -1 if most is None else most
-        return [Failure(*row) for row in self._rows(query, (*self._key, total, index, limit))]
-
     def of(self, tasks: Iterable[int]) -> Iterator[Failure]:
         """The failures of ``tasks``, read in parts."""
         for some in _parts(tasks):
@@ -176,12 +160,6 @@ class Quarantine:
                 f"AND task IN ({marks}) ORDER BY task"
             )
             yield from (Failure(*row) for row in self._rows(query, (*self._key, *some)))
-
-    def count(self) -> int:
-        """How many failures there are."""
-        index, total = self._shard
-        query = f"SELECT count(*) FROM failures WHERE {_MINE} AND task % ? = ?"
-        return int(self._rows(query, (*self._key, total, index))[0][0])
 
     def kept(self, lost: bool = False) -> int:
         """How many tasks this run does not try; of those that were ``lost`` alone."""
