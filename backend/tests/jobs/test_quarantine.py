@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
 import sqlite3
 import stat
 from contextlib import closing
@@ -94,12 +95,7 @@ def test_where_the_folder_cannot_be_made_another_place_is_taken(tmp_path, monkey
 def test_who_only_looks_makes_no_file(tmp_path, monkeypatch):
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "tmp"))
     kept = opened(tmp_path / "models")
-    assert (kept.kept(), len(failures(kept)), failures(kept), kept.left_out([1])) == (
-        0,
-        0,
-        [],
-        set(),
-    )
+    assert (kept.kept(), failures(kept), kept.left_out([1])) == (0, [], set())
     assert not list(tmp_path.iterdir())
     kept.fail(1, "damaged")
     assert len(failures(opened(tmp_path / "models"))) == len(failures(kept)) == 1
@@ -149,11 +145,19 @@ def test_what_fails_with_one_labeling_config_may_not_with_another():
     assert one == Target(7, "Renamed", "<View/>", born="x").key
 
 
-def test_tasks_under_way_when_a_process_ended_have_failed_once_and_are_named_once(tmp_path):
-    first = opened(tmp_path, "first")
+def _end_early(folder):
+    first = opened(folder, "first")
     first.begin([1, 2, 3])
     first.end([2])
     first.begin([4])
+    os._exit(9)
+
+
+def test_tasks_under_way_when_a_process_ended_have_failed_once_and_are_named_once(tmp_path):
+    process = multiprocessing.get_context("fork").Process(target=_end_early, args=(tmp_path,))
+    process.start()
+    process.join()
+    assert process.exitcode == 9
     second = opened(tmp_path, "second")
     assert second.suspects() == [1, 3, 4]
     assert second.suspects() == []
@@ -161,3 +165,13 @@ def test_tasks_under_way_when_a_process_ended_have_failed_once_and_are_named_onc
     second.begin([1])
     second.end()
     assert opened(tmp_path, "third").suspects() == []
+    assert not list(tmp_path.glob("*.alive"))
+
+
+def test_what_a_run_that_lives_has_under_way_has_not_failed(tmp_path):
+    first, second = opened(tmp_path, "first"), opened(tmp_path, "second")
+    first.begin([1])
+    assert (second.suspects(), failures(second)) == ([], [])
+    first.end()
+    first.begin([2])
+    assert second.suspects() == []
