@@ -25,6 +25,8 @@ def patch() -> None:
         if not isinstance(made, list) or not made:
             return made
         versions = {row.model_version for row in made}
+        if None in versions:  # of another backend: no bulk work stores such
+            return made
         ids = {row.task_id for row in made}
         for version in versions:
             bulk.settle(self.project, version, len(ids), ids)

@@ -435,6 +435,32 @@ class Bulk(Calling):
         self.assertEqual(stored.score, 0.7)
         self.assertEqual([row["id"] for row in answer.json()["predictions"]], [stored.pk])
 
+    def test_what_another_backend_answers_without_a_version_is_seen_when_a_task_is_opened(self):
+        from unittest.mock import patch
+
+        from ml.models import MLBackend
+        from tasks.models import Task
+
+        (task,) = self.tasks(1)
+        backend = MLBackend.objects.create(
+            project=self.project, url="http://other:1", title="other", state="CO"
+        )
+
+        def predict(_backend, tasks):
+            return [
+                {"task": row["id"], "result": [box()], "score": 0.5, "project": row["project"]}
+                for row in tasks
+            ]
+
+        with (
+            patch.object(MLBackend, "update_state", lambda _: None),
+            patch.object(MLBackend, "_get_predictions_from_ml_backend", predict),
+        ):
+            found = backend.predict_tasks(list(Task.objects.filter(pk=task)))
+        (stored,) = self.stored()
+        self.assertIsNone(stored.model_version)
+        self.assertEqual([row.pk for row in found], [stored.pk])
+
     def test_rows_that_label_studio_would_refuse_are_refused_alone(self):
         bad, good, outside = self.tasks(3)
         rows = (

@@ -50,7 +50,12 @@ class Predictions:
     """
 
     def __init__(self, name: str) -> None:
+        import httpx
+        from label_studio_sdk.core.api_error import ApiError
+
+        from ls_yolo.labelstudio import display
         from ls_yolo.labelstudio.bulk import store_of
+        from ls_yolo.labelstudio.client import StudioError, reason
         from ls_yolo.labelstudio.lookup import find_project
 
         self.studio = open_studio()
@@ -58,12 +63,13 @@ class Predictions:
         self.project, self.title = int(project.id), str(project.title)
         self.store: Calls | PlainStore = store_of(self.studio)
         self.versions: list[Version] = self.store.versions(self.project)
-        connections = self.studio.connections(self.project)
-        first = min(connections, key=lambda row: int(row["id"]), default={})
-        self.current = str(first.get("model_version") or "")
+        try:
+            found = display.look(self.studio, self.project)
+        except (ApiError, httpx.HTTPError) as error:
+            raise StudioError(f"{self.title}: {reason(error)}") from None
+        self.current = found.current
         """The version of the project's models, as Label Studio knows it; empty: no backend."""
-        live = [row for row in connections if row.get("title") == project.model_version]
-        self.shown = str((live[0].get("model_version") if live else project.model_version) or "")
+        self.shown = found.shown
         """The version whose predictions people see; empty: none."""
 
     @property

@@ -186,6 +186,7 @@ def refused() -> Iterator[None]:
     from ls_yolo.jobs.predicting import Away, Busy
     from ls_yolo.jobs.report import ReportError
     from ls_yolo.jobs.scope import ScopeError
+    from ls_yolo.jobs.waiting import Stopped
     from ls_yolo.labelstudio import client, lookup
     from ls_yolo.projects.backend import ApplyError, NotReady
 
@@ -193,7 +194,7 @@ def refused() -> Iterator[None]:
         yield
     except client.TokenError as error:
         raise TokenRefused(str(error)) from None
-    except (client.StudioDown, lookup.NoProject, Away, Busy, Changed, NotReady) as error:
+    except (client.StudioDown, lookup.NoProject, Away, Busy, Changed, NotReady, Stopped) as error:
         raise Again(str(error)) from None
     except (ApiError, httpx.HTTPError) as error:
         kind = Again if client.away(error) else ToolError
@@ -297,7 +298,9 @@ def predict(
                 report.write(wishes.report)
     if summary.state and not summary.missing:
         tell(summary.state, True)
-    return _end(studio, store, target, version, options, wishes, summary)
+    # What can be had of the version is there: by this run, or by the last of all shards.
+    left = summary.unexplained if options.whole else work_of.lacking()
+    return _end(studio, store, target, version, options, wishes, summary, left)
 
 
 def _end(
@@ -308,19 +311,26 @@ def _end(
     options: Options,
     wishes: Wishes,
     summary: Summary,
+    left: int,
 ) -> int:
-    """Says what was done, and does what comes after; returns the exit code."""
+    """Says what was done, and does what comes after; returns the exit code.
+
+    left: tasks of the project that lack the version and may be predicted yet.
+    """
     from ls_yolo.jobs import prelabel as job
     from ls_yolo.labelstudio import display
 
     title = target.title
-    # What can be had of the version is there: by this run, or by the last of all shards.
-    left = summary.unexplained if options.whole else store.count(target.id, version).missing
     kept = "" if left else display.end(studio, target.id, version, _there(store, target.id))
     if kept:
         say(
             f"{title}: shows {kept} still, since somebody has gone back to it; "
             f"ls-yolo predictions rollback {target.id} --to {version} shows what is new"
+        )
+    elif left and (shown := display.look(studio, target.id).shown) not in ("", version):
+        say(
+            f"{title}: shows {shown} still: {left} tasks lack {version}; "
+            f"ls-yolo predictions rollback {target.id} --to {version} shows it all the same"
         )
     code = 0
     if summary.missing or summary.came:

@@ -259,6 +259,8 @@ class Prelabel:
                 pass
             if self._options.fields:
                 fields.show(self._studio, self._target.id, self._columns)
+            # Before the end is told to all who wait: Label Studio may be away just now.
+            summary.came = max(0, self._counts().missing - summary.missing)
         finally:
             self._stop.set()
             if options.here:
@@ -269,8 +271,27 @@ class Prelabel:
             if self._report:
                 for failure in self._quarantine.of(self._tally.ids):
                     self._report.fail(failure.task, failure.reason)
-        summary.came = max(0, self._counts().missing - summary.missing)
         return summary
+
+    def lacking(self) -> int:
+        """Tasks of the whole project without a prediction, whoever was to predict them; 0 also
+        where all of them are known to have failed, here or in a run with the same folder.
+
+        Raises:
+            StudioError: Label Studio refuses or is away.
+        """
+        project, version, after = self._target.id, self._version, 0
+        highest = self._store.highest(project)
+        while True:
+            page = self._store.missing(
+                project, version, after=after, limit=PAGE, where=None, shard=None, highest=highest
+            )
+            known = {one.task for one in self._quarantine.of(task.id for task in page.tasks)}
+            if any(task.id not in known for task in page.tasks):
+                return self._store.count(project, version).missing
+            after = page.last
+            if not after:
+                return 0
 
     def _ask(self, ask: Callable[[], T]) -> T:
         return patiently(ask, self._stop)
@@ -404,15 +425,18 @@ def replace(store: Store, project: int, version: str, shown: str, say: Say) -> i
     """
     total = 0
     found = store.versions(project)
-    first = next((_time(one.first) for one in found if one.name == version), None)
+    own = next((one for one in found if one.name == version), None)
+    first = _time(own.first) if own else None
     for old in found:
-        if old.name == version or first is None:
+        if old.name == version or own is None:
             continue
         if old.name == shown:
             why = "is shown"
         elif not _models(version) or _models(old.name) != _models(version):
             why = f"is not known to be an older one of {version}"
-        elif _time(old.last) >= first:
+        elif first is None:
+            why = f"may be newer: when the first of {version} was stored is not known"
+        elif (last := _time(old.last)) is None or last >= first:
             why = f"has been stored after the first of {version}"
         else:
             while count := store.delete(project, old.name):
@@ -430,12 +454,12 @@ def _models(version: str) -> list[str]:
     return sorted(versions.models(version))
 
 
-def _time(text: str) -> datetime:
-    """A time of Label Studio's; without one, or a zone, nothing is known to be older."""
+def _time(text: str) -> datetime | None:
+    """A time of Label Studio's, of UTC where it names no zone; None: not known."""
     try:
         found = datetime.fromisoformat(text)
     except ValueError:
-        return datetime.max.replace(tzinfo=UTC)
+        return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 

@@ -6,6 +6,8 @@ What failed is stored nowhere, or each run would begin with the same broken imag
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import logging
 import sqlite3
 import tempfile
@@ -15,13 +17,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 log = logging.getLogger(__name__)
 
 MAX_TRIES = 3
 """Runs that a task may fail in before it is left out."""
 _FILE = "quarantine.sqlite"
+_ALIVE = "quarantine-{}.alive"
+"""Locked for as long as the run lives that it is named after, also against other containers."""
 _AT_ONCE = 500
 """Ids in one query: SQLite bounds its parameters."""
 _TABLE = """
@@ -84,12 +88,7 @@ class Quarantine:
         self._base: sqlite3.Connection | None = None
         self._file: Path | None = None  # what it is connected to; None: memory
         self._given_up = False
-
-    def close(self) -> None:
-        with self._lock:
-            if self._base:
-                self._base.close()
-            self._base = self._file = None
+        self._alive: IO[bytes] | None = None
 
     def fail(self, task: int, reason: str, lost: bool = False, run: str = "") -> None:
         """Keeps that a task failed in this run, or another, and why; ``lost``: with its whole
@@ -103,6 +102,7 @@ class Quarantine:
 
     def begin(self, tasks: Sequence[int]) -> None:
         """Keeps that this process predicts ``tasks``, one of which may end it."""
+        self._live()
         rows = ",".join(["(?, ?, ?, ?, ?)"] * len(tasks))
         values = [value for task in tasks for value in (*self._key, task, self._run)]
         self._do(f"INSERT OR REPLACE INTO started VALUES {rows}", values)
@@ -114,19 +114,55 @@ class Quarantine:
             f"DELETE FROM started WHERE {_MINE} AND run = ? AND {marks}",
             (*self._key, self._run, *(tasks or ())),
         )
+        with self._lock:
+            if tasks is None and self._alive:
+                with contextlib.suppress(OSError):
+                    Path(self._alive.name).unlink()
+                self._alive.close()
+                self._alive = None
+
+    def _live(self) -> None:
+        """Shows other processes that this run lives, before they see what it has under way."""
+        # Without a file, what is under way is seen by nobody; what cannot be locked counts as gone.
+        with self._lock, contextlib.suppress(sqlite3.Error, BlockingIOError):
+            self._open(write=True)
+            if self._alive is None and self._file:
+                self._alive = _locked(self._file.with_name(_ALIVE.format(self._run)), make=True)
 
     def suspects(self) -> list[int]:
-        """The tasks that a process before this one was predicting when it ended, each of which has
-        failed in that run; they are returned once."""
+        """The tasks that a process was predicting when it ended, each of which has failed in that
+        run; they are returned once."""
         index, total = self._shard
-        mine = f"{_MINE} AND task % ? = ? AND run <> ?"
-        values = (*self._key, total, index, self._run)
-        rows = self._rows(f"SELECT task, run FROM started WHERE {mine} ORDER BY task", values)
-        for task, run in rows:
-            self.fail(task, "the process that predicted it ended", lost=True, run=run)
-        if rows:
-            self._do(f"DELETE FROM started WHERE {mine}", values)
-        return [int(task) for task, _ in rows]
+        mine = f"{_MINE} AND task % ? = ?"
+        values = (*self._key, total, index)
+        runs = self._rows(f"SELECT DISTINCT run FROM started WHERE {mine}", values)
+        found: list[int] = []
+        for (run,) in runs:
+            if run == self._run or not self._gone(run):
+                continue
+            # Read now: one that ended as it should has deleted them before it was gone.
+            which = f"{mine} AND run = ?"
+            rows = self._rows(f"SELECT task FROM started WHERE {which}", (*values, run))
+            for (task,) in rows:
+                self.fail(task, "the process that predicted it ended", lost=True, run=run)
+                found.append(int(task))
+            self._do(f"DELETE FROM started WHERE {which}", (*values, run))
+        return sorted(found)
+
+    def _gone(self, run: str) -> bool:
+        """Whether a run has ended: nobody holds the lock of its file."""
+        file = self._file
+        if file is None:
+            return True
+        path = file.with_name(_ALIVE.format(run))
+        try:
+            held = _locked(path)
+        except BlockingIOError:
+            return False
+        if held:
+            with held, contextlib.suppress(OSError):
+                path.unlink()
+        return True
 
     def forget(self, tasks: Iterable[int]) -> None:
         """Forgets tasks that were predicted after all."""
@@ -157,16 +193,6 @@ class Quarantine:
             found |= {int(row[0]) for row in rows}
         return found
 
-    def failures(self, most: int | None = None) -> list[Failure]:
-        """What has failed, by task; ``most`` of them."""
-        index, total = self._shard
-        query = (
-            f"SELECT task, reason, tries, last FROM failures WHERE {_MINE} AND task % ? = ? "
-            "ORDER BY task LIMIT ?"
-        )
-        limit = -1 if most is None else most
-        return [Failure(*row) for row in self._rows(query, (*self._key, total, index, limit))]
-
     def of(self, tasks: Iterable[int]) -> Iterator[Failure]:
         """The failures of ``tasks``, read in parts."""
         for some in _parts(tasks):
@@ -176,12 +202,6 @@ class Quarantine:
                 f"AND task IN ({marks}) ORDER BY task"
             )
             yield from (Failure(*row) for row in self._rows(query, (*self._key, *some)))
-
-    def count(self) -> int:
-        """How many failures there are."""
-        index, total = self._shard
-        query = f"SELECT count(*) FROM failures WHERE {_MINE} AND task % ? = ?"
-        return int(self._rows(query, (*self._key, total, index))[0][0])
 
     def kept(self, lost: bool = False) -> int:
         """How many tasks this run does not try; of those that were ``lost`` alone."""
@@ -256,6 +276,28 @@ def _connected(path: Path | str) -> sqlite3.Connection:
         base.close()
         raise
     return base
+
+
+def _locked(path: Path, make: bool = False) -> IO[bytes] | None:
+    """The file, locked until it is closed, or the process ends, however; None: it is not there,
+    or cannot be.
+
+    Raises:
+        BlockingIOError: another has it locked.
+    """
+    try:
+        file = path.open("ab" if make else "rb")
+    except OSError:
+        return None
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        raise
+    except OSError:  # a file system without locks
+        file.close()
+        return None
+    return file
 
 
 def _folders(folder: Path) -> tuple[Path, Path]:

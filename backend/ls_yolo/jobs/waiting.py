@@ -49,7 +49,7 @@ class Patience:
         pause = min(self._next, self._until - now)
         self._next = min(self._next * 2, LONGEST)
         if self._stop.wait(pause):
-            raise Stopped
+            raise Stopped(str(error)) from error
 
 
 def patiently(ask: Callable[[], T], stop: threading.Event, seconds: float = PATIENCE) -> T:

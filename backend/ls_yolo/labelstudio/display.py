@@ -52,6 +52,13 @@ class Display:
         """Whether the backend is asked when a task is opened."""
         return bool(self.named) and self.title == self.named
 
+    @property
+    def shown(self) -> str:
+        """The version whose predictions people see; empty: none."""
+        if not self.on:
+            return ""
+        return self.current if self.live else self.named
+
 
 def look(studio: Studio, project: int) -> Display:
     """What a project shows.

@@ -14,7 +14,8 @@ from ls_yolo.cli import main, prelabel
 from ls_yolo.cli.common import ToolError
 from ls_yolo.jobs.pipeline import Changed
 from ls_yolo.jobs.predicting import Answer, Away, Busy, Described, Lost, PredictingError, Target
-from ls_yolo.jobs.prelabel import Options
+from ls_yolo.jobs.prelabel import Options, Summary
+from ls_yolo.jobs.waiting import Stopped
 from ls_yolo.labelstudio import display
 from ls_yolo.labelstudio.bulk import Counts, Page, StudioDown, Task
 from ls_yolo.labelstudio.client import Studio, StudioError, TokenError
@@ -37,6 +38,7 @@ def test_services_that_do_not_come_back_are_waited_for_so_long(monkeypatch):
         (Busy("full"), 75),
         (Changed("m@2"), 75),
         (NotReady("not ready"), 75),
+        (Stopped("away"), 75),
         (httpx.ConnectError("refused"), 75),
         (ApiError(status_code=503), 75),
         (ApiError(status_code=400), 1),
@@ -170,6 +172,19 @@ def test_a_run_that_ends_early_leaves_its_report_and_tells_the_status_page(predi
     last = predict.told[-1]
     assert (last["state"], last["project"], last["version"]) == ("failed", 5, "m@1")
     assert (last["done"], last["total"], last["shard"]) == (0, 3, "1/2")
+
+
+@pytest.mark.parametrize("shown", ["m@0", "m@1", ""])
+def test_a_shard_after_which_the_old_version_is_still_shown_says_so(monkeypatch, capsys, shown):
+    monkeypatch.setattr(display, "look", lambda *words: display.Display(shown, True, {}))
+    options, wishes = Options(shard=(0, 2)), prelabel.Wishes()
+    target, summary = Target(5, "Demo", "<View/>"), Summary(3, stored=3)
+    assert prelabel._end(None, None, target, "m@1", options, wishes, summary, 2) == 0
+    said = (
+        "Demo: shows m@0 still: 2 tasks lack m@1; "
+        "ls-yolo predictions rollback 5 --to m@1 shows it all the same"
+    )
+    assert (said in capsys.readouterr().out) == (shown == "m@0")
 
 
 def test_where_nothing_predicts_yet_the_code_says_so(predict):

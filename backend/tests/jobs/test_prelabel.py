@@ -258,12 +258,43 @@ def test_a_label_studio_that_is_away_for_a_while_costs_nothing(tmp_path):
     assert (summary.stored, summary.missing) == (20, 0)
 
 
+def test_a_label_studio_that_is_away_at_the_very_end_is_waited_for(tmp_path):
+    store, away = Store(3), []
+    settle, count = store.settle, store.count
+
+    def settled(*words):
+        away.append(True)
+        return settle(*words)
+
+    def counted(*words, **more):
+        if away:
+            away.clear()
+            raise StudioDown("away")
+        return count(*words, **more)
+
+    store.settle, store.count = settled, counted
+    _, summary = run(store, tmp_path)
+    assert (summary.stored, summary.missing, summary.came, away) == (3, 0, 0, [])
+
+
 def test_a_shard_predicts_its_own_tasks_alone(tmp_path):
     store = Store(20)
     for number in range(3):
         run(store, tmp_path, shard=(number, 3))
         assert {task % 3 for task in store.rows} == set(range(number + 1))
     assert len(store.rows) == 20
+
+
+def test_a_broken_image_of_another_shard_is_no_reason_to_wait_for_more(tmp_path):
+    store, left = Store(6), []
+    bad = Model(lambda task: Answer([], VERSION, "damaged" * (task.id == 4)))
+    for number in range(2):
+        target = Target(5, "Demo", CONFIG, born="2026")
+        options = Options(folder=tmp_path, shard=(number, 2))
+        job = Prelabel(SimpleNamespace(url="http://s"), store, target, bad, VERSION, options)
+        job.run(job.look(), Progress(3, "Demo", io.StringIO()))
+        left.append(job.lacking())
+    assert left == [4, 0]  # the broken one and those of shard 1; the broken one alone
 
 
 def test_counts_are_written_into_the_tasks(tmp_path, monkeypatch):
@@ -342,6 +373,16 @@ def test_only_older_versions_of_the_same_models_are_replaced():
     assert list(store.left.values()) == [0, 12, 0, 12, 12, 12, 12, 12, 12]
     assert len(said) == 8
     assert "predictions of by_hand stay, which is not known to be an older one" in said[-1]
+
+
+def test_where_the_first_of_a_version_has_no_time_nothing_is_replaced_and_that_is_said():
+    """As of a Label Studio that is not of the kit's image."""
+    store, said = Versions(a_at_0123456789ab=("", 2), a_at_aaaaaaaaaaaa=("", 4)), []
+    assert replace(store, 1, "a@aaaaaaaaaaaa", "", said.append) == 0
+    assert said == [
+        "predictions of a@0123456789ab stay, which may be newer: when the first of a@aaaaaaaaaaaa "
+        "was stored is not known; ls-yolo predictions prune removes them"
+    ]
 
 
 def test_what_people_have_gone_back_to_is_not_replaced():

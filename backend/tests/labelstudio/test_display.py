@@ -157,3 +157,19 @@ def test_a_title_that_label_studio_does_not_take_ends_no_run():
     studio.client.ml.update = refuse
     studio.run()
     assert studio.state == (OLD, NEW)
+
+
+@pytest.mark.parametrize(
+    ("title", "named", "on", "shown"),
+    [
+        (OLD, OLD, True, NEW),  # the backend is asked, and answers with what it has now
+        (NAMES, OLD, True, OLD),
+        (OLD, OLD, False, ""),
+        (NAMES, OLD, False, ""),
+        (NAMES, "", True, ""),
+    ],
+)
+def test_what_is_shown_is_what_people_see(title, named, on, shown):
+    studio = Studio(title, named, NEW, {OLD})
+    studio.on = on
+    assert display.look(studio, 1).shown == shown
