@@ -25,7 +25,7 @@ def patch() -> None:
         if not isinstance(made, list) or not made:
             return made
         versions = {row.model_version for row in made}
-        if None in versions:  # of another backend: no bulk work stores such
+        if not all(versions):  # of another backend: no bulk work stores such
             return made
         ids = {row.task_id for row in made}
         for version in versions:

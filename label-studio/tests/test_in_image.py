@@ -458,7 +458,7 @@ class Bulk(Calling):
         ):
             found = backend.predict_tasks(list(Task.objects.filter(pk=task)))
         (stored,) = self.stored()
-        self.assertIsNone(stored.model_version)
+        self.assertFalse(stored.model_version)
         self.assertEqual([row.pk for row in found], [stored.pk])
 
     def test_rows_that_label_studio_would_refuse_are_refused_alone(self):
