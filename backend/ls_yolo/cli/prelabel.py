@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 READY_SECONDS = 180.0
 """How long a service that has gone away is waited for before the next task is tried."""
+RESTART_SECONDS = 60.0
+"""How long the backend is waited for at the beginning: it may be restarting, or not be there."""
 
 
 class Again(ToolError):
@@ -208,6 +210,25 @@ def _terminate(number: int, frame: object) -> NoReturn:
     raise KeyboardInterrupt
 
 
+def _described(predicting: Predicting) -> Described:
+    """What will answer. A backend that just restarts is waited for."""
+    from ls_yolo.jobs.predicting import Away
+    from ls_yolo.jobs.waiting import patiently
+
+    told: list[str] = []
+
+    def ask() -> Described:
+        try:
+            return predicting.describe()
+        except Away as error:
+            if not told:
+                told.append(str(error))
+                say(f"waiting for the backend: {error}")
+            raise
+
+    return patiently(ask, threading.Event(), RESTART_SECONDS, Away)
+
+
 def predict(
     studio: Studio,
     store: Store,
@@ -237,7 +258,7 @@ def predict(
     tell = _telling(wishes, options, target)
     likeness = not isinstance(store, PlainStore)
     predicting = _predicting(studio, target, wishes, values, likeness)
-    described = predicting.describe()
+    described = _described(predicting)
     _tell(target, described)
     if described.waiting:
         return EX_UNAVAILABLE

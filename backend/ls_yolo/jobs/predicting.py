@@ -89,6 +89,7 @@ class Predicting(Protocol):
         """What will answer.
 
         Raises:
+            Busy, Away: nothing can now.
             PredictingError: nothing can.
         """
 
@@ -153,7 +154,10 @@ class OverHttp:
     def describe(self) -> Described:
         """See `Predicting.describe`."""
         body = {"project": f"{self._target.id}.0", "schema": self._target.config}
-        found = self._post("setup", body)
+        try:
+            found = self._post("setup", body)
+        except Lost as error:  # no task is to blame
+            raise Away(str(error)) from None
         return Described(
             str(found.get("model_version") or ""),
             str(found.get("waiting") or ""),

@@ -52,11 +52,17 @@ class Patience:
             raise Stopped(str(error)) from error
 
 
-def patiently(ask: Callable[[], T], stop: threading.Event, seconds: float = PATIENCE) -> T:
-    """What ``ask`` returns, as soon as Label Studio is there for it.
+def patiently(
+    ask: Callable[[], T],
+    stop: threading.Event,
+    seconds: float = PATIENCE,
+    away: type[Exception] = StudioDown,
+) -> T:
+    """What ``ask`` returns, as soon as the service is there for it, Label Studio unless ``away``,
+    which says that it is not, is of another.
 
     Raises:
-        StudioDown: it was away for too long.
+        StudioDown, or ``away``: it was away for too long.
         StudioError: it refuses.
         Stopped: the run ends.
     """
@@ -64,5 +70,5 @@ def patiently(ask: Callable[[], T], stop: threading.Event, seconds: float = PATI
     while True:
         try:
             return ask()
-        except StudioDown as error:
+        except away as error:
             patience.wait(error)

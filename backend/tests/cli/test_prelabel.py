@@ -13,7 +13,15 @@ from label_studio_sdk.core.api_error import ApiError
 from ls_yolo.cli import main, prelabel
 from ls_yolo.cli.common import ToolError
 from ls_yolo.jobs.pipeline import Changed
-from ls_yolo.jobs.predicting import Answer, Away, Busy, Described, Lost, PredictingError, Target
+from ls_yolo.jobs.predicting import (
+    Answer,
+    Away,
+    Busy,
+    Described,
+    Lost,
+    PredictingError,
+    Target,
+)
 from ls_yolo.jobs.prelabel import Options, Summary
 from ls_yolo.jobs.waiting import Stopped
 from ls_yolo.labelstudio import display
@@ -185,6 +193,23 @@ def test_a_shard_after_which_the_old_version_is_still_shown_says_so(monkeypatch,
         "ls-yolo predictions rollback 5 --to m@1 shows it all the same"
     )
     assert (said in capsys.readouterr().out) == (shown == "m@0")
+
+
+def test_a_backend_that_restarts_at_the_very_beginning_is_waited_for(predict, capsys):
+    class Restarting(Model):
+        tries = 0
+
+        def describe(self):
+            self.tries += 1
+            if self.tries < 3:
+                raise Away("the backend answered 503: not ready")
+            return Described("m@1", "no label yet")
+
+    model = Restarting()
+    predict(prelabel.Wishes(), model)
+    assert model.tries == 3
+    said = "waiting for the backend: the backend answered 503: not ready"
+    assert capsys.readouterr().out.count(said) == 1
 
 
 def test_where_nothing_predicts_yet_the_code_says_so(predict):

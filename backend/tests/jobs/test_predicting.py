@@ -26,6 +26,11 @@ def test_a_proxy_that_lost_the_backend_over_a_request_may_have_lost_it_to_a_task
 
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     url = f"http://127.0.0.1:{loopback(Handler).server_port}"
+    asked = OverHttp(url, "", "", Target(1, "Demo", "<View/>"))
     with pytest.raises(PredictingError, match=str(status)) as caught:
-        OverHttp(url, "", "", Target(1, "Demo", "<View/>")).predict([Task(1, {})])
+        asked.predict([Task(1, {})])
     assert type(caught.value) is error
+    # Where none is under way, no task is to blame.
+    with pytest.raises(PredictingError, match=str(status)) as caught:
+        asked.describe()
+    assert type(caught.value) is (Away if error is Lost else error)
