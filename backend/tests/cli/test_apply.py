@@ -94,9 +94,9 @@ def test_a_token_that_is_not_taken_ends_with_77_and_is_not_shown(
     assert "hunter2" not in shown.out + shown.err
 
 
-@pytest.mark.parametrize("status", [None, 500])
-def test_a_label_studio_that_fails_meanwhile_ends_with_1_in_one_line(
-    tmp_path, monkeypatch, capsys, serve, status
+@pytest.mark.parametrize(("status", "code"), [(None, 75), (500, 75), (404, 1)])
+def test_a_label_studio_that_fails_meanwhile_is_told_in_one_line(
+    tmp_path, monkeypatch, capsys, serve, status, code
 ):
     (tmp_path / "demo.yaml").write_text(PROJECT)
     monkeypatch.setattr("ls_yolo.projects.backend.wait", lambda *args: None)
@@ -104,7 +104,7 @@ def test_a_label_studio_that_fails_meanwhile_ends_with_1_in_one_line(
     port = serve(status) if status else 1
     monkeypatch.setenv("LABEL_STUDIO_URL", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("LABEL_STUDIO_API_KEY", "legacy")
-    assert main.main(["apply", str(tmp_path)]) == 1
+    assert main.main(["apply", str(tmp_path)]) == code
     (line,) = capsys.readouterr().err.splitlines()
     assert line.startswith("error: Label Studio: ")
 

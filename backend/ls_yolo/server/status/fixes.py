@@ -20,6 +20,7 @@ BY_KIND: Mapping[str, str] = {
     "http(s) or a data URL",
     "StudioError": "look whether Label Studio runs (make status) and takes LABEL_STUDIO_API_KEY of "
     ".env (make up puts it back)",
+    "StudioDown": "look whether Label Studio runs (make status), and at its log: make logs",
     "TokenError": "look at LABEL_STUDIO_API_KEY of .env; make up puts it into Label Studio",
     "LabelConfigError": "correct the labeling config as the message says, in the project's file or "
     "in its settings",

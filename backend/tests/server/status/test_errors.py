@@ -97,7 +97,7 @@ def kinds(error):
     return {error}.union(*map(kinds, error.__subclasses__()))
 
 
-COMMANDS = ("ls_yolo.jobs.", "ls_yolo.labelstudio.records")
+COMMANDS = ("ls_yolo.jobs.", "ls_yolo.labelstudio.records", "ls_yolo.labelstudio.lookup")
 """Modules whose errors commands meet, and no request."""
 
 
