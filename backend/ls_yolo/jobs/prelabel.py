@@ -26,7 +26,7 @@ from ls_yolo.jobs.quarantine import Failure, Quarantine
 from ls_yolo.jobs.report import Report
 from ls_yolo.jobs.waiting import patiently
 from ls_yolo.labelstudio import label_config, versions
-from ls_yolo.labelstudio.bulk import Calls, Counts, PlainStore, Row, Task, Where
+from ls_yolo.labelstudio.bulk import Calls, Counts, Page, PlainStore, Row, Task, Where
 from ls_yolo.labelstudio.client import Studio
 from ls_yolo.results import Image
 from ls_yolo.serving import scores
@@ -306,21 +306,26 @@ class Prelabel:
         summary.failed = len(self._tally.failed)
         summary.left_out = len(self._tally.left_out)
 
+    def _missing(self, after: int, highest: int, limit: int) -> Page:
+        """Tasks of this run that lack a prediction, with ids above ``after`` up to ``highest``."""
+        where, shard = self._options.where, self._options.shard
+        return self._ask(
+            lambda: self._store.missing(
+                self._target.id,
+                self._version,
+                after=after,
+                limit=limit,
+                where=where,
+                shard=shard,
+                highest=highest,
+            )
+        )
+
     def _pages(self, highest: int) -> Iterator[Sequence[Task]]:
         """The tasks to predict: those that are missing and were not given up."""
-        after, options = 0, self._options
+        after = 0
         while True:
-            page = self._ask(
-                lambda after=after: self._store.missing(  # type: ignore[misc]
-                    self._target.id,
-                    self._version,
-                    after=after,
-                    limit=PAGE,
-                    where=options.where,
-                    shard=options.shard,
-                    highest=highest,
-                )
-            )
+            page = self._missing(after, highest, PAGE)
             out = self._quarantine.left_out([task.id for task in page.tasks])
             with self._lock:
                 self._tally.left_out |= out
@@ -332,21 +337,10 @@ class Prelabel:
 
     def _each(self, tasks: Sequence[int]) -> Iterator[Sequence[Task]]:
         """Those of ``tasks`` that are missing still and were not given up, one by one."""
-        options = self._options
         out = self._quarantine.left_out(tasks)
         for task in tasks:
             if task not in out:
-                page = self._ask(
-                    lambda task=task: self._store.missing(  # type: ignore[misc]
-                        self._target.id,
-                        self._version,
-                        after=task - 1,
-                        limit=1,
-                        where=options.where,
-                        shard=options.shard,
-                        highest=task,
-                    )
-                )
+                page = self._missing(task - 1, task, 1)
                 yield page.tasks
 
     def _keep(
