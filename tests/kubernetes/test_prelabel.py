@@ -185,9 +185,7 @@ class TestManyPods:
         assert (code, made["kind"], made["spec"]["completions"]) == (0, "Job", 3)
         assert [job["metadata"]["name"] for job in release.get("jobs")] == before
 
-    def test_four_shards_are_at_least_nine_tenths_of_four_times_as_fast(
-        self, release, measured, record_property
-    ):
+    def test_four_shards_work_at_once(self, release, measured, record_property):
         rates = {}
         for shards, number in measured.items():
             code, lines = run(wish(release, f"{shards} shards", shards))

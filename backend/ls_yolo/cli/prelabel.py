@@ -471,26 +471,19 @@ def _pictures(studio: Studio, target: Target) -> Callable[[Task], Image | None]:
 
 
 def _ready(studio: Studio, backend: str | None) -> Callable[[], None]:
-    """Returns when Label Studio and the backend answer; raises Away where they have not within
-    `READY_SECONDS`."""
-    import httpx
-
+    """Returns when Label Studio and the backend answer; raises Away where one of them has not
+    within `READY_SECONDS`."""
     from ls_yolo.jobs.predicting import Away
+    from ls_yolo.projects.backend import NotReady, wait
 
     urls = [f"{studio.url}/health"] + ([f"{backend.rstrip('/')}/readyz"] if backend else [])
 
     def ready() -> None:
-        until = time.monotonic() + READY_SECONDS
         for url in urls:
-            while True:
-                try:
-                    if httpx.get(url, timeout=5).status_code == 200:
-                        break
-                except httpx.HTTPError:
-                    pass
-                if time.monotonic() > until:
-                    raise Away(f"{url}: not ready after {READY_SECONDS:g} s")
-                time.sleep(0.5)
+            try:
+                wait(url, READY_SECONDS, lambda _: None)
+            except NotReady as error:
+                raise Away(str(error)) from None
 
     return ready
 
