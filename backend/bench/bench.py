@@ -359,7 +359,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--requests", type=int, default=10_000)
     parser.add_argument("--swaps", type=int, default=10)
-    parser.add_argument("--images", type=int, default=2000, help="of bulk")
+    parser.add_argument("--images", type=int, default=5000, help="of bulk")
     parser.add_argument("--postgres", action="store_true", help="of bulk: Label Studio's database")
     parser.add_argument("--clients", type=int, default=16, help="of batches")
     parser.add_argument("--tasks", type=int, default=8, help="of batches")

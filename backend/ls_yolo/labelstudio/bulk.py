@@ -11,7 +11,6 @@ import json
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
 from itertools import islice
 from typing import Any
 
@@ -132,7 +131,7 @@ class Calls:
         for row in rows:
             try:
                 # As it is sent.
-                text = json.dumps(asdict(row), ensure_ascii=False, allow_nan=False)
+                text = json.dumps(vars(row), ensure_ascii=False, allow_nan=False)
                 length = len(text.encode())
             except ValueError as error:
                 refused.append((row.task, f"it is no JSON: {error}"))
@@ -148,7 +147,7 @@ class Calls:
 
     def _store(self, project: int, rows: Sequence[Row]) -> Outcome:
         """Stores what fits one request; where it is refused as a whole, finds the row to blame."""
-        path, body = _path(project, "store"), {"rows": [asdict(row) for row in rows]}
+        path, body = _path(project, "store"), {"rows": [vars(row) for row in rows]}
         answer = self._requests.ask("POST", path, body)
         if answer.status_code in TOO_MUCH:
             if len(rows) == 1:

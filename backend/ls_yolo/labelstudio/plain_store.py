@@ -9,8 +9,6 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from label_studio_sdk.label_interface.interface import LabelInterface
-
 from ls_yolo.labelstudio.client import Studio, StudioError
 from ls_yolo.labelstudio.records import (
     LONG_SECONDS,
@@ -86,6 +84,9 @@ class PlainStore:
 
     def store(self, project: int, rows: Sequence[Row]) -> Outcome:
         """As `bulk.Calls.store`: validated here, imported, read back, later copies deleted."""
+        # Here, since it takes a quarter of the command's start, also with the kit's image.
+        from label_studio_sdk.label_interface.interface import LabelInterface
+
         config = self._requests.get("GET", f"api/projects/{project}")["label_config"]
         interface: Any = LabelInterface(config)
         refused: dict[int, str] = {}
