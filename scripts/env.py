@@ -17,14 +17,13 @@ import os
 import re
 import secrets
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from host import gpu
-from lib import net, settings
+from lib import files, net, settings
 from lib.cli import UserError, run_main, say
 
 Setting = Mapping[str, Any]
@@ -135,20 +134,6 @@ def updated(
     return text + lines_for(missing, environ, torch_index), names
 
 
-def write_private(path: Path, text: str) -> None:
-    """Writes ``path`` with mode 0600 in one step: never half, never readable by others."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f"{path.name}.")  # is 0600
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
 @functools.cache
 def cpu_index_answers() -> bool:
     """Whether torch's own index of CPU builds can be reached; asked once, since a network that
@@ -188,7 +173,7 @@ def make(path: Path, environ: Mapping[str, str], torch_index: Callable[[], str])
     before = settings.env_text(path) if path.is_file() else None
     text, added = updated(before, settings.declared(), environ, torch_index)
     if text != before:
-        write_private(path, text)
+        files.write_private(path, text)
     elif path.stat().st_mode & 0o077:
         try:
             path.chmod(0o600)

@@ -14,7 +14,7 @@ import subprocess
 
 import compose
 import env
-from lib import settings
+from lib import files, settings
 from lib.cli import EX_NOUSER, UserError, run_main, say
 
 NAME = "LABEL_STUDIO_PASSWORD"
@@ -74,11 +74,11 @@ def main() -> int:
     before = settings.env_text()
     # First the file: a password that only the database has would be lost. What fails later is
     # undone, and a run that was killed in between is put right by the next one.
-    env.write_private(settings.ENV_FILE, replaced(before, NAME, password))
+    files.write_private(settings.ENV_FILE, replaced(before, NAME, password))
     try:
         change(user, password)
     except BaseException:
-        env.write_private(settings.ENV_FILE, before)
+        files.write_private(settings.ENV_FILE, before)
         raise
     say(f"{user}: new password set; it is {NAME} in .env")
     if settings.is_given(NAME, os.environ):

@@ -12,7 +12,7 @@ import pytest
 import compose
 import env
 from host import gpu
-from lib import net, settings
+from lib import files, net, settings
 from lib.cli import UserError
 
 NO_INDEX = staticmethod(lambda: "").__func__
@@ -177,9 +177,9 @@ def test_a_gpu_gets_torch_with_cuda_and_a_word_about_the_setting(monkeypatch, ca
 
 def test_nothing_is_left_of_a_write_that_fails(path, monkeypatch):
     path.write_text("A=1\n")
-    monkeypatch.setattr(env.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    monkeypatch.setattr(files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
     with pytest.raises(OSError, match="disk full"):
-        env.write_private(path, "B=2\n")
+        files.write_private(path, "B=2\n")
     assert path.read_text() == "A=1\n"
     assert list(path.parent.iterdir()) == [path]
 
