@@ -9,12 +9,15 @@ TEST_PATH := $(CURDIR)/.venv/bin:$(CURDIR)/.tools/bin
 RUN := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pycache" PATH="$(TEST_PATH):$$PATH"
 # Each suite has a budget, so that what hangs is seen where it hangs.
 PYTEST = $(RUN) timeout --kill-after=30 $(BUDGET) pytest
+# What opens an encrypted backup.
+KEY = $(if $(PASSPHRASE_FILE),--passphrase-file "$(PASSPHRASE_FILE)") $(if $(IDENTITY),--identity "$(IDENTITY)")
 PYTHON_FILES := scripts tests backend label-studio charts ansible
 
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup apply export prelabel predictions schema prepare images preflight down destroy logs status doctor password \
+	backup backup-verify restore \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
 	helm-install helm-prelabel bench format lock
@@ -73,6 +76,16 @@ logs: ## Follow the logs (Ctrl-C ends it); of one: SERVICE=backend
 
 password: ## Give the first user a new password, also for a forgotten one
 	@$(PYTHON) scripts/password.py
+
+backup: ## All of it in one file while it runs: TO=DIR, DATASETS=1, KEEP=7, PASSPHRASE_FILE= or RECIPIENT=; docs/backup.md
+	@$(PYTHON) scripts/backup.py $(if $(TO),--to "$(TO)") $(if $(DATASETS),--datasets) $(if $(KEEP),--keep $(KEEP)) \
+		$(if $(RECIPIENT),--recipient "$(RECIPIENT)") $(KEY)
+
+backup-verify: ## Whether a backup is whole: FILE=backups/....tar.gz
+	@$(PYTHON) scripts/backup.py verify "$(FILE)" $(KEY)
+
+restore: ## The installation as a backup has it, here or on a bare machine: FILE=; FORCE=1 where there is one
+	@$(PYTHON) scripts/restore.py "$(FILE)" $(if $(FORCE),--force) $(KEY)
 
 down: ## Stop and remove the containers; all data stays
 	@$(COMPOSE) down

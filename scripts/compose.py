@@ -46,6 +46,12 @@ def command(*arguments: str) -> list[str]:
     return with_files(files(settings.values()), *arguments)
 
 
+def beside(*arguments: str) -> list[str]:
+    """The command line without the LAN, where a service that runs has the one address there is."""
+    names = [name for name in files(settings.values()) if name != OVERLAYS["MACVLAN"]]
+    return with_files(names, "--ansi", "never", "--progress", "quiet", *arguments)
+
+
 def down(*options: str) -> list[str]:
     """The command line that removes all that carries the project's name, by its labels.
 

@@ -32,9 +32,11 @@ def without_cuda(
     return not found_gpus and env.cpu_index_answers()
 
 
-def all_checks(ports: bool = True) -> list[Check]:
+def all_checks(ports: bool = True, folders: bool = True) -> list[Check]:
     """Every check; each is made, whatever the others say, so that a person sees all at once.
     But for another system than Linux, where the others would not know where to look.
+
+    folders: models and projects are looked at too, which a restore brings only later.
     """
     release = system.os_release()
     system_check = system.check_os(release, platform.machine())
@@ -81,7 +83,7 @@ def all_checks(ports: bool = True) -> list[Check]:
         *configuration.check_settings(configuration.to_look_at(values, settings.declared(), given)),
         *configuration.check_names(written, settings.declared()),
         *configuration.check_references(settings.references(settings.env_text())),
-        *configuration.check_folders(values),
+        *(configuration.check_folders(values) if folders else []),
     ]
 
 

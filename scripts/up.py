@@ -24,7 +24,7 @@ import demo
 import env
 import install_engine
 import preflight
-from host import cuda, database, gpu, macvlan
+from host import cuda, database, gpu, macvlan, restoring
 from lib import ROOT, commands, docker, settings, versions
 from lib.cli import EX_CONFIG, EX_NOPERM, KILLED, UserError, run_main, say
 
@@ -49,19 +49,19 @@ def alone(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            say("another make up is at work; waiting for it")
+            say("another command is at work on this installation; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
-def make_host_ready(ports: bool) -> None:
+def make_host_ready(ports: bool, folders: bool = True) -> None:
     """Looks first, changes nothing if a person is needed, then installs what is missing.
 
     Raises:
         UserError: a person must do something first.
     """
     step("Pre-flight")
-    checks = preflight.all_checks(ports)
+    checks = preflight.all_checks(ports, folders)
     say(preflight.table(checks))
     code = preflight.exit_code(checks)
     if code == 1:
@@ -70,7 +70,7 @@ def make_host_ready(ports: bool) -> None:
         step("Engine")
         if install_engine.main():
             raise UserError("the Docker Engine is not ready; the lines above say why")
-        checks = preflight.all_checks(ports)
+        checks = preflight.all_checks(ports, folders)
         if preflight.exit_code(checks):
             say(preflight.table(checks))
             raise UserError(preflight.verdict(checks))
@@ -142,15 +142,8 @@ def check_models() -> None:
     Raises:
         UserError: the backend would not start with them.
     """
-    # Without the LAN, where the running backend has the one address that there is.
-    names = [
-        name for name in compose.files(settings.values()) if name != compose.OVERLAYS["MACVLAN"]
-    ]
     done = subprocess.run(
-        compose.with_files(
-            names, "--ansi", "never", "--progress", "quiet",
-            "run", "--rm", "--no-deps", "-T", "backend", "ls-yolo", "check",
-        ),
+        compose.beside("run", "--rm", "--no-deps", "-T", "backend", "ls-yolo", "check"),
         env=compose.environment(), stdin=subprocess.DEVNULL, capture_output=True, text=True,
     )  # fmt: skip
     if done.returncode == 0:
@@ -177,6 +170,8 @@ def remove_outdated_network() -> None:
 
 
 def start_services() -> None:
+    # First of all: until it is finished, the data are half of one state and half of another.
+    restoring.finish(settings.values())
     check_models()
     remove_outdated_network()
     # One that stops at a fault again and again is tried ever more rarely, though it may be mended.

@@ -1,7 +1,7 @@
 """Makes ``.venv`` for the tests from requirements-dev.lock, and brings the programs they need.
 
     testtools [SUITE...]      .venv (needs python3-venv), helm and kubectl; and for the suites
-      integration             Chromium, and ip, which lays the tests' own networks
+      integration             Chromium, gpg, age, and ip, which lays the tests' own networks
       kubernetes              scanners, and CustomResourceDefinitions of other projects
       host                    ip, and the ssh client
 
@@ -57,9 +57,11 @@ PACKAGES: dict[str, Callable[[], bool]] = {
     "libatomic1": has_atomic,  # Playwright's own node is linked against it
     "iproute2": has("ip"),
     "openssh-client": has("ssh"),
+    "gnupg": has("gpg"),
+    "age": has("age"),
 }
 SUITES: dict[str, tuple[str, ...]] = {
-    "integration": ("chromium", "libatomic1", "iproute2"),
+    "integration": ("chromium", "libatomic1", "iproute2", "gnupg", "age"),
     "kubernetes": (),
     "host": ("iproute2", "openssh-client"),
 }

@@ -7,11 +7,6 @@ from collections.abc import Mapping
 from host.checks import STOP, Check
 from lib import commands, docker, settings
 
-EXPORT = (
-    "To move: export each project (Label Studio, Export, JSON), make destroy, make up with the "
-    "other setting, import"
-)
-
 
 def check(wanted: bool, project: str, volumes: set[str]) -> Check:
     """``wanted``: PostgreSQL. ``volumes``: names of those that the Docker Engine has."""
@@ -19,12 +14,13 @@ def check(wanted: bool, project: str, volumes: set[str]) -> Check:
     if wanted and sqlite in volumes and postgres not in volumes:
         return Check(
             "database", f"projects are kept in SQLite (volume {sqlite})", "PostgreSQL", STOP,
-            f"To keep them as they are: POSTGRES=0. {EXPORT}",
+            "To keep them as they are: POSTGRES=0. To move: make backup POSTGRES=0, make destroy, "
+            "then make restore POSTGRES=1 FILE=... (docs/backup.md)",
         )  # fmt: skip
     if not wanted and postgres in volumes:
         return Check(
             "database", f"projects are kept in PostgreSQL (volume {postgres})", "SQLite", STOP,
-            f"To keep them as they are: POSTGRES=1 in .env. {EXPORT}",
+            "To keep them as they are: POSTGRES=1 in .env. To begin anew with SQLite: make destroy",
         )  # fmt: skip
     return Check("database", "PostgreSQL" if wanted else "SQLite", "as before")
 

@@ -53,6 +53,14 @@ def project_version() -> str:
     return (ROOT / "VERSION").read_text().strip()
 
 
+def label_studio() -> str:
+    """Label Studio's version in the image that is built here."""
+    lock = (ROOT / "label-studio" / "requirements.lock").read_text()
+    found = re.search(r"(?m)^label-studio==([0-9.]+)", lock)
+    assert found is not None
+    return found[1]
+
+
 def images() -> dict[str, str]:
     """The two images: the folder that each is built from, and its tag."""
     version = project_version()

@@ -46,7 +46,7 @@ def steps(monkeypatch):
     ran = Steps()
     ran.looks = [[Check("all", "", "", OK)]]
 
-    def all_checks(ports=True):
+    def all_checks(ports=True, folders=True):
         ran.append("look")
         return ran.looks.pop(0) if len(ran.looks) > 1 else ran.looks[0]
 

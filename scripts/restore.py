@@ -1,0 +1,302 @@
+#!/usr/bin/env python3
+"""`make restore FILE=...`: the installation as a backup has it, here or on a bare machine.
+
+    restore.py FILE [--force] [--passphrase-file FILE] [--identity FILE]
+
+All of the archive is read, compared with its hashes and put beside what there is; then the services
+stop, one takes the other's place, and they start. Killed before that, everything is as it was;
+killed after, the same again, or make up, goes on from there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import tarfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import backup
+import build
+import compose
+import env
+import password
+import up
+from host import restoring, volumes
+from lib import archive, commands, files, settings, versions, volume
+from lib.cli import UserError, run_main, say
+from lib.progress import Progress, gb
+
+
+def refuse(about: Mapping[str, Any], values: Mapping[str, str]) -> None:
+    """
+    Raises:
+        UserError: this version cannot read what the archive holds.
+    """
+    theirs, ours = about["label_studio"], versions.label_studio()
+    if not versions.at_least(ours, theirs):
+        raise UserError(
+            f"the backup is of Label Studio {theirs}, and this version of the kit has {ours}, "
+            f"which may not read it. Check out version {about['kit']} of the kit or a newer one"
+        )
+    if about["database"] == backup.POSTGRES and not settings.enabled(values, "POSTGRES"):
+        raise UserError(
+            "the backup is of PostgreSQL, and this installation has SQLite, into which there is "
+            "no way back. Restore it with POSTGRES=1, also in .env"
+        )
+
+
+def occupied(values: Mapping[str, str]) -> list[str]:
+    """What there is that a restore would replace, but for the kit's own files."""
+    return [
+        f"volume {part.where} ({gb(size)})"
+        for part in volumes.parts(values)
+        if part.service and volumes.has_volume(part.where) and (size := part.size())
+    ]
+
+
+class Staging:
+    """Takes the members of an archive, a part after the other."""
+
+    def __init__(self, parts: Sequence[volumes.Part]) -> None:
+        self.parts = {part.name: part for part in parts}
+        self.staged: list[str] = []
+        self.process: subprocess.Popen[bytes] | None = None
+        self.tar: tarfile.TarFile | None = None
+        self.said: commands.Reader | None = None
+
+    def open(self, part: str) -> None:
+        """Begins a part, after the end of the one before."""
+        self.close()
+        if part not in self.parts:
+            raise UserError(f"the backup has a part {part!r}, which this version does not know")
+        self.process = subprocess.Popen(
+            self.parts[part].command("stage"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+        )  # fmt: skip
+        self.said = commands.Reader(self.process.stderr)
+        self.tar = tarfile.TarFile.open(
+            fileobj=self.process.stdin, mode="w|", format=tarfile.PAX_FORMAT
+        )
+        self.staged.append(part)
+
+    def take(
+        self, part: str, name: str, member: tarfile.TarInfo, data: archive.Readable | None
+    ) -> None:
+        """
+        Raises:
+            UserError: it cannot be written.
+        """
+        if part not in self.staged:
+            self.open(part)
+        assert self.tar is not None
+        member.name, member.pax_headers = name, {}
+        try:
+            self.tar.addfile(member, data)
+        except BrokenPipeError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """
+        Raises:
+            UserError: the part could not be written.
+        """
+        process, self.process = self.process, None
+        if process is None or self.tar is None or process.stdin is None or self.said is None:
+            return
+        try:
+            self.tar.close()
+            process.stdin.close()
+        except BrokenPipeError:
+            pass  # what it has said tells why
+        if process.wait():
+            said = self.said.text() or f"exit code {process.returncode}"
+            raise UserError(f"{self.staged[-1]}: {said}")
+
+    def discard(self) -> None:
+        """Takes away what is staged."""
+        if self.process:
+            self.process.kill()
+            self.process.wait()
+        for name in self.staged:
+            subprocess.run(
+                self.parts[name].command("discard"), stdin=subprocess.DEVNULL, capture_output=True
+            )
+
+
+def stage(
+    reader: archive.Reader, values: Mapping[str, str], postgres: str, bar: Progress
+) -> list[str]:
+    """Puts all of an archive beside what there is.
+
+    Returns:
+        The names of its parts.
+
+    Raises:
+        UserError: it is not whole, or cannot be written; all is as it was then.
+    """
+    staging = Staging(volumes.parts(values, datasets=True))
+    try:
+        for part, name, member, data in reader.members():
+            bar.advance(member.size, part)
+            whole = f"{part}/{name}"
+            if whole == backup.DUMP and data:
+                stage_dump(postgres, data)
+            elif whole != backup.SETTINGS:
+                staging.take(part, name, member, data)
+        for part in reader.about["parts"]:
+            if part not in staging.staged:
+                staging.open(part)  # one that was empty
+        staging.close()
+        bar.close()
+        assert reader.whole
+        if postgres and reader.about["database"] == backup.LITE:
+            move_into_postgres(postgres)
+    except BaseException:
+        staging.discard()
+        if postgres:
+            volumes.sql(postgres, drop(restoring.RESTORED))
+        raise
+    return staging.staged
+
+
+def stage_dump(postgres: str, data: archive.Readable) -> None:
+    new_database(postgres)
+    words = ["pg_restore", "--username", volumes.DATABASE, "--dbname", restoring.RESTORED,
+             "--no-owner", "--exit-on-error"]  # fmt: skip
+    process = subprocess.Popen(
+        volumes.in_postgres(postgres, *words), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+    said = commands.Reader(process.stderr)
+    assert process.stdin is not None
+    try:
+        while block := data.read(1 << 20):
+            process.stdin.write(block)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # what it has said tells why
+    finally:
+        code = process.wait()
+    if code:
+        raise UserError(f"database: {said.text() or f'exit code {code}'}")
+
+
+def move_into_postgres(postgres: str) -> None:
+    """Copies the SQLite database that is staged into PostgreSQL, beside the one there.
+
+    Raises:
+        UserError: it cannot be done; all is as it was then.
+    """
+    say("copying SQLite's rows into PostgreSQL")
+    new_database(postgres)
+    staged = f"/data/{volume.STAGED}/new/{Path(backup.SQLITE).name}"
+    # Only the name differs from what Label Studio itself is given.
+    words = [
+        "run", "--rm", "--no-deps", "-T", "--env", f"POSTGRE_NAME={restoring.RESTORED}",
+        "--entrypoint", "/opt/venv/bin/python", "label-studio",
+    ]  # fmt: skip
+    backup.piped(compose.beside(*words, "-m", "ls_kit.to_postgres", staged), "database",
+                 stdout=subprocess.DEVNULL, env=compose.environment())  # fmt: skip
+    backup.piped(compose.beside(*words, "-c", f"import os; os.unlink({staged!r})"), "database",
+                 stdout=subprocess.DEVNULL, env=compose.environment())  # fmt: skip
+
+
+def drop(database: str) -> str:
+    return f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'
+
+
+def new_database(postgres: str) -> None:
+    volumes.sql(
+        postgres,
+        drop(restoring.RESTORED),
+        f'CREATE DATABASE "{restoring.RESTORED}" TEMPLATE template0',
+    )
+
+
+def first_look(file: Path, key: Sequence[Path | None]) -> tuple[dict[str, Any], str]:
+    """What an archive says of itself, and its .env."""
+    with archive.reading(file, *key) as reader:
+        for part, name, _, data in reader.members():
+            if f"{part}/{name}" == backup.SETTINGS and data:
+                return reader.about, data.read().decode()
+            break
+    raise UserError(f"{file}: its settings are not there. Take another backup")
+
+
+def restore(file: Path, force: bool, key: Sequence[Path | None]) -> None:
+    """
+    Raises:
+        UserError: it cannot be done; what was there is still there.
+    """
+    about, text = first_look(file, key)
+    bare = not settings.env_text()
+    if not bare and (begun := restoring.begun(settings.values())):
+        say(f"the restore of {begun} was half done; going on with it")
+        up.step("Services")
+        up.start_services()
+        if begun == file.name:
+            return
+    if bare:
+        # Before anything is written.
+        refuse(about, settings.values({**settings.parse_env(text), **os.environ}))
+        if settings.is_given("POSTGRES", os.environ):
+            # As make up keeps what it was first given; without it the next one would begin anew.
+            text = password.replaced(text, "POSTGRES", os.environ["POSTGRES"])
+        files.write_private(settings.ENV_FILE, text)
+        say(f"{settings.ENV_FILE}: from the backup")
+    values = settings.values()
+    refuse(about, values)
+    up.make_host_ready(ports=True, folders=False)
+    up.step("Settings")
+    env.main()
+    up.step("Images")
+    build.main([])
+    values = settings.values()
+    for name in ("MODELS_DIR", "PROJECTS_DIR", "DATASETS_DIR"):
+        settings.host_path(values[name]).mkdir(parents=True, exist_ok=True)
+    if there := occupied(values):
+        if not force:
+            raise UserError(
+                f"there is an installation already: {', '.join(there)}. Nothing was changed. To "
+                "replace it, after a backup of it: FORCE=1"
+            )
+        up.step("Backup of what there is")
+        say(f"{backup.make(backup.Wanted(lock=archive.Lock(key[0])))}")
+    up.step("Restore")
+    # Volumes as Compose makes them, which also removes them.
+    if up.compose_run("create", "--no-recreate", *up.services()):
+        raise UserError("the volumes could not be made; the lines above say why")
+    with ExitStack() as stack:
+        postgres = stack.enter_context(backup.database(values))
+        bar = Progress(file.stat().st_size)
+        reader = stack.enter_context(archive.reading(file, *key))
+        names = stage(reader, values, postgres, bar)
+        restoring.begin(values, file.name, names, bool(postgres))
+    up.step("Services")
+    up.start_services()
+    if not bare and text != settings.env_text():
+        say(".env stays as it is here; the backup's is another one")
+
+
+def main(words: Sequence[str] = sys.argv[1:]) -> int:
+    parser = argparse.ArgumentParser(prog="restore.py")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--force", action="store_true")
+    parser.add_argument("--identity", type=Path)
+    backup.add_lock(parser)
+    options = parser.parse_args(words)
+    with up.alone(up.LOCK):
+        restore(options.file, options.force, (options.passphrase_file, options.identity))
+    say(f"\nrestored from {options.file.name}\n")
+    say(up.summary(settings.values()))
+    return 0
+
+
+if __name__ == "__main__":
+    run_main(main)
