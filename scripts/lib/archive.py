@@ -156,7 +156,7 @@ class Writer:
         self._add_json(HEAD, {"format": FORMAT, **about})
 
     def _add_json(self, name: str, content: Any) -> None:
-        data = json.dumps(content, indent=1, ensure_ascii=False).encode()
+        data = json.dumps(content, indent=1).encode()  # ASCII: a name may be no text
         member = tarfile.TarInfo(name)
         member.size, member.mode = len(data), 0o600
         self.tar.addfile(member, io.BytesIO(data))

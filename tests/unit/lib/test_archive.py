@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lib import archive
+from lib import archive, volume
 from lib.cli import UserError
 
 ABOUT = {"kit": "0.1.0", "made": "2026-01-01T00:00:00+00:00"}
@@ -58,6 +59,32 @@ def test_what_is_written_is_read_back_with_what_it_says_of_itself(tmp_path):
     assert read(path) == {
         "part/folder": None, "part/link": None, "part/one": b"1", "part/two": b"2" * 100_000,
     }  # fmt: skip
+
+
+def test_a_name_that_is_no_utf_8_comes_back_as_it_was(tmp_path):
+    source = tmp_path / "from"
+    source.mkdir()
+    name = os.fsdecode(b"caf\xe9.jpg")
+    (source / name).write_bytes(b"x")
+    out = io.BytesIO()
+    volume.save(source, out)
+    out.seek(0)
+    path = tmp_path / "a.tar.gz"
+    with path.open("wb") as file:
+        writer = archive.Writer(file, ABOUT)
+        writer.add_tar("part", out)
+        writer.finish()
+    back = io.BytesIO()
+    with archive.reading(path) as reader, tarfile.open(fileobj=back, mode="w|") as tar:
+        for _, inner, member, data in reader.members():
+            member.name, member.pax_headers = inner, {}
+            tar.addfile(member, data)
+    back.seek(0)
+    to = tmp_path / "to"
+    to.mkdir()
+    volume.stage(to, back)
+    volume.commit(to)
+    assert [os.fsencode(path.name) for path in to.iterdir()] == [b"caf\xe9.jpg"]
 
 
 def test_any_tar_can_look_into_it(tmp_path):
