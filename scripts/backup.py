@@ -29,9 +29,9 @@ from typing import IO, Any
 import compose
 import up
 from host import restoring, volumes
-from lib import ROOT, archive, commands, docker, settings, versions
+from lib import ROOT, archive, commands, docker, settings, versions, volume
 from lib.cli import UserError, run_main, say
-from lib.progress import Progress, gb
+from lib.progress import Progress, readable
 
 FOLDER = ROOT / "backups"
 SETTINGS = "settings/.env"
@@ -110,7 +110,7 @@ def make(wanted: Wanted) -> Path:
             part_file.replace(target)
         finally:
             part_file.unlink(missing_ok=True)
-    sync(folder)
+    volume.sync_folder(folder)
     remove_old(folder, project, wanted.keep)
     return target
 
@@ -131,8 +131,8 @@ def check_space(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise UserError(
-            f"{folder}: {gb(free)} are free, up to {gb(needed)} are needed. Make room, or name "
-            "another folder: TO=DIR"
+            f"{folder}: {readable(free)} are free, up to {readable(needed)} are needed. Make room, "
+            "or name another folder: TO=DIR"
         )
 
 
@@ -211,14 +211,6 @@ def piped(command: Sequence[str], what: str, **pipes: Any) -> None:
         raise UserError(f"{what}: {said or f'exit code {done.returncode}'}")
 
 
-def sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def archives(folder: Path, project: str) -> list[Path]:
     """Those of an installation, the oldest first."""
     form = re.compile(rf"{re.escape(project)}-\d{{8}}T\d{{6}}Z\.tar\.gz(\.gpg|\.age)?")
@@ -263,7 +255,7 @@ def verify(file: Path, passphrase_file: Path | None, identity: Path | None) -> s
         f"{file.name}: whole\n"
         f"made           {said['made']}, of {said['project']}, by version {said['kit']}\n"
         f"Label Studio   {said['label_studio']}, {said['database']}: {answers}\n"
-        f"files          {len(reader.found)}, {gb(size)}{more}"
+        f"files          {len(reader.found)}, {readable(size)}{more}"
     )
 
 
@@ -338,7 +330,7 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
     lock = archive.Lock(options.passphrase_file, options.recipient)
     with up.alone(up.LOCK):
         target = make(Wanted(options.to, options.datasets, options.keep, lock))
-    say(f"{target}: {gb(target.stat().st_size)}")
+    say(f"{target}: {readable(target.stat().st_size)}")
     if not lock.ending:
         say(
             "It is not encrypted: whoever can read it has every password and token of this "

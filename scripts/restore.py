@@ -29,7 +29,7 @@ import up
 from host import restoring, volumes
 from lib import archive, commands, files, settings, versions, volume
 from lib.cli import UserError, run_main, say
-from lib.progress import Progress, gb
+from lib.progress import Progress, readable
 
 
 def refuse(about: Mapping[str, Any], values: Mapping[str, str]) -> None:
@@ -53,7 +53,7 @@ def refuse(about: Mapping[str, Any], values: Mapping[str, str]) -> None:
 def occupied(values: Mapping[str, str]) -> list[str]:
     """What there is that a restore would replace, but for the kit's own files."""
     return [
-        f"volume {part.where} ({gb(size)})"
+        f"volume {part.where} ({readable(size)})"
         for part in volumes.parts(values)
         if part.service and volumes.has_volume(part.where) and (size := part.size())
     ]

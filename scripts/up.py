@@ -226,16 +226,9 @@ def check_gpu() -> None:
 def remove_left_behind() -> None:
     """Ends a setup whose make up was killed: its container goes on, and so would beside ours."""
     project = settings.values()["COMPOSE_PROJECT_NAME"]
-    labels = {"project": project, "service": "setup", "oneoff": "True"}
-    filters = [
-        word
-        for name, value in labels.items()
-        for word in ("--filter", f"label=com.docker.compose.{name}={value}")
-    ]
-    found = commands.output([docker.client(), "ps", "--all", "--quiet", *filters])
-    if found:
+    if found := docker.containers(project, "setup", one_off=True):
         say("removing the container of an earlier setup, which was not finished")
-        commands.output([docker.client(), "rm", "--force", *found.split()], 60)
+        commands.output([docker.client(), "rm", "--force", *found], 60)
 
 
 def setup_once() -> int:

@@ -54,7 +54,7 @@ def finish(values: Mapping[str, str]) -> bool:
     running = [
         container
         for service in ("label-studio", "backend")
-        for container in volumes.containers(project, service, running=True)
+        for container in docker.containers(project, service, running=True)
     ]
     if running:
         commands.run([docker.client(), "stop", "--time", "60", *running], stdout=subprocess.DEVNULL)
@@ -91,8 +91,8 @@ def postgres(project: str) -> Iterator[str]:
     Raises:
         UserError: there is none, or it does not answer within a minute.
     """
-    running = volumes.containers(project, "postgres", running=True)
-    found = running or volumes.containers(project, "postgres")
+    running = docker.containers(project, "postgres", running=True)
+    found = running or docker.containers(project, "postgres")
     if not found:
         raise UserError("found no container of PostgreSQL. Run: make up")
     docker_client, container = docker.client(), found[0]

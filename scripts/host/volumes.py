@@ -79,18 +79,6 @@ def parts(values: Mapping[str, str], datasets: bool = False) -> list[Part]:
     ]
 
 
-def containers(project: str, service: str, running: bool = False) -> list[str]:
-    """The containers of a service."""
-    labels = {"project": project, "service": service, "oneoff": "False"}
-    filters = [
-        word
-        for name, value in labels.items()
-        for word in ("--filter", f"label=com.docker.compose.{name}={value}")
-    ]
-    every = [] if running else ["--all"]
-    return (commands.output([docker.client(), "ps", *every, "--quiet", *filters]) or "").split()
-
-
 def image(service: str) -> str:
     """The image of this version, or where it is not built yet, the newest that there is."""
     wanted = versions.images()[service]
@@ -105,7 +93,7 @@ def image(service: str) -> str:
 
 def label_studio_version(project: str) -> str:
     """That of the Label Studio that has written the data: its container's, else its image's."""
-    found = containers(project, "label-studio")
+    found = docker.containers(project, "label-studio")
     there = (
         commands.output([docker.client(), "inspect", "--format", "{{.Image}}", found[0]])
         if (found)

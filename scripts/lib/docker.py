@@ -54,3 +54,21 @@ def forget() -> None:
     """After an installation: look for the client again."""
     global _client
     _client = None
+
+
+def containers(
+    project: str, service: str, running: bool = False, one_off: bool = False
+) -> list[str]:
+    """The ids of a service's containers in a Compose project, by their labels.
+
+    running: those alone that run.
+    one_off: those that ``compose run`` has made, in place of the service's own.
+    """
+    labels = {"project": project, "service": service, "oneoff": str(one_off)}
+    filters = [
+        word
+        for name, value in labels.items()
+        for word in ("--filter", f"label=com.docker.compose.{name}={value}")
+    ]
+    every = [] if running else ["--all"]
+    return (commands.output([client(), "ps", *every, "--quiet", *filters]) or "").split()

@@ -7,7 +7,7 @@ import time
 from typing import IO
 
 
-def gb(size: float) -> str:
+def readable(size: float) -> str:
     """Bytes for people."""
     for unit in ("B", "kB", "MB", "GB"):
         if size < 1000 or unit == "GB":
@@ -32,7 +32,9 @@ class Progress:
         self.shown = now
         share = min(1.0, self.done / self.total) if self.total else 1.0
         bar = "#" * round(30 * share)
-        print(f"\r[{bar:30}] {share:4.0%} {gb(self.done)} {what[:30]:30}", end="", file=self.out)
+        print(
+            f"\r[{bar:30}] {share:4.0%} {readable(self.done)} {what[:30]:30}", end="", file=self.out
+        )
         self.out.flush()
 
     def close(self) -> None:

@@ -287,7 +287,7 @@ def commit(folder: Path, keep: bool = False) -> None:
             _write(phase, _IN)
         for path in list(new.iterdir()):
             path.rename(folder / path.name)
-        _sync(folder)
+        sync_folder(folder)
         if keep and old.exists() and any(old.iterdir()):
             _away(folder / REPLACED)
             old.rename(folder / REPLACED)
@@ -306,10 +306,10 @@ def _write(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     part.replace(path)
-    _sync(path.parent)
+    sync_folder(path.parent)
 
 
-def _sync(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
     """Waits until what was made and moved in a folder is on the disk."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:

@@ -9,9 +9,9 @@ import pytest
 import backup
 import restore
 from host import restoring, volumes
-from lib import archive, settings, versions, volume
+from lib import archive, docker, settings, versions, volume
 from lib.cli import UserError
-from lib.progress import Progress, gb
+from lib.progress import Progress, readable
 
 VALUES = {s["name"]: s["default"] for s in settings.declared()} | {"COMPOSE_PROJECT_NAME": "mine"}
 ABOUT = {"label_studio": "1.23.2", "kit": "0.1.0", "database": backup.LITE}
@@ -115,7 +115,7 @@ def test_a_restore_that_was_begun_is_finished_and_only_once(monkeypatch, tmp_pat
         out.seek(0)
         volume.stage(folder, out)
     monkeypatch.setattr(restoring, "journal", lambda _: tmp_path / "journal")
-    monkeypatch.setattr(volumes, "containers", lambda *_, **__: [])
+    monkeypatch.setattr(docker, "containers", lambda *_, **__: [])
     assert not restoring.finish(values)
     restoring.begin(values, "a.tar.gz", ["models", "projects"], postgres=False)
     assert restoring.begun(values) == "a.tar.gz"
@@ -154,4 +154,4 @@ def test_progress_is_for_terminals_alone():
                        (10**12, "1000 GB")],
 )  # fmt: skip
 def test_sizes_are_written_for_people(size, text):
-    assert gb(size) == text
+    assert readable(size) == text
