@@ -78,8 +78,7 @@ def make(wanted: Wanted) -> Path:
     """
     compose.need_env()
     values = settings.values()
-    if restoring.begun(values):
-        raise UserError("a restore is half done. Run make up, which finishes it, then this again")
+    restoring.need_none(values)
     parts = volumes.parts(values, wanted.datasets)
     for part in parts:
         if part.service and not volumes.has_volume(part.where):

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from host import gpu
+from host import gpu, restoring
 from lib import ROOT, docker, settings, versions
 from lib.cli import UserError, run_main
 
@@ -149,6 +149,8 @@ def output(*arguments: str) -> str:
 
 def main(arguments: Sequence[str] = sys.argv[1:]) -> int:
     need_env()
+    if not {*STARTS, "start", "restart"}.isdisjoint(arguments):
+        restoring.need_none(settings.values())  # half of the data would be of another state
     line = down(*arguments[1:]) if arguments[:1] == ["down"] else command(*arguments)
     sys.stdout.flush()
     os.execve(line[0], line, environment(secrets=starts(arguments)))

@@ -74,6 +74,12 @@ def begun(values: Mapping[str, str]) -> str:
     return str(said["archive"]) if said else ""
 
 
+def need_none(values: Mapping[str, str]) -> None:
+    """Raises: UserError: a restore was begun and is not finished."""
+    if begun(values):
+        raise UserError("a restore is half done. Run make up, which finishes it, then this again")
+
+
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         said: dict[str, Any] = json.loads(path.read_text())

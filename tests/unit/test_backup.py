@@ -7,6 +7,7 @@ import io
 import pytest
 
 import backup
+import compose
 import restore
 from host import restoring, volumes
 from lib import archive, docker, settings, versions, volume
@@ -99,6 +100,17 @@ def test_a_half_done_restore_is_no_time_for_a_backup(monkeypatch, tmp_path):
     monkeypatch.setattr(backup.compose, "need_env", lambda: None)
     with pytest.raises(UserError, match=r"a restore is half done\. Run make up"):
         backup.make(backup.Wanted(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "words", [("--progress", "quiet", "up", "-d"), ("run", "setup"), ("start",)]
+)
+def test_nothing_is_started_on_data_of_which_half_are_restored(monkeypatch, tmp_path, words):
+    monkeypatch.setattr(restoring, "journal", lambda _: tmp_path / "journal")
+    restoring.begin(VALUES, "a.tar.gz", [], postgres=False)
+    monkeypatch.setattr(compose, "need_env", lambda: None)
+    with pytest.raises(UserError, match="a restore is half done"):
+        compose.main(words)
 
 
 def test_a_restore_that_was_begun_is_finished_and_only_once(monkeypatch, tmp_path):

@@ -390,7 +390,9 @@ def test_the_models_fingerprint_follows_weights_and_list_and_nothing_else(tmp_pa
 
 
 def test_only_a_class_of_ones_own_makes_the_backend_anew_when_models_change(tmp_path, monkeypatch):
-    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": ""}
+    folder = str(tmp_path)
+    values = {"MODELS_DIR": folder, "PROJECTS_DIR": folder, "MODEL_CLASS": "",
+              "COMPOSE_PROJECT_NAME": "mine"}  # fmt: skip
     monkeypatch.setattr(settings, "values", lambda environ: values)
     assert compose.environment({})["MODELS_FINGERPRINT"] == ""
     values["MODEL_CLASS"] = "model:Model"
@@ -400,7 +402,9 @@ def test_only_a_class_of_ones_own_makes_the_backend_anew_when_models_change(tmp_
 @pytest.fixture
 def secrets(tmp_path, monkeypatch):
     """The file with the secrets of projects, which is not there yet."""
-    values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": ""}
+    folder = str(tmp_path)
+    values = {"MODELS_DIR": folder, "PROJECTS_DIR": folder, "MODEL_CLASS": "",
+              "COMPOSE_PROJECT_NAME": "mine"}  # fmt: skip
     monkeypatch.setattr(settings, "values", lambda environ=None: values)
     return tmp_path / "secrets.env"
 
