@@ -253,13 +253,6 @@ def restore(file: Path, force: bool, key: Sequence[Path | None]) -> None:
     values = settings.values()
     refuse(about, values)
     up.make_host_ready(ports=True, folders=False)
-    up.step("Settings")
-    env.main()
-    up.step("Images")
-    build.main([])
-    values = settings.values()
-    for name in ("MODELS_DIR", "PROJECTS_DIR", "DATASETS_DIR"):
-        settings.host_path(values[name]).mkdir(parents=True, exist_ok=True)
     if there := occupied(values):
         if not force:
             raise UserError(
@@ -268,6 +261,13 @@ def restore(file: Path, force: bool, key: Sequence[Path | None]) -> None:
             )
         up.step("Backup of what there is")
         say(f"{backup.make(backup.Wanted(lock=archive.Lock(key[0])))}")
+    up.step("Settings")
+    env.main()
+    up.step("Images")
+    build.main([])
+    values = settings.values()
+    for name in ("MODELS_DIR", "PROJECTS_DIR", "DATASETS_DIR"):
+        settings.host_path(values[name]).mkdir(parents=True, exist_ok=True)
     up.step("Restore")
     # Volumes as Compose makes them, which also removes them.
     if up.compose_run("create", "--no-recreate", *up.services()):
