@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import torch  # type: ignore[import-not-found,unused-ignore]
 from ultralytics import RTDETR, YOLO
+from ultralytics.utils.metrics import batch_probiou
 
 from ls_yolo import files
 from ls_yolo.engines import export, mean_ap
@@ -140,6 +141,18 @@ def overlap(one: Mask, other: Mask, shape: tuple[int, int]) -> float:
     return float((whole[0] & whole[1]).sum() / max((whole[0] | whole[1]).sum(), 1))
 
 
+def contested(result: Result, index: int) -> bool:
+    """Whether another turned box of its class covers one about as much as NMS allows: then a
+    hundredth decides whether it stays.
+    """
+    if not isinstance(result, OrientedBoxes):
+        return False
+    others = result.classes == result.classes[index]
+    others[index] = False
+    boxes = torch.from_numpy(result.xywhr)
+    return bool((batch_probiou(boxes[index][None], boxes[others]) > IOU - 0.1).any())
+
+
 def compared(one: Result, other: Result, shape: tuple[int, int]) -> dict[str, Any]:
     """How many objects ``one`` has, how many of them ``other`` lacks, and how far those that both
     have differ at worst: places in pixels, scores, and masks by their IoU."""
@@ -151,6 +164,8 @@ def compared(one: Result, other: Result, shape: tuple[int, int]) -> dict[str, An
     answer = {"count": 0, "missing": 0, "pixels": 0.0, "score": 0.0, "iou": 1.0}
     for index, (score, kind) in enumerate(zip(first.scores, first.classes, strict=True)):
         if score < CONF + 0.02:  # at the threshold it may be on either side
+            continue
+        if contested(one, index):
             continue
         answer["count"] += 1
         same = np.flatnonzero(second.classes == kind)
