@@ -160,7 +160,7 @@ def stage(
     except BaseException:
         staging.discard()
         if postgres:
-            volumes.sql(postgres, drop(restoring.RESTORED))
+            volumes.sql(postgres, volumes.drop(restoring.RESTORED))
         raise
     return staging.staged
 
@@ -207,14 +207,10 @@ def move_into_postgres(postgres: str) -> None:
                  stdout=subprocess.DEVNULL, env=compose.environment())  # fmt: skip
 
 
-def drop(database: str) -> str:
-    return f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'
-
-
 def new_database(postgres: str) -> None:
     volumes.sql(
         postgres,
-        drop(restoring.RESTORED),
+        volumes.drop(restoring.RESTORED),
         f'CREATE DATABASE "{restoring.RESTORED}" TEMPLATE template0',
     )
 
@@ -242,16 +238,14 @@ def restore(file: Path, force: bool, key: Sequence[Path | None]) -> None:
         up.start_services()
         if begun == file.name:
             return
+    values = settings.values({**settings.parse_env(text), **os.environ} if bare else None)
+    refuse(about, values)
     if bare:
-        # Before anything is written.
-        refuse(about, settings.values({**settings.parse_env(text), **os.environ}))
         if settings.is_given("POSTGRES", os.environ):
             # As make up keeps what it was first given; without it the next one would begin anew.
             text = password.replaced(text, "POSTGRES", os.environ["POSTGRES"])
         files.write_private(settings.ENV_FILE, text)
         say(f"{settings.ENV_FILE}: from the backup")
-    values = settings.values()
-    refuse(about, values)
     up.make_host_ready(ports=True, folders=False)
     if there := occupied(values):
         if not force:

@@ -193,6 +193,17 @@ def database_lock() -> Iterator[None]:
         connection.close()  # which lets the lock go
 
 
+def set_up_django() -> None:
+    """Label Studio's models, with the database that the environment names."""
+    # Upstream's modules are imported from inside its package.
+    spec = importlib.util.find_spec("label_studio")
+    assert spec is not None and spec.origin is not None
+    sys.path.insert(0, str(Path(spec.origin).parent))
+    import django
+
+    django.setup()
+
+
 def wait_for_database(seconds: float = DATABASE_WAIT) -> None:
     """Returns when the database answers.
 
@@ -288,13 +299,7 @@ def prepare(environ: Mapping[str, str]) -> None:
                 raise StartError(account.no_password(person.email))
             if place_template(database):
                 say(f"made the database {database}")
-        # Upstream's modules are imported from inside its package.
-        spec = importlib.util.find_spec("label_studio")
-        assert spec is not None and spec.origin is not None
-        sys.path.insert(0, str(Path(spec.origin).parent))
-        import django
-
-        django.setup()
+        set_up_django()
         wait_for_database()
         with database_lock():
             migrate()

@@ -12,7 +12,6 @@ rows, or none: it is one transaction.
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import sqlite3
 import subprocess
@@ -22,25 +21,18 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ls_kit.entrypoint import EX_CONFIG, StartError, migrate, say, wait_for_database
+from ls_kit.entrypoint import (
+    EX_CONFIG,
+    StartError,
+    migrate,
+    say,
+    set_up_django,
+    wait_for_database,
+)
 
-MIGRATE = """
-from ls_kit import to_postgres
-to_postgres.setup()
-to_postgres.migrate()
-"""
+MIGRATE = "from ls_kit import entrypoint; entrypoint.set_up_django(); entrypoint.migrate()"
 ROWS = 1000
 """How many are read from the file at a time."""
-
-
-def setup() -> None:
-    """Django, with the database that the environment names."""
-    spec = importlib.util.find_spec("label_studio")
-    assert spec is not None and spec.origin is not None
-    sys.path.insert(0, str(Path(spec.origin).parent))
-    import django
-
-    django.setup()
 
 
 def bring_up_to_date(file: Path) -> None:
@@ -166,7 +158,7 @@ def advance_sequences(cursor: Any) -> None:
 def main(words: list[str] | None = None) -> int:
     (name,) = sys.argv[1:] if words is None else words
     file = Path(name)
-    setup()
+    set_up_django()
     from django.db import connection, transaction
 
     try:

@@ -131,8 +131,7 @@ def _exchange(container: str) -> None:
             f"WHERE datname IN ('{volumes.DATABASE}', '{RESTORED}')",
         )
         if volumes.DATABASE in there:
-            if REPLACED in there:
-                volumes.sql(container, f'DROP DATABASE "{REPLACED}" WITH (FORCE)')
+            volumes.sql(container, volumes.drop(REPLACED))
             # Both or none.
             volumes.sql(
                 container,
@@ -141,4 +140,4 @@ def _exchange(container: str) -> None:
             )
         else:
             volumes.sql(container, f'ALTER DATABASE "{RESTORED}" RENAME TO "{volumes.DATABASE}"')
-    volumes.sql(container, f'DROP DATABASE IF EXISTS "{REPLACED}" WITH (FORCE)')
+    volumes.sql(container, volumes.drop(REPLACED))

@@ -118,6 +118,11 @@ def in_postgres(container: str, *words: str) -> list[str]:
     return [docker.client(), "exec", "--interactive", container, *words]
 
 
+def drop(database: str) -> str:
+    """The statement that removes a database, whoever is connected to it."""
+    return f'DROP DATABASE IF EXISTS "{database}" WITH (FORCE)'
+
+
 def sql(container: str, *statements: str, database: str = "postgres") -> str:
     """What statements answer, without a transaction around them.
 

@@ -322,11 +322,6 @@ def discard(folder: Path) -> None:
     _away(folder / STAGED)
 
 
-def holds_something(folder: Path) -> bool:
-    """Whether there is anything that a restore would replace."""
-    return next(entries(folder), None) is not None
-
-
 def _away(path: Path) -> None:
     if path.is_dir() and not path.is_symlink():
         for inner in path.rglob("*"):

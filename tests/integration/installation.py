@@ -75,12 +75,17 @@ class Installation:
         )
         return {c.labels["com.docker.compose.service"]: str(c.id) for c in found}
 
-    def get(self, path: str) -> Any:
+    @property
+    def token(self) -> str:
+        """The first user's, as .env has it."""
         lines = (self.folder / ".env").read_text().splitlines()
         key = next(line for line in lines if line.startswith("LABEL_STUDIO_API_KEY="))
+        return key.partition("=")[2]
+
+    def get(self, path: str) -> Any:
         answer = requests.get(
             f"http://127.0.0.1:{self.ports[0]}{path}", timeout=30,
-            headers={"Authorization": f"Token {key.partition('=')[2]}"},
+            headers={"Authorization": f"Token {self.token}"},
         )  # fmt: skip
         answer.raise_for_status()
         return answer.json()

@@ -62,16 +62,10 @@ def inside(place: Installation, service: str, code: str) -> str:
     return str(output.decode())
 
 
-def token(place: Installation) -> str:
-    lines = (place.folder / ".env").read_text().splitlines()
-    line = next(line for line in lines if line.startswith("LABEL_STUDIO_API_KEY="))
-    return line.partition("=")[2]
-
-
 def post(place: Installation, path: str, **more: Any) -> Any:
     answer = requests.post(
         f"http://127.0.0.1:{place.ports[0]}{path}", timeout=60,
-        headers={"Authorization": f"Token {token(place)}"}, **more,
+        headers={"Authorization": f"Token {place.token}"}, **more,
     )  # fmt: skip
     assert answer.ok, answer.text
     return answer.json()
@@ -80,7 +74,7 @@ def post(place: Installation, path: str, **more: Any) -> Any:
 def fetch(place: Installation, path: str, key: str = "") -> bytes:
     answer = requests.get(
         f"http://127.0.0.1:{place.ports[0]}{path}", timeout=60,
-        headers={"Authorization": f"Token {key or token(place)}"},
+        headers={"Authorization": f"Token {key or place.token}"},
     )  # fmt: skip
     assert answer.ok, answer.text
     return answer.content
@@ -257,7 +251,7 @@ def test_sqlite_becomes_postgresql_and_takes_new_work(sqlite: Saved, postgres: S
     assert made["id"] == postgres.project + 1
     requests.delete(
         f"http://127.0.0.1:{postgres.place.ports[0]}/api/projects/{made['id']}/", timeout=30,
-        headers={"Authorization": f"Token {token(postgres.place)}"},
+        headers={"Authorization": f"Token {postgres.place.token}"},
     ).raise_for_status()  # fmt: skip
     code, output = postgres.place.up("setup")
     assert code == 0, output
@@ -367,7 +361,7 @@ def test_an_encrypted_one_is_read_with_its_key_alone(
     assert "not encrypted" not in output
     (made,) = folder.iterdir()
     assert made.suffix == f".{kind}"
-    assert token(place).encode() not in made.read_bytes()
+    assert place.token.encode() not in made.read_bytes()
     assert "whole" in done(place, "backup", "verify", str(made), *key)
     refused = script(place, "backup", "verify", str(made), *others)
     assert refused.returncode == 1 and f"error: {kind}:" in refused.stderr
