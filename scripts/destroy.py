@@ -11,7 +11,8 @@ import subprocess
 import sys
 
 import compose
-from lib import settings
+from host import volumes
+from lib import commands, docker, settings
 from lib.cli import UserError, run_main, say
 
 
@@ -29,7 +30,17 @@ def main() -> int:
         if input(f"Type {project} to go on: ").strip() != project:
             say("Nothing was removed")
             return 1
+    for part in volumes.parts(settings.values()):
+        if part.service:
+            remove_unstarted(part.where)
     return subprocess.run(compose.down("--volumes")).returncode
+
+
+def remove_unstarted(volume: str) -> None:
+    """Removes what holds a volume and never ran: a backup that was killed leaves it so."""
+    held = ["--filter", f"volume={volume}", "--filter", "status=created"]
+    for each in (commands.output([docker.client(), "ps", "--all", "--quiet", *held]) or "").split():
+        commands.output([docker.client(), "rm", each])
 
 
 if __name__ == "__main__":

@@ -94,11 +94,8 @@ def image(service: str) -> str:
 def label_studio_version(project: str) -> str:
     """That of the Label Studio that has written the data: its container's, else its image's."""
     found = docker.containers(project, "label-studio")
-    there = (
-        commands.output([docker.client(), "inspect", "--format", "{{.Image}}", found[0]])
-        if (found)
-        else ""
-    )
+    its_image = [docker.client(), "inspect", "--format", "{{.Image}}", *found[:1]]
+    there = commands.output(its_image) if found else None
     label = '{{index .Config.Labels "org.opencontainers.image.description"}}'
     said = commands.output(
         [docker.client(), "image", "inspect", "--format", label, there or image("label-studio")]

@@ -19,7 +19,7 @@ import docker
 import pytest
 
 import compose
-from conftest import ROOT, lacking
+from conftest import IMAGES, ROOT, lacking
 from dev import check_compose
 from installation import Installation, installation
 from lib import settings
@@ -293,6 +293,10 @@ def test_down_and_destroy_leave_nothing_though_the_settings_are_off(place: Insta
     assert place.containers() == {}
     assert not client.networks.list(names=[f"{place.name}_lan", f"{place.name}_default"])
     assert volumes <= {volume.name for volume in client.volumes.list()}
+    # A backup that was killed before its container began.
+    client.containers.create(
+        IMAGES["label-studio"], volumes=[f"{place.name}_label-studio-data:/data"]
+    )
     run("scripts/destroy.py", FORCE="1")
     assert not volumes & {volume.name for volume in client.volumes.list()}
 
