@@ -248,22 +248,20 @@ def inside(project: str, only: Sequence[str] = ()) -> Iterator[Line]:
     # Nothing is started for it: what is down is a finding.
     command = compose.command("--ansi", "never", "--progress", "quiet", "run", "--rm", "--no-deps",
                               "-T", "setup", *words)  # fmt: skip
+    # Two pipes: on one, a line of either may begin in the middle of the other's.
     with subprocess.Popen(
-        command, env=compose.environment(secrets=True), stdin=subprocess.DEVNULL, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        command, env=compose.environment(secrets=True), stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     ) as process:  # fmt: skip
+        said = commands.Reader(process.stderr)
         assert process.stdout is not None
-        complete, last = False, ""
-        for text in process.stdout:
-            if text.startswith("{"):
-                yield from_json(text)
-            elif text.strip() == COMPLETE:
-                complete = True
-            else:
-                last = text.strip() or last
+        for line in process.stdout:
+            if line.startswith(b"{"):
+                yield from_json(line.decode())
     # The exit code alone does not tell: Python's own for a crash is that of a warning.
-    if not complete:
-        last = last or f"exit code {process.returncode}"
+    lines = said.text().splitlines() or [f"exit code {process.returncode}"]
+    if COMPLETE not in lines:
+        last = lines[-1].strip()
         yield Line("services", FAILED, f"the look from inside did not come to its end: {last}",
                    "make up")  # fmt: skip
 

@@ -100,14 +100,26 @@ def test_a_check_that_crashes_is_a_line_and_the_others_go_on(monkeypatch, capsys
     ]  # fmt: skip
 
 
-def run_inside(monkeypatch, *printed, code=0, there="a-container"):
-    """Lines of the look from inside where a container prints that, and the words that ran it."""
+# As an unbuffered Python prints: the end of a line comes by itself, after what another pipe has.
+PRINTS = """
+import sys
+sys.stdout.write(sys.argv[2])
+sys.stdout.flush()
+print(sys.argv[3], file=sys.stderr, flush=True)
+sys.stdout.write("\\n")
+sys.exit(int(sys.argv[1]))
+"""
+
+
+def run_inside(monkeypatch, printed="", said="", code=0, there="a-container"):
+    """Lines of the look from inside where a container prints and says that, and the words that ran
+    it.
+    """
     ran = []
 
     def command(*words):
         ran.append(words)
-        return [sys.executable, "-c", "import sys; print(sys.argv[2]); sys.exit(int(sys.argv[1]))",
-                str(code), "\n".join(printed)]  # fmt: skip
+        return [sys.executable, "-c", PRINTS, str(code), printed, said]
 
     monkeypatch.setattr(compose, "command", command)
     monkeypatch.setattr(compose, "output", lambda *words: there)
