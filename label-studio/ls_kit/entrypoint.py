@@ -25,10 +25,11 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
-from ls_kit import account, ssrf
+from ls_kit import account, migrations, ssrf
 
 TEMPLATE = Path("/opt/ls-kit/template.sqlite3")
 DATABASE_WAIT = 60.0  # seconds
@@ -231,51 +232,53 @@ def wait_for_database(seconds: float = DATABASE_WAIT) -> None:
         time.sleep(1)
 
 
-def drop_half_made_indexes() -> None:
-    """Drops what a cut-off CREATE INDEX CONCURRENTLY left in PostgreSQL.
-
-    Nothing uses such an index, and over its name the same step would fail for ever. Call it with
-    the lock held.
-    """
-    from django.db import connection
-
-    if connection.vendor != "postgresql":
-        return
-    with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT quote_ident(c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid "
-            "JOIN pg_namespace n ON n.oid = c.relnamespace "
-            "WHERE NOT i.indisvalid AND n.nspname = current_schema()"
-        )
-        for (name,) in cursor.fetchall():
-            say(f"dropping the half-made index {name}")
-            cursor.execute(f"DROP INDEX {name}")
-
-
 def migrate() -> None:
-    """Brings the tables to this version; does nothing where they are."""
+    """Brings the tables to this version; does nothing where they are.
+
+    Raises:
+        StartError: it failed, or the database is of a newer version.
+    """
     from django.core.management import call_command
-    from django.db import connection
+    from django.db import Error, connection
     from django.db.migrations.executor import MigrationExecutor
 
     executor = MigrationExecutor(connection)
-    plan = executor.migration_plan(executor.loader.graph.leaf_nodes())
-    if plan:
-        say(f"bringing the database up to date, {len(plan)} steps")
-        drop_half_made_indexes()
-        started = time.monotonic()
+    loader = executor.loader
+    ours = loader.disk_migrations
+    replaced = {name for migration in ours.values() for name in migration.replaces}
+    if found := migrations.newer(loader.applied_migrations, ours, replaced):
+        raise StartError(
+            f"the database is of a newer Label Studio: it has {found[-1]}, which this version "
+            "lacks. Start the newer version again, or restore the backup that was made before it "
+            "came (docs/backup.md)"
+        )
+    plan = executor.migration_plan(loader.graph.leaf_nodes())
+    if not plan:
+        return
+    say(f"bringing the database up to date, {len(plan)} steps")
+    for name in migrations.drop_half_made_indexes():
+        say(f"dropped the half-made index {name}")
+    started = time.monotonic()
+    call = partial(call_command, "migrate", interactive=False, no_color=True, verbosity=0)
+    try:
         try:
-            call_command("migrate", interactive=False, no_color=True, verbosity=0)
+            call()
         except Exception as error:
-            # Label Studio's first migrations cannot go on where they were cut off (a KeyError in
-            # Django's record of the models), so this is more than a traceback can tell.
-            traceback.print_exc()
-            raise StartError(
-                f"the database could not be brought up to date: {type(error).__name__}: {error}. "
-                "If an earlier start was cut off at this: an empty database starts over, one with "
-                "work in it goes back to its backup"
-            ) from None
-        say(f"the database is up to date ({time.monotonic() - started:.0f} s)")
+            # Label Studio's first migrations cannot go on where they were cut off: Django's record
+            # of the models lacks some (KeyError, ValueError). What the database itself refuses
+            # would be refused again.
+            if isinstance(error, Error) or not migrations.empty_if_unused([*ours.values()]):
+                raise
+            say("an earlier start was cut off, and nobody has worked here yet: beginning anew")
+            call()
+    except Exception as error:
+        traceback.print_exc()
+        raise StartError(
+            f"the database could not be brought up to date: {type(error).__name__}: {error}. "
+            "If an earlier start was cut off at this: an empty database starts over, one with "
+            "work in it goes back to its backup"
+        ) from None
+    say(f"the database is up to date ({time.monotonic() - started:.0f} s)")
 
 
 def prepare(environ: Mapping[str, str]) -> None:

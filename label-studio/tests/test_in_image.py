@@ -141,6 +141,20 @@ class Settings(unittest.TestCase):
         template.close()
 
 
+class Migrations(unittest.TestCase):
+    def test_a_database_of_a_newer_label_studio_is_refused_with_the_way(self):
+        from django.db.migrations.recorder import MigrationRecorder
+
+        from ls_kit import entrypoint
+
+        entrypoint.migrate()
+        row = MigrationRecorder.Migration.objects.create(app="tasks", name="9999_later")
+        self.addCleanup(row.delete)
+        said = "newer Label Studio: it has tasks.9999_later.*restore the backup"
+        with self.assertRaisesRegex(entrypoint.StartError, said):
+            entrypoint.migrate()
+
+
 class Account(unittest.TestCase):
     """Each test finds an empty database and leaves one."""
 

@@ -203,6 +203,91 @@ def test_postgresql_holds_nothing_that_it_does_not_need(place: Installation) -> 
     assert secret(place, "POSTGRES_PASSWORD") not in seen
 
 
+# What a start leaves that is cut off while it writes down, one by one, which migrations its twelfth
+# step stands for: the next can neither take that step nor those.
+CUT = """
+from ls_kit import entrypoint
+entrypoint.set_up_django()
+from django.db import connection
+from django.db.migrations.executor import MigrationExecutor
+from django.db.migrations.recorder import MigrationRecorder
+executor = MigrationExecutor(connection)
+targets = executor.loader.graph.leaf_nodes()
+executor.migrate(targets, plan=executor.migration_plan(targets)[:12])
+MigrationRecorder.Migration.objects.filter(id__gt=15).delete()
+"""
+USER = """
+INSERT INTO htx_user (password, is_superuser, username, email, first_name, last_name, is_staff,
+    is_active, date_joined, last_activity, activity_at, phone, avatar)
+VALUES ('', false, '', 'a@example.com', '', '', false, true, now(), now(), now(), '', '')
+"""
+
+
+class Cut:
+    """A database of its own in the installation's PostgreSQL, whose first start was cut off."""
+
+    def __init__(self, place: Installation) -> None:
+        self.place = place
+        self.postgres("createdb", "cut")
+        code, output = self.python("-c", CUT)
+        assert code == 0, output
+
+    def postgres(self, program: str, *words: str) -> str:
+        return run_inside(self.place, "postgres", program, "--username", "label-studio", *words)
+
+    def sql(self, statement: str) -> str:
+        return self.postgres("psql", "--dbname", "cut", "-qAtc", statement)
+
+    def python(self, *words: str) -> tuple[int, str]:
+        found: Any = docker.from_env().containers.get(self.place.containers()["label-studio"])
+        code, output = found.exec_run(
+            ["/opt/venv/bin/python", *words], environment={"POSTGRE_NAME": "cut"}
+        )
+        return code, output.decode()
+
+    def start(self) -> tuple[int, str]:
+        return self.python("-m", "ls_kit.entrypoint", "prepare")
+
+
+@pytest.fixture(scope="module")
+def cut(place: Installation) -> Cut:
+    return Cut(place)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "away"),
+    [
+        (USER, "DELETE FROM htx_user"),
+        ("CREATE TABLE theirs (id integer)", "DROP TABLE theirs"),
+    ],
+    ids=["a user", "a table of somebody else"],
+)
+def test_a_first_start_that_was_cut_off_leaves_what_is_somebodys(
+    cut: Cut, theirs: str, away: str
+) -> None:
+    cut.sql(theirs)
+    code, output = cut.start()
+    assert code == 78
+    assert "the database could not be brought up to date" in output
+    assert cut.sql("SELECT count(*) FROM django_migrations") == "15"
+    cut.sql(away)
+
+
+def test_a_first_start_that_was_cut_off_begins_anew_where_nobody_has_worked(cut: Cut) -> None:
+    code, output = cut.start()
+    assert code == 0, output
+    assert "nobody has worked here yet: beginning anew" in output
+    assert cut.sql("SELECT count(*) FROM htx_user") == "1"
+
+
+def test_a_database_of_a_newer_label_studio_is_refused_and_stays(cut: Cut) -> None:
+    cut.sql("INSERT INTO django_migrations (app, name, applied) VALUES ('tasks', '9999_x', now())")
+    code, output = cut.start()
+    assert code == 78
+    assert "of a newer Label Studio: it has tasks.9999_x" in output
+    assert cut.sql("SELECT count(*) FROM htx_user") == "1"
+
+
 def test_sqlite_is_refused_while_postgresql_has_the_projects(place: Installation) -> None:
     before = place.containers()
     for words in ((), ("setup",)):
