@@ -2,6 +2,7 @@
 """`make backup`: one file that has all of this installation, made while it runs.
 
     backup.py [--to DIR] [--datasets] [--keep N] [--passphrase-file FILE | --recipient KEY]
+              [--metrics FILE.prom]
     backup.py verify FILE [--passphrase-file FILE] [--identity FILE]
 
 Database, uploads and exports, the backend's data, models, projects, settings; the images of
@@ -306,8 +307,35 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--datasets", action="store_true")
     made.add_argument("--keep", type=number, default=0)
     made.add_argument("--recipient", default="")
+    made.add_argument("--metrics", type=metrics_file)
     add_lock(made)
     return made
+
+
+def metrics_file(text: str) -> Path:
+    if not text.endswith(".prom"):
+        raise argparse.ArgumentTypeError(
+            f"found {text!r}, expected a name that ends in .prom: the node exporter reads no other"
+        )
+    path = Path(text)
+    try:
+        path.open("a").close()  # before the work, whose end it is to tell
+    except OSError as error:
+        raise argparse.ArgumentTypeError(f"{text}: {error.strerror}") from None
+    return path
+
+
+def metrics(project: str, made: float, size: int) -> str:
+    """What Prometheus' node exporter reads of a backup that is whole."""
+    labels = f'{{project="{project}"}}'
+    return (
+        "# HELP ls_yolo_backup_last_success_timestamp_seconds When the last backup was whole.\n"
+        "# TYPE ls_yolo_backup_last_success_timestamp_seconds gauge\n"
+        f"ls_yolo_backup_last_success_timestamp_seconds{labels} {int(made)}\n"
+        "# HELP ls_yolo_backup_size_bytes Size of that backup.\n"
+        "# TYPE ls_yolo_backup_size_bytes gauge\n"
+        f"ls_yolo_backup_size_bytes{labels} {size}\n"
+    )
 
 
 def number(text: str) -> int:
@@ -329,7 +357,12 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
     lock = archive.Lock(options.passphrase_file, options.recipient)
     with up.alone(up.LOCK):
         target = make(Wanted(options.to, options.datasets, options.keep, lock))
-    say(f"{target}: {readable(target.stat().st_size)}")
+    found = target.stat()
+    say(f"{target}: {readable(found.st_size)}")
+    if options.metrics:
+        project = settings.values()["COMPOSE_PROJECT_NAME"]
+        # In place: the folder is the exporter's, and only the file this user's.
+        options.metrics.write_text(metrics(project, found.st_mtime, found.st_size))
     if not lock.ending:
         say(
             "It is not encrypted: whoever can read it has every password and token of this "

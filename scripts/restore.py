@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """`make restore FILE=...`: the installation as a backup has it, here or on a bare machine.
 
-    restore.py FILE [--force] [--passphrase-file FILE] [--identity FILE]
+    restore.py FILE [--force [--to DIR]] [--no-build] [--passphrase-file FILE] [--identity FILE]
 
 All of the archive is read, compared with its hashes and put beside what there is; then the services
 stop, one takes the other's place, and they start. Killed before that, everything is as it was;
@@ -15,8 +15,7 @@ import os
 import subprocess
 import sys
 import tarfile
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -130,9 +129,13 @@ class Staging:
 
 
 def stage(
-    reader: archive.Reader, values: Mapping[str, str], postgres: str, bar: Progress
+    reader: archive.Reader,
+    values: Mapping[str, str],
+    postgres: str,
+    bar: Progress,
+    leave_out: Container[str] = (),
 ) -> list[str]:
-    """Puts all of an archive beside what there is.
+    """Puts all of an archive, but for some parts, beside what there is.
 
     Returns:
         The names of its parts.
@@ -147,10 +150,10 @@ def stage(
             whole = f"{part}/{name}"
             if whole == backup.DUMP and data:
                 stage_dump(postgres, data)
-            elif whole != backup.SETTINGS:
+            elif whole != backup.SETTINGS and part not in leave_out:
                 staging.take(part, name, member, data)
         for part in reader.about["parts"]:
-            if part not in staging.staged:
+            if part not in staging.staged and part not in leave_out:
                 staging.open(part)  # one that was empty
         staging.close()
         bar.close()
@@ -225,8 +228,33 @@ def first_look(file: Path, key: Sequence[Path | None]) -> tuple[dict[str, Any], 
     raise UserError(f"{file}: its settings are not there. Take another backup")
 
 
-def restore(file: Path, force: bool, key: Sequence[Path | None]) -> None:
+def put(
+    file: Path,
+    key: Sequence[Path | None],
+    values: Mapping[str, str],
+    leave_out: Container[str] = (),
+) -> None:
+    """Stages an archive; from then on ``restoring.finish`` puts it in the place of what is there.
+
+    Raises:
+        UserError: it cannot be done; all is as it was then.
     """
+    with backup.database(values) as postgres, archive.reading(file, *key) as reader:
+        names = stage(reader, values, postgres, Progress(file.stat().st_size), leave_out)
+        restoring.begin(values, file.name, names, bool(postgres))
+
+
+def restore(
+    file: Path,
+    key: Sequence[Path | None],
+    force: bool = False,
+    to: Path = backup.FOLDER,
+    images: bool = True,
+) -> None:
+    """
+    force: replaces what there is, after a backup of it into the folder ``to``.
+    images: builds them.
+
     Raises:
         UserError: it cannot be done; what was there is still there.
     """
@@ -254,11 +282,12 @@ def restore(file: Path, force: bool, key: Sequence[Path | None]) -> None:
                 "replace it, after a backup of it: FORCE=1"
             )
         up.step("Backup of what there is")
-        say(f"{backup.make(backup.Wanted(lock=archive.Lock(key[0])))}")
+        say(f"{backup.make(backup.Wanted(to, lock=archive.Lock(key[0])))}")
     up.step("Settings")
     env.main()
-    up.step("Images")
-    build.main([])
+    if images:
+        up.step("Images")
+        build.main([])
     values = settings.values()
     for name in ("MODELS_DIR", "PROJECTS_DIR", "DATASETS_DIR"):
         settings.host_path(values[name]).mkdir(parents=True, exist_ok=True)
@@ -266,12 +295,7 @@ def restore(file: Path, force: bool, key: Sequence[Path | None]) -> None:
     # Volumes as Compose makes them, which also removes them.
     if up.compose_run("create", "--no-recreate", *up.services()):
         raise UserError("the volumes could not be made; the lines above say why")
-    with ExitStack() as stack:
-        postgres = stack.enter_context(backup.database(values))
-        bar = Progress(file.stat().st_size)
-        reader = stack.enter_context(archive.reading(file, *key))
-        names = stage(reader, values, postgres, bar)
-        restoring.begin(values, file.name, names, bool(postgres))
+    put(file, key, values)
     up.step("Services")
     up.start_services()
     if not bare and text != settings.env_text():
@@ -282,11 +306,16 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
     parser = argparse.ArgumentParser(prog="restore.py")
     parser.add_argument("file", type=Path)
     parser.add_argument("--force", action="store_true")
+    parser.add_argument("--to", type=Path, default=backup.FOLDER)
+    parser.add_argument("--no-build", action="store_true")
     parser.add_argument("--identity", type=Path)
     backup.add_lock(parser)
     options = parser.parse_args(words)
     with up.alone(up.LOCK):
-        restore(options.file, options.force, (options.passphrase_file, options.identity))
+        restore(
+            options.file, (options.passphrase_file, options.identity), options.force, options.to,
+            images=not options.no_build,
+        )  # fmt: skip
     say(f"\nrestored from {options.file.name}\n")
     say(up.summary(settings.values()))
     return 0

@@ -11,13 +11,15 @@ import gzip
 import hashlib
 import io
 import json
+import os
 import subprocess
 import tarfile
+import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any, Protocol, cast
+from typing import IO, Any, BinaryIO, Protocol, cast
 
 from lib import commands
 from lib.cli import UserError
@@ -109,10 +111,27 @@ def key_command(archive: Path, passphrase_file: Path | None, identity: Path | No
     return []
 
 
+def _by_passphrase(file: BinaryIO) -> bool:
+    """Whether what is encrypted begins with a key made of a passphrase: OpenPGP's packet 3 (RFC
+    9580, 4.2 and 5). age's files begin with a letter.
+    """
+    (first,) = os.pread(file.fileno(), 1, 0) or (0,)
+    if not first & 0x80:
+        return False
+    return (first & 0x3F if first & 0x40 else first >> 2 & 0x0F) == 3
+
+
 class _Filter:
     """A program that what is written, or read, goes through."""
 
-    def __init__(self, command: list[str], **pipes: Any) -> None:
+    def __init__(self, command: list[str], ring: bool = True, **pipes: Any) -> None:
+        """ring: whether it needs the user's own keys."""
+        self.home = None
+        if not ring:
+            # gpg makes a folder, and has an agent make a key of a passphrase. The agent ends when
+            # its folder goes; the user's would stay.
+            self.home = tempfile.TemporaryDirectory(prefix="ls-yolo-", ignore_cleanup_errors=True)
+            command = [command[0], "--homedir", self.home.name, *command[1:]]
         try:
             self.process = subprocess.Popen(command, stderr=subprocess.PIPE, **pipes)
         except OSError as error:
@@ -123,12 +142,18 @@ class _Filter:
 
     def end(self) -> None:
         code = self.process.wait()
+        self._forget()
         if code:
             raise UserError(f"{self.name}: {self.said.text() or f'exit code {code}'}")
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+        self._forget()
+
+    def _forget(self) -> None:
+        if self.home:
+            self.home.cleanup()
 
 
 # Out
@@ -146,7 +171,8 @@ class Writer:
         """
         self.files: dict[str, dict[str, Any]] = {}
         command = lock.command()
-        self.filter = _Filter(command, stdin=subprocess.PIPE, stdout=out) if command else None
+        ring = not lock.passphrase_file
+        self.filter = _Filter(command, ring, stdin=subprocess.PIPE, stdout=out) if command else None
         target = self.filter.process.stdin if self.filter else out
         assert target is not None
         self.target = target
@@ -332,7 +358,11 @@ def reading(
         raise UserError(f"{archive}: {error.strerror}") from None
     with file:
         command = key_command(archive, passphrase_file, identity)
-        key = _Filter(command, stdin=file, stdout=subprocess.PIPE) if command else None
+        key = (
+            _Filter(command, not _by_passphrase(file), stdin=file, stdout=subprocess.PIPE)
+            if command
+            else None
+        )
         source = key.process.stdout if key else file
         try:
             try:

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+from commits import Commits
 from conftest import ARTIFACTS, lacking
 from lib import ROOT, commands, versions
-from tests.host.machines import TOOLS, Commits, Machine, Neighbour, Outcome, Segment, docker, image
+from tests.host.machines import TOOLS, Machine, Neighbour, Outcome, Segment, docker, image
 
 ORDER = (
     "test_fresh_host", "test_network", "test_prelabel", "test_gpu", "test_switched_off",
@@ -28,6 +29,7 @@ ORDER = (
 HOST, SHIM, FRIEND, STRANGER = (f"192.168.103.{last}" for last in (140, 131, 150, 160))
 LABEL_STUDIO, BACKEND = "192.168.103.130", "192.168.103.129"
 BUNDLE = "/mnt/images.tar"
+METRICS = "/var/lib/ls-yolo-backup.prom"
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -144,6 +146,8 @@ def variables(commit: str) -> dict[str, Any]:
         "ls_yolo_images": "bundle",
         "ls_yolo_images_bundle": BUNDLE,
         "ls_yolo_images_bundle_on_host": True,
+        "ls_yolo_backup_at": "Sun 02:30",
+        "ls_yolo_backup_metrics": METRICS,
         "ls_yolo_backend_env": {"LABEL_STUDIO_PASSWORD": secrets.token_urlsafe(24)},
     }
 

@@ -59,38 +59,6 @@ def docker(*words: str | Path, **more: Any) -> str:
     return run(shutil.which("docker") or "docker", *words, **more).stdout.strip()
 
 
-class Commits:
-    """Commits that no branch has, of this checkout as it lies here and as it might become."""
-
-    def __init__(self, folder: Path) -> None:
-        self.environment = {**os.environ, "GIT_INDEX_FILE": str(folder / "index")}
-        for role in ("AUTHOR", "COMMITTER"):
-            self.environment[f"GIT_{role}_NAME"] = "test"
-            self.environment[f"GIT_{role}_EMAIL"] = "test@example.com"
-
-    def git(self, *words: str, input: str | None = None) -> str:
-        words = ("git", "-C", str(ROOT), *words)
-        return run(*words, env=self.environment, input=input).stdout.strip()
-
-    def now(self) -> str:
-        """What is committed, changed and new; nothing that git ignores."""
-        self.git("read-tree", "HEAD")
-        self.git("add", "--all")
-        return self.commit("HEAD")
-
-    def after(self, parent: str, files: dict[str, str], without: str) -> str:
-        """``parent`` with these files changed or added, and without one."""
-        self.git("read-tree", parent)
-        for path, text in files.items():
-            blob = self.git("hash-object", "-w", "--stdin", input=text)
-            self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
-        self.git("update-index", "--force-remove", without)
-        return self.commit(parent)
-
-    def commit(self, parent: str) -> str:
-        return self.git("commit-tree", self.git("write-tree"), "-p", parent, "-m", "for a test")
-
-
 @functools.cache
 def image(suite: str) -> str:
     """The image of a host, made if it is not there."""

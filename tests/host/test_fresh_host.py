@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.host.conftest import LABEL_STUDIO
+from tests.host.conftest import LABEL_STUDIO, METRICS
 from tests.host.machines import Machine, Outcome, docker
 
 pytestmark = pytest.mark.host
@@ -114,3 +114,15 @@ def test_secrets_are_given_or_made_on_the_host_and_shown_nowhere(host, site, var
         assert len(settings[name]) >= 20
         assert settings[name] not in host.log.read_text()
         assert settings[name] not in journal
+
+
+def test_backups_are_made_by_themselves_and_tell_prometheus(host, site):
+    assert "ls-yolo-backup.timer" in host.root("systemctl", "list-timers")
+    assert host.root("cat", METRICS) == ""
+    host.root("systemctl", "start", "ls-yolo-backup.service")
+    (path,) = host.root("sh", "-c", "ls /srv/ls-yolo/backups/*").splitlines()
+    made = host.root("stat", "-c", "%Y", path)
+    told = f'ls_yolo_backup_last_success_timestamp_seconds{{project="ls-yolo"}} {made}'
+    assert told in host.root("cat", METRICS)
+    verify = ["python3", "/opt/ls-yolo/scripts/backup.py", "verify", path]
+    assert "whole" in host.root("runuser", "-u", "ls-yolo", "--", *verify)

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 import yaml
 
+from commits import Commits
 from lib import ROOT
 from tests.host.conftest import HOST, STRANGER, a_host
-from tests.host.machines import Commits, Machine, Neighbour, Outcome, Segment, run
+from tests.host.machines import Machine, Neighbour, Outcome, Segment, run
 
 pytestmark = pytest.mark.host
 

@@ -1,4 +1,5 @@
-"""What a variable no longer asks for is taken away: GPU, addresses on the LAN, firewall."""
+"""What a variable no longer asks for is taken away: GPU, addresses on the LAN, firewall,
+backups."""
 
 from __future__ import annotations
 
@@ -14,12 +15,14 @@ pytestmark = pytest.mark.host
 
 @pytest.fixture(scope="module")
 def off(site: Outcome, host: Machine, variables: dict[str, Any]) -> Machine:
-    """The host after its owner has gone without GPU, addresses on the LAN and firewall.
+    """The host after its owner has gone without GPU, addresses on the LAN, firewall and
+    backups.
 
-    The upgrade switches the last two on again.
+    The upgrade switches the last three on again.
     """
     without = {
         **variables, "nvidia_enabled": "false", "network_macvlan": False, "ls_yolo_firewall": False,
+        "ls_yolo_backup_at": "",
     }  # fmt: skip
     outcome = host.playbook("site.yml", "--tags", "nvidia,network,ls_yolo", variables=without)
     assert outcome.code == 0, outcome.message()
@@ -37,6 +40,7 @@ def test_what_is_switched_off_leaves_nothing_that_is_still_in_force(off, friend)
     assert "ls-yolo" not in links and "macvlan" not in links
     assert "ls-yolo" not in off.root("nft", "list", "ruleset")
     assert "LS-YOLO" not in off.root("iptables-save")
+    assert "ls-yolo" not in off.root("systemctl", "list-timers", "--all")
     files = off.root("find", "/etc", "-name", "*ls-yolo*", "-o", "-path", "/etc/ls-yolo/*")
     assert set(files.splitlines()) == {
         "/etc/ls-yolo",

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import subprocess
 
 import pytest
@@ -563,6 +564,33 @@ def test_services_start_with_their_rules_alone(wanted):
     unit = rendered("ls_yolo", "ls-yolo.service.j2", ls_yolo_firewall=wanted)
     assert ("Requires=ls-yolo-firewall.service" in unit) is wanted
     assert ("ExecStartPre=+/etc/ls-yolo/firewall.sh up" in unit) is wanted
+
+
+def backup_command(**inventory):
+    """The words that the unit of the backup runs, as systemd has them."""
+    unit = rendered("ls_yolo", "ls-yolo-backup.service.j2", **inventory)
+    (line,) = re.findall("(?m)^ExecStart=(.*)$", unit)
+    return shlex.split(line.replace("%%", "%"))
+
+
+def test_a_backup_by_itself_is_the_kits_own_with_what_the_inventory_says():
+    usual = ["/usr/bin/python3", "scripts/backup.py", "--to", "/srv/ls-yolo/backups"]
+    assert backup_command() == [*usual, "--keep", "14"]
+    words = backup_command(
+        ls_yolo_backup_to="/mnt/my nas/50%", ls_yolo_backup_keep=3, ls_yolo_backup_datasets="true",
+        ls_yolo_backup_passphrase="secret", ls_yolo_backup_metrics="/var/x.prom",
+    )  # fmt: skip
+    assert words[3:] == [
+        "/mnt/my nas/50%", "--keep", "3", "--datasets",
+        "--passphrase-file", "/etc/ls-yolo/backup-passphrase", "--metrics", "/var/x.prom",
+    ]  # fmt: skip
+    assert backup_command(ls_yolo_backup_recipient="age1x")[-2:] == ["--recipient", "age1x"]
+
+
+def test_a_timer_also_makes_the_backup_that_was_missed_while_the_host_was_off():
+    timer = rendered("ls_yolo", "ls-yolo-backup.timer.j2", ls_yolo_backup_at="Mon..Fri 02:30")
+    assert "OnCalendar=Mon..Fri 02:30\n" in timer
+    assert "Persistent=true\n" in timer
 
 
 def firewall_faults(**inventory):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import argparse
 import io
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 import backup
 import compose
@@ -64,6 +66,28 @@ def test_how_many_stay_is_a_number(text, capsys):
         backup.parser().parse_args(["--keep", text])
     assert ended.value.code == 2
     assert f"found {text!r}, expected how many to keep" in capsys.readouterr().err
+
+
+def test_prometheus_is_told_when_the_last_backup_was_whole():
+    found = {
+        family.name: family.samples
+        for family in text_string_to_metric_families(backup.metrics("mine", 1234567.8, 99))
+    }
+    (when,) = found["ls_yolo_backup_last_success_timestamp_seconds"]
+    assert (when.value, when.labels) == (1234567, {"project": "mine"})
+    assert found["ls_yolo_backup_size_bytes"][0].value == 99
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("backup.txt", r"expected a name that ends in \.prom"), ("no/x.prom", "No such file")],
+)
+def test_a_file_for_prometheus_that_cannot_be_is_told_before_the_work(
+    tmp_path, monkeypatch, name, said
+):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(argparse.ArgumentTypeError, match=said):
+        backup.metrics_file(name)
 
 
 def test_a_newer_label_studio_is_refused_with_the_version_that_can(monkeypatch):

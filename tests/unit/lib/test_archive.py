@@ -150,6 +150,24 @@ def test_one_of_a_newer_kit_names_it(tmp_path):
         read(path)
 
 
+@pytest.mark.parametrize(
+    ("first", "by_passphrase"),
+    [
+        (b"\x8c", True),
+        (b"\xc3", True),
+        (b"\x85", False),
+        (b"\xc1", False),
+        (b"age", False),
+        (b"", False),
+    ],
+)
+def test_whether_a_passphrase_is_the_key_is_seen_by_the_first_byte(tmp_path, first, by_passphrase):
+    (tmp_path / "a").write_bytes(first)
+    with (tmp_path / "a").open("rb") as file:
+        assert archive._by_passphrase(file) is by_passphrase
+        assert file.read() == first
+
+
 def test_what_encrypts_follows_from_the_recipient():
     assert archive.Lock().ending == ""
     assert archive.Lock(recipient="age1abc").ending == ".age"

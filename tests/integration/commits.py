@@ -1,0 +1,51 @@
+"""Other versions of this kit, for what brings a host or an installation to one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+from lib import ROOT, versions
+
+
+class Commits:
+    """Commits that no branch has, of this checkout as it lies here and as it might become."""
+
+    def __init__(self, folder: Path) -> None:
+        self.environment = {**os.environ, "GIT_INDEX_FILE": str(folder / "index")}
+        for role in ("AUTHOR", "COMMITTER"):
+            self.environment[f"GIT_{role}_NAME"] = "test"
+            self.environment[f"GIT_{role}_EMAIL"] = "test@example.com"
+
+    def git(self, *words: str, input: str | None = None) -> str:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *words], env=self.environment, input=input, text=True,
+            capture_output=True,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def now(self) -> str:
+        """What is committed, changed and new; nothing that git ignores."""
+        self.git("read-tree", "HEAD")
+        self.git("add", "--all")
+        return self.commit("HEAD")
+
+    def after(self, parent: str, files: dict[str, str], without: str = "") -> str:
+        """``parent`` with these files changed or added, and perhaps without one."""
+        self.git("read-tree", parent)
+        for path, text in files.items():
+            blob = self.git("hash-object", "-w", "--stdin", input=text)
+            self.git("update-index", "--add", "--cacheinfo", f"100644,{blob},{path}")
+        if without:
+            self.git("update-index", "--force-remove", without)
+        return self.commit(parent)
+
+    def commit(self, parent: str) -> str:
+        return self.git("commit-tree", self.git("write-tree"), "-p", parent, "-m", "for a test")
+
+
+def next_images() -> dict[str, str]:
+    """The images of a version after this one: built in a moment, of those that are there."""
+    return {f"{name}/Dockerfile": f"FROM {tag}\n" for name, tag in versions.images().items()}
