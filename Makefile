@@ -17,7 +17,7 @@ PYTHON_FILES := scripts tests backend label-studio charts ansible
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup apply export prelabel predictions schema prepare images preflight down destroy logs status doctor password \
-	backup backup-verify restore \
+	backup backup-verify restore upgrade \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
 	helm-install helm-prelabel bench format lock
@@ -79,13 +79,17 @@ password: ## Give the first user a new password, also for a forgotten one
 
 backup: ## All of it in one file while it runs: TO=DIR, DATASETS=1, KEEP=7, PASSPHRASE_FILE= or RECIPIENT=; docs/backup.md
 	@$(PYTHON) scripts/backup.py $(if $(TO),--to "$(TO)") $(if $(DATASETS),--datasets) $(if $(KEEP),--keep $(KEEP)) \
-		$(if $(RECIPIENT),--recipient "$(RECIPIENT)") $(KEY)
+		$(if $(RECIPIENT),--recipient "$(RECIPIENT)") $(KEY) $(if $(METRICS),--metrics "$(METRICS)")
 
 backup-verify: ## Whether a backup is whole: FILE=backups/....tar.gz
 	@$(PYTHON) scripts/backup.py verify "$(FILE)" $(KEY)
 
 restore: ## The installation as a backup has it, here or on a bare machine: FILE=; FORCE=1 where there is one
 	@$(PYTHON) scripts/restore.py "$(FILE)" $(if $(FORCE),--force) $(KEY)
+
+upgrade: ## Another version, and back where it fails: VERSION=v0.2.0, else the newest tag; docs/upgrade.md
+	@$(PYTHON) scripts/upgrade.py $(if $(VERSION),"$(VERSION)") $(if $(FROM),--from "$(FROM)") \
+		$(if $(TO),--to "$(TO)") $(if $(PASSPHRASE_FILE),--passphrase-file "$(PASSPHRASE_FILE)")
 
 down: ## Stop and remove the containers; all data stays
 	@$(COMPOSE) down

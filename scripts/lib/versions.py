@@ -53,9 +53,12 @@ def project_version() -> str:
     return (ROOT / "VERSION").read_text().strip()
 
 
-def label_studio() -> str:
-    """Label Studio's version in the image that is built here."""
-    lock = (ROOT / "label-studio" / "requirements.lock").read_text()
+LOCK = "label-studio/requirements.lock"
+
+
+def label_studio(lock: str = "") -> str:
+    """Label Studio's version in the image that is built here, or by another one's ``LOCK``."""
+    lock = lock or (ROOT / LOCK).read_text()
     found = re.search(r"(?m)^label-studio==([0-9.]+)", lock)
     assert found is not None
     return found[1]

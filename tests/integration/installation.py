@@ -34,6 +34,7 @@ class Installation:
 
     def __init__(self, folder: Path, **settings: str) -> None:
         self.folder = folder
+        self.root = ROOT
         self.name = f"ls-yolo-test-{secrets.token_hex(3)}"
         self.ports = free_port(), free_port()
         self.environment = {
@@ -51,7 +52,7 @@ class Installation:
 
     def start(self, *words: str, **settings: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            [sys.executable, "scripts/up.py", *words], cwd=ROOT, text=True,
+            [sys.executable, "scripts/up.py", *words], cwd=self.root, text=True,
             env={**self.environment, **settings}, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         )  # fmt: skip
@@ -64,7 +65,7 @@ class Installation:
 
     def compose(self, *words: str) -> str:
         return subprocess.run(
-            [sys.executable, "scripts/compose.py", *words], cwd=ROOT, env=self.environment,
+            [sys.executable, "scripts/compose.py", *words], cwd=self.root, env=self.environment,
             text=True, capture_output=True, check=False,
         ).stdout  # fmt: skip
 

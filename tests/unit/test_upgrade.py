@@ -1,0 +1,143 @@
+"""What an upgrade refuses, writes down and goes back from, without a service."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+
+import upgrade
+from host import volumes
+from lib import git, settings, versions
+from lib.cli import UserError
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A clone in place of this one: two releases, the second checked out on a branch."""
+
+    def run(*words):
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *words], cwd=tmp_path, check=True,
+            capture_output=True,
+        )  # fmt: skip
+
+    run("init", "--quiet", "--initial-branch", "main")
+    for number, tag in enumerate(("v0.9.0", "v0.10.0")):
+        (tmp_path / "VERSION").write_text(f"{number}\n")
+        run("add", ".")
+        run("commit", "--quiet", "--message", tag)
+        run("tag", tag)
+    monkeypatch.setattr(git, "ROOT", tmp_path.resolve())
+    return tmp_path
+
+
+def test_the_newest_release_is_by_number_and_not_by_letter(clone):
+    assert git.newest() == "v0.10.0"
+
+
+def test_a_branch_is_gone_back_to_by_its_name_and_a_commit_by_its_hash(clone):
+    assert git.here() == "main"
+    git.git("checkout", "--quiet", "v0.9.0")
+    assert git.here() == git.commit_of("v0.9.0")
+
+
+@pytest.mark.parametrize("name", ["v9", "--help", "", "HEAD:VERSION"])
+def test_a_version_that_is_not_there_is_told(clone, name):
+    with pytest.raises(UserError, match=r"found no version .* in this clone\. Newer ones come by"):
+        git.commit_of(name)
+
+
+def test_what_was_changed_in_the_kit_is_named_and_what_is_new_is_left_alone(clone):
+    (clone / "mine.txt").touch()
+    git.need_clone()
+    (clone / "VERSION").write_text("mine")
+    with pytest.raises(UserError, match="files of the kit were changed: VERSION"):
+        git.need_clone()
+
+
+def test_a_folder_that_is_no_clone_is_told_another_way(tmp_path, monkeypatch):
+    monkeypatch.setattr(git, "ROOT", tmp_path)
+    with pytest.raises(UserError, match=r"is no git clone .* make backup"):
+        git.need_clone()
+
+
+def test_a_folder_inside_somebody_elses_clone_is_none(clone, monkeypatch):
+    (clone / "kit").mkdir()
+    monkeypatch.setattr(git, "ROOT", clone.resolve() / "kit")
+    with pytest.raises(UserError, match="is no git clone"):
+        git.need_clone()
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({}, "is older than make upgrade"),
+        ({"scripts/upgrade.py": "x", versions.LOCK: "label-studio==1.22.0"},
+         r"has Label Studio 1\.22\.0, and 1\.23\.2 runs"),
+    ],
+)  # fmt: skip
+def test_a_version_that_cannot_take_over_is_refused(monkeypatch, texts, said):
+    monkeypatch.setattr(git, "commit_of", lambda name: name)
+    monkeypatch.setattr(git, "text_at", lambda commit, path: texts.get(path, ""))
+    monkeypatch.setattr(volumes, "label_studio_version", lambda project: "1.23.2")
+    monkeypatch.setattr(settings, "values", lambda: {"COMPOSE_PROJECT_NAME": "mine"})
+    with pytest.raises(UserError, match=said):
+        upgrade.refuse("v0.1.0")
+
+
+@pytest.fixture
+def mine(tmp_path, monkeypatch):
+    monkeypatch.setattr(upgrade, "ROOT", tmp_path)
+    monkeypatch.setattr(settings, "values", lambda: {"COMPOSE_PROJECT_NAME": "mine"})
+    return upgrade.Upgrade("v1", "v2", "/backups", "/secret", {"ls-yolo/backend:1": "sha256:a"})
+
+
+def test_what_was_begun_is_read_as_it_was_written_by_its_owner_alone(mine):
+    assert upgrade.begun() is None
+    mine.worked = ["demo"]
+    mine.write()
+    assert upgrade.begun() == mine
+    assert upgrade.journal(settings.values()).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", json.dumps({"before": "a", "other": 1})])
+def test_a_file_of_it_that_cannot_be_read_is_named(mine, text):
+    mine.write()
+    upgrade.journal(settings.values()).write_text(text)
+    with pytest.raises(UserError, match=r"upgrade-mine\.json: cannot be read"):
+        upgrade.begun()
+
+
+@pytest.mark.parametrize(
+    ("worked", "works", "missing"),
+    [
+        (["a", "b"], {"a", "b", "c"}, None),
+        (["a", "b"], {"a"}, "read back any more in b"),
+        ([], set(), None),
+        (None, set(), "read back any more$"),
+        (None, {"a"}, None),
+    ],
+)
+def test_a_prediction_that_was_stored_before_must_still_be(worked, works, missing):
+    if missing is None:
+        upgrade.compare(worked, works)
+    else:
+        with pytest.raises(UserError, match=missing):
+            upgrade.compare(worked, works)
+
+
+def test_what_fails_is_written_down_before_it_is_taken_back(mine, monkeypatch):
+    def fails(one):
+        raise UserError("the disk is full")
+
+    def back(one):
+        said = upgrade.begun()
+        assert said is not None
+        assert said.failed == "the disk is full"
+
+    monkeypatch.setattr(upgrade, "forth", fails)
+    monkeypatch.setattr(upgrade, "back", back)
+    with pytest.raises(UserError, match="v1 runs as before, since v2 failed: the disk is full"):
+        upgrade.go_on(mine)
