@@ -6,7 +6,6 @@ import getpass
 import os
 import subprocess
 import sys
-import tarfile
 from pathlib import Path
 
 import pytest
@@ -105,39 +104,6 @@ def test_only_listed_files_are_removed(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     left = sorted(str(path.relative_to(tmp_path / "kit")) for path in (tmp_path / "kit").rglob("*"))
     assert left == ["b", "b/mine.pt", "mine.txt"]
-
-
-def archive(tmp_path, *volumes):
-    """Saves .env and the volumes; how it went, and what lies among the backups then."""
-    (tmp_path / "backups").mkdir()
-    (tmp_path / ".env").write_text("A=1\n")
-    for volume in volumes[:2]:
-        (tmp_path / "volumes" / volume / "_data").mkdir(parents=True)
-        (tmp_path / "volumes" / volume / "_data" / "file").write_text(volume)
-    done = play(
-        tmp_path,
-        "archive.yml",
-        ls_yolo_dir=str(tmp_path),
-        ls_yolo_backup=str(tmp_path / "backups" / "now.tar.gz"),
-        ls_yolo_volume_folders=[str(tmp_path / "volumes" / volume) for volume in volumes],
-    )
-    return done, list((tmp_path / "backups").iterdir())
-
-
-def test_a_backup_has_a_folder_for_each_volume_and_only_its_owner_reads_it(tmp_path):
-    done, (file,) = archive(tmp_path, "studio", "backend")
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert (file.name, file.stat().st_mode & 0o777) == ("now.tar.gz", 0o600)
-    with tarfile.open(file) as found:
-        names = {member.name for member in found if member.isfile()}
-    assert names == {".env", "studio/_data/file", "backend/_data/file"}
-
-
-def test_a_backup_that_fails_half_way_leaves_nothing_that_looks_like_one(tmp_path):
-    done, found = archive(tmp_path, "studio", "backend", "not there")
-    assert done.returncode == 2
-    assert "not there: Cannot stat" in done.stdout
-    assert found == []
 
 
 # One machine under the names of several hosts. docker ps names a backend after its Compose project;

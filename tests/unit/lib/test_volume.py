@@ -70,7 +70,9 @@ def make(folder: Path, content: object) -> None:
 
 
 @given(TREES.filter(lambda made: isinstance(made, dict)))
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 def test_what_is_saved_comes_back_as_it_was(tmp_path_factory, content):
     place = tmp_path_factory.mktemp("tree")
     make(place / "from", content)
