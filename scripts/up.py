@@ -25,7 +25,7 @@ import env
 import install_engine
 import preflight
 from host import cuda, database, gpu, macvlan, restoring
-from lib import ROOT, commands, docker, settings, versions
+from lib import ROOT, commands, docker, git, settings, versions
 from lib.cli import EX_CONFIG, EX_NOPERM, KILLED, UserError, run_main, say
 
 SERVICES = ("label-studio", "backend")
@@ -287,6 +287,19 @@ def summary(values: Mapping[str, str]) -> str:
     )
 
 
+def newer_release(values: Mapping[str, str]) -> str:
+    """A line about a newer release, where it is asked for; nobody else is."""
+    if not settings.enabled(values, "UPDATE_CHECK"):
+        return ""
+    try:
+        newer = git.newer_at_origin()
+    except UserError as error:
+        return f"UPDATE_CHECK: whether there is a newer release is not known: {error}"
+    if not newer:
+        return ""
+    return f"{newer} is there: git fetch --tags && make upgrade   (docs/upgrade.md)"
+
+
 def main(arguments: Iterable[str] = ()) -> int:
     words = list(arguments)
     if words not in ([], ["setup"], ["prepare"]):
@@ -317,7 +330,10 @@ def everything() -> None:
     run_setup()
     build.remove_replaced()
     step(f"Ready after {time.monotonic() - began:.0f} s")
-    say(summary(settings.values()))
+    values = settings.values()
+    say(summary(values))
+    if line := newer_release(values):
+        say(f"\n{line}")
 
 
 if __name__ == "__main__":

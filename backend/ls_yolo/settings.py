@@ -730,6 +730,13 @@ SETTINGS: tuple[Setting, ...] = (
         minimum=1,
         maximum=86400,
     ),
+    Setting(
+        "UPDATE_CHECK",
+        "bool",
+        "false",
+        "Whether `make up` asks where this clone comes from, its git remote, for a newer release.",
+        ("host",),
+    ),
     # Image builds. Nothing of these stays in an image.
     Setting(
         "CA_BUNDLE",

@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import os
+import re
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
-from lib import ROOT
+from lib import ROOT, versions
 from lib.cli import UserError
 
+ORIGIN_WITHIN = 20.0  # seconds
 
-def git(*words: str) -> str:
-    """What git prints.
+
+def git(*words: str, within: float | None = None) -> str:
+    """What git prints. It asks nobody for a password.
+
+    within: seconds that it may take.
 
     Raises:
-        UserError: it is missing, or failed.
+        UserError: it is missing, failed, or took too long.
     """
     command = ["git", "-C", str(ROOT), *words]
+    quiet = {"GIT_TERMINAL_PROMPT": "0", "GIT_SSH_COMMAND": "ssh -o BatchMode=yes"}
     try:
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within,
+            env={**quiet, **os.environ},
+        )  # fmt: skip
     except FileNotFoundError:
         raise UserError("found no git. Run: sudo apt install git") from None
+    except subprocess.TimeoutExpired:
+        raise UserError(f"git {words[0]}: no answer within {within:.0f} seconds") from None
     if done.returncode:
         said = done.stderr.strip().removeprefix("fatal: ") or f"exit code {done.returncode}"
         raise UserError(f"git {words[0]}: {said}")
@@ -66,7 +79,24 @@ def here() -> str:
 
 def newest() -> str:
     """The newest release that this clone knows; empty without one."""
-    return next(iter(git("tag", "--list", "v*", "--sort=-version:refname").splitlines()), "")
+    return _newest(git("tag", "--list").splitlines())
+
+
+def newer_at_origin() -> str:
+    """The newest release where this clone comes from; empty where that is not newer than this.
+
+    Raises:
+        UserError: it cannot be asked.
+    """
+    listed = git("ls-remote", "--tags", "--refs", "origin", within=ORIGIN_WITHIN)
+    found = _newest(line.rpartition("/")[2] for line in listed.splitlines())
+    return found if found and not versions.at_least(versions.project_version(), found) else ""
+
+
+def _newest(tags: Iterable[str]) -> str:
+    """Of the releases among tags, v1.2.3, without what is before one, v1.2.3-rc1."""
+    releases = [tag for tag in tags if re.fullmatch(r"v\d+(\.\d+)*", tag)]
+    return max(releases, key=versions.version_of, default="")
 
 
 def text_at(commit: str, path: str) -> str:

@@ -7,6 +7,7 @@ import subprocess
 
 import pytest
 
+import up
 import upgrade
 from host import volumes
 from lib import git, settings, versions
@@ -24,8 +25,8 @@ def clone(tmp_path, monkeypatch):
         )  # fmt: skip
 
     run("init", "--quiet", "--initial-branch", "main")
-    for number, tag in enumerate(("v0.9.0", "v0.10.0")):
-        (tmp_path / "VERSION").write_text(f"{number}\n")
+    for tag in ("v0.9.0", "v0.10.0"):
+        (tmp_path / "VERSION").write_text(f"{tag.removeprefix('v')}\n")
         run("add", ".")
         run("commit", "--quiet", "--message", tag)
         run("tag", tag)
@@ -41,6 +42,42 @@ def test_a_branch_is_gone_back_to_by_its_name_and_a_commit_by_its_hash(clone):
     assert git.here() == "main"
     git.git("checkout", "--quiet", "v0.9.0")
     assert git.here() == git.commit_of("v0.9.0")
+
+
+def test_what_comes_before_a_release_is_none(clone):
+    git.git("tag", "v1.0.0-rc1")
+    assert git.newest() == "v0.10.0"
+
+
+@pytest.fixture
+def cloned(clone, tmp_path_factory, monkeypatch):
+    """A clone of that clone, in place of this one; what that one gets later it does not know."""
+    folder = tmp_path_factory.mktemp("cloned")
+    subprocess.run(["git", "clone", "--quiet", str(clone), str(folder)], check=True)
+    monkeypatch.setattr(git, "ROOT", folder)
+    monkeypatch.setattr(versions, "ROOT", folder)
+    return clone
+
+
+ASKED = {"UPDATE_CHECK": "true"}
+
+
+def test_a_newer_release_is_told_where_it_is_asked_for(cloned):
+    assert up.newer_release(ASKED) == ""
+    subprocess.run(["git", "tag", "v0.11.0"], cwd=cloned, check=True)
+    assert up.newer_release(ASKED) == (
+        "v0.11.0 is there: git fetch --tags && make upgrade   (docs/upgrade.md)"
+    )
+
+
+def test_nobody_is_asked_for_a_newer_release_unless_it_is_wanted(monkeypatch):
+    monkeypatch.setattr(git, "git", lambda *words, **more: pytest.fail("git was called"))
+    assert up.newer_release({"UPDATE_CHECK": "false"}) == ""
+
+
+def test_where_a_newer_release_cannot_be_asked_for_that_is_told(cloned):
+    git.git("remote", "set-url", "origin", "/nowhere")
+    assert "whether there is a newer release is not known: git ls-remote" in up.newer_release(ASKED)
 
 
 @pytest.mark.parametrize("name", ["v9", "--help", "", "HEAD:VERSION"])
