@@ -2,6 +2,7 @@
 """`make restore FILE=...`: the installation as a backup has it, here or on a bare machine.
 
     restore.py FILE [--force [--to DIR]] [--no-build] [--passphrase-file FILE] [--identity FILE]
+    restore.py --data FILE     what an upgrade changes, in its place again; nothing is started
 
 All of the archive is read, compared with its hashes and put beside what there is; then the services
 stop, one takes the other's place, and they start. Killed before that, everything is as it was;
@@ -29,6 +30,9 @@ from host import restoring, volumes
 from lib import archive, commands, files, settings, versions, volume
 from lib.cli import UserError, run_main, say
 from lib.progress import Progress, readable
+
+UNTOUCHED = ("models", "projects", "datasets")
+"""Parts of a backup that no upgrade changes."""
 
 
 def refuse(about: Mapping[str, Any], values: Mapping[str, str]) -> None:
@@ -244,6 +248,17 @@ def put(
         restoring.begin(values, file.name, names, bool(postgres))
 
 
+def data(file: Path, key: Sequence[Path | None], values: Mapping[str, str]) -> None:
+    """What an upgrade changes, as a backup has it. The services are stopped, and not started.
+
+    Raises:
+        UserError: it cannot be done; the same again goes on.
+    """
+    if not restoring.begun(values):
+        put(file, key, values, UNTOUCHED)
+    restoring.finish(values)
+
+
 def restore(
     file: Path,
     key: Sequence[Path | None],
@@ -308,14 +323,17 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--to", type=Path, default=backup.FOLDER)
     parser.add_argument("--no-build", action="store_true")
+    parser.add_argument("--data", action="store_true")
     parser.add_argument("--identity", type=Path)
     backup.add_lock(parser)
     options = parser.parse_args(words)
+    key = (options.passphrase_file, options.identity)
     with up.alone(up.LOCK):
-        restore(
-            options.file, (options.passphrase_file, options.identity), options.force, options.to,
-            images=not options.no_build,
-        )  # fmt: skip
+        if options.data:
+            compose.need_env()
+            data(options.file, key, settings.values())
+            return 0
+        restore(options.file, key, options.force, options.to, images=not options.no_build)
     say(f"\nrestored from {options.file.name}\n")
     say(up.summary(settings.values()))
     return 0

@@ -33,9 +33,6 @@ from host import restoring, volumes
 from lib import ROOT, archive, commands, docker, files, git, settings, versions
 from lib.cli import UserError, run_main, say
 
-UNTOUCHED = ("models", "projects", "datasets")
-"""Parts of a backup that no upgrade changes."""
-
 
 @dataclass
 class Upgrade:
@@ -278,9 +275,7 @@ def back(upgrade: Upgrade) -> None:
     values = settings.values()
     up.step(f"Back to {upgrade.before}")
     if upgrade.started and not upgrade.restored:
-        if not restoring.begun(values):
-            restore.put(Path(upgrade.backup), (upgrade.passphrase, None), values, UNTOUCHED)
-        restoring.finish(values)
+        restore.data(Path(upgrade.backup), (upgrade.passphrase, None), values)
         upgrade.restored = True
         upgrade.write()
     for tag, identifier in upgrade.images.items():

@@ -205,7 +205,9 @@ for layer in json.loads((here / image_file).read_text())["rootfs"]["diff_ids"]:
     chain = "sha256:" + hashlib.sha256(names.encode()).hexdigest() if chain else layer
     entry = "image/overlay2/layerdb/" + chain.replace(":", "/")
     files = "overlay2/" + (here / entry / "cache-id").read_text()
-    share(files)
+    for part in (here / files).iterdir():
+        if part.name not in ("merged", "work"):  # of whoever has it mounted now
+            share(f"{files}/{part.name}")
     share("overlay2/l/" + (here / files / "link").read_text())
     share(entry)
 share(image_file)

@@ -9,20 +9,21 @@ from typing import Any
 import pytest
 
 import build
-from commits import Commits, next_images
+from commits import Commits, broken_images, next_images
 from lib import versions
 from tests.host.conftest import LABEL_STUDIO
 from tests.host.machines import Machine, Outcome
 
 pytestmark = pytest.mark.host
 
-NEXT = "99.0.0"
+NEXT, BAD = "99.0.0", "99.1.0"
+OURS = tuple(f"ls-yolo/{name}" for name in versions.images())
 # What somebody put into the kit's folder.
 THEIRS = ("/opt/ls-yolo/models/theirs.pt", "/opt/ls-yolo/note.txt")
 # What a user's own model has written, and what has come since a backup.
 VOLUMES = "/var/lib/docker/volumes"
 STATE = f"{VOLUMES}/ls-yolo_backend-data/_data/state-of-a-model"
-ENDED = "/run/label-studio-ended"
+EVENTS = "/run/label-studio-events"
 SINCE = f"{VOLUMES}/ls-yolo_label-studio-data/_data/since"
 BACKUPS = "/srv/ls-yolo/backups"
 
@@ -39,14 +40,16 @@ def next_version(commits: Commits, commit: str) -> str:
 @pytest.fixture(scope="module")
 def by_hand(host: Machine, site: Outcome) -> str:
     """The services were started by hand, so that systemd takes them for stopped. In the file that
-    this names stand the times at which Label Studio's container ends from here on."""
+    this names stand the times at which Label Studio's container starts and ends from here on."""
     host.root("systemctl", "stop", "ls-yolo")
     host.root("sh", "-c", "docker start $(docker ps --all --quiet)")
     # Written down as they come: the engine forgets all but its last 256 events.
-    label = "com.docker.compose.service=label-studio"
-    watch = f"exec docker events --filter event=die --filter label={label} --format '{{{{.Time}}}}'"
-    host.root("systemd-run", "--quiet", "sh", "-c", f"{watch} >{ENDED}")
-    return ENDED
+    events = "docker events --filter event=die --filter event=start"
+    label = "label=com.docker.compose.service=label-studio"
+    watch = f"exec {events} --filter {label} --format '{{{{.Time}}}} {{{{.Action}}}}' >{EVENTS}"
+    host.root("systemd-run", "--quiet", "sh", "-c", watch)
+    host.wait_until_healthy()
+    return EVENTS
 
 
 @pytest.fixture(scope="module")
@@ -64,11 +67,45 @@ def newer(variables: dict[str, Any], next_version: str, passphrase: str) -> dict
 
 
 @pytest.fixture(scope="module")
-def upgraded(host: Machine, by_hand: str, newer: dict[str, Any]) -> Machine:
-    """The host with the next version."""
+def worked_on(host: Machine, by_hand: str) -> Machine:
+    """The host with what somebody has done there."""
     host.give_image(build.BASE)
     host.root("touch", *THEIRS, STATE)
     host.root("sh", "-c", f"rm -f {BACKUPS}/*")
+    return host
+
+
+def of_the_kit(host: Machine) -> list[Any]:
+    """What an upgrade changes of a host, but for the times of files."""
+    files = "find . -type f -not -path './.ansible/*' -not -name '*.pyc' -exec sha256sum {} +"
+    return [
+        sorted(host.root("sh", "-c", f"cd /opt/ls-yolo && {files}").splitlines()),
+        [host.inspect(service)["Image"] for service in ("backend", "label-studio")],
+        host.root("docker", "image", "ls", "--format", "{{.Repository}}:{{.Tag}}", "ls-yolo/*"),
+        host.predicted(), host.label_studio("/api/projects/")["results"],
+    ]  # fmt: skip
+
+
+def test_an_upgrade_that_fails_is_taken_back_by_itself_and_says_why(
+    worked_on, newer, commits, next_version
+):
+    before = of_the_kit(worked_on)
+    broken = commits.after(next_version, {"VERSION": f"{BAD}\n", **broken_images()})
+    outcome = worked_on.playbook("upgrade.yml", variables={**newer, "ls_yolo_version": broken})
+    assert outcome.code == 2
+    assert f"The version of before runs again, with its data, since {broken} failed" in (
+        outcome.output
+    )
+    assert "label-studio: this version is broken" in outcome.output
+    worked_on.root("docker", "image", "rm", *(f"{tag}:{BAD}" for tag in OURS))
+    assert of_the_kit(worked_on) == before
+    worked_on.root("sh", "-c", f"rm {BACKUPS}/*")
+
+
+@pytest.fixture(scope="module")
+def upgraded(worked_on: Machine, newer: dict[str, Any]) -> Machine:
+    """The host with the next version."""
+    host = worked_on
     outcome = host.playbook("upgrade.yml", variables=newer)
     assert outcome.code == 0, outcome.message()
     return host
@@ -107,10 +144,16 @@ def test_an_upgrade_saves_the_data_first_encrypted(upgraded, backup, passphrase)
     }  # fmt: skip
 
 
-def test_people_work_until_the_data_are_saved(upgraded, backup, by_hand):
-    ended = upgraded.root("cat", by_hand)
-    written = upgraded.root("stat", "-c", "%Y", backup)
-    assert int(ended.split()[0]) >= int(written)
+def test_nothing_is_done_that_the_backup_of_an_upgrade_lacks(upgraded, backup, by_hand):
+    events = [line.split() for line in upgraded.root("cat", by_hand).splitlines()]
+    began, ended = map(int, upgraded.root("stat", "-c", "%W %Y", backup).split())
+    assert [action for time, action in events if int(time) <= began][-1] == "die"
+    assert all(int(time) <= began or int(time) >= ended for time, _ in events)
+
+
+def test_nothing_is_left_of_what_an_upgrade_kept_for_the_way_back(upgraded):
+    assert not upgraded.has("/opt/ls-yolo/.before-upgrade")
+    assert "before-upgrade" not in upgraded.root("docker", "image", "ls")
 
 
 def test_an_upgrade_is_taken_back_by_the_older_version_and_the_backup(

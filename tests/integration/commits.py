@@ -8,6 +8,15 @@ from pathlib import Path
 
 from lib import ROOT, versions
 
+# Label Studio of a version that migrates the data and then does not start.
+BROKEN = """
+from ls_kit import entrypoint
+entrypoint.set_up_django()
+from django.db.migrations.recorder import MigrationRecorder
+MigrationRecorder.Migration.objects.create(app="tasks", name="9999_later")
+raise SystemExit("label-studio: this version is broken")
+"""
+
 
 class Commits:
     """Commits that no branch has, of this checkout as it lies here and as it might become."""
@@ -49,3 +58,11 @@ class Commits:
 def next_images() -> dict[str, str]:
     """The images of a version after this one: built in a moment, of those that are there."""
     return {f"{name}/Dockerfile": f"FROM {tag}\n" for name, tag in versions.images().items()}
+
+
+def broken_images() -> dict[str, str]:
+    """Those of a version that fails once it has changed the data."""
+    dockerfile = f"FROM {versions.images()['label-studio']}\nCOPY ls_kit/broken.py /\n"
+    dockerfile += 'ENTRYPOINT ["/opt/venv/bin/python", "/broken.py"]\n'
+    broken = {"label-studio/Dockerfile": dockerfile, "label-studio/ls_kit/broken.py": BROKEN}
+    return {**next_images(), **broken}

@@ -15,7 +15,7 @@ from typing import Any
 import docker
 import pytest
 
-from commits import Commits, next_images
+from commits import Commits, broken_images, next_images
 from conftest import ROOT
 from installation import Installation, installation
 from lib import versions
@@ -23,14 +23,6 @@ from lib import versions
 pytestmark = pytest.mark.docker
 
 NEXT, BAD = "99.0.0", "99.1.0"
-# Label Studio of a version that migrates the data and then does not start.
-BROKEN = """
-from ls_kit import entrypoint
-entrypoint.set_up_django()
-from django.db.migrations.recorder import MigrationRecorder
-MigrationRecorder.Migration.objects.create(app="tasks", name="9999_later")
-raise SystemExit("label-studio: this version is broken")
-"""
 
 
 class Kit:
@@ -45,9 +37,6 @@ class Kit:
         commits = Commits(index)
         now = commits.now()
         newer = commits.after(now, {"VERSION": f"{NEXT}\n", **next_images()})
-        dockerfile = f"FROM {versions.images()['label-studio']}\nCOPY ls_kit/broken.py /\n"
-        dockerfile += 'ENTRYPOINT ["/opt/venv/bin/python", "/broken.py"]\n'
-        broken = {"label-studio/Dockerfile": dockerfile, "label-studio/ls_kit/broken.py": BROKEN}
         lock = (ROOT / versions.LOCK).read_text()
         older = lock.replace(f"label-studio=={versions.label_studio()}", "label-studio==1.20.0")
         # It shares the objects of this one, which may be shallow, and whose branches lack these.
@@ -60,7 +49,7 @@ class Kit:
         self.git("reset", "--quiet", "--hard", now)
         for name, commit in {
             "newer": newer,
-            "broken": commits.after(newer, {"VERSION": f"{BAD}\n", **broken}),
+            "broken": commits.after(newer, {"VERSION": f"{BAD}\n", **broken_images()}),
             "older": commits.after(now, {versions.LOCK: older}),
             "unreadable": commits.after(newer, {"scripts/upgrade.py": "from nowhere import it"}),
         }.items():
