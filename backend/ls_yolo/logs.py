@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import contextvars
 import copy
 import json
@@ -11,84 +10,24 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import pythonjsonlogger.json as json_log
 from flask import Flask, Response, g, request, request_started
+
+from ls_yolo.redaction import Redactor
 
 log = logging.getLogger("ls_yolo.request")
 
 HEADER = "X-Request-ID"
 """The header that a request's id comes and goes in."""
-REDACTED = "[redacted]"
-SHORTEST = 4
-"""Secrets of fewer characters are left: every other word would hold one, and they keep nothing."""
 QUIET = frozenset({"health", "livez", "readyz", "metrics", "root", "static", "report"})
 """Endpoints that machines and open pages ask for all day: a line at DEBUG, unless they fail."""
 
 request_id: contextvars.ContextVar[str] = contextvars.ContextVar("request_id", default="")
 """The id of the request that is being answered; a thread of a pool has it by ``copy_context``."""
-
-_NAMES = r"(?:token|secret|passw(?:or)?d|fingerprint|api[_-]?key|credential|session[_-]?id|csrf)"
-_PATTERNS = (
-    # A header, in any spelling of a mapping.
-    (
-        re.compile(
-            r"(?i)((?:proxy-)?authorization\W{1,6})(?:(?:basic|bearer|token|digest)\s+)?[^\s'\",;}\]]+"
-        ),
-        r"\1" + REDACTED,
-    ),
-    (re.compile(r"\b((?:Bearer|Basic|Token)\s+)(?=\S*[0-9=._-])[\w.~+/=-]{8,}"), r"\1" + REDACTED),
-    # A JSON Web Token, cut off ones too: its first part is base64 of '{"'.
-    (re.compile(r"eyJ[\w-]{8,}(?:\.[\w-]*){0,2}"), REDACTED),
-    # A URL's query, that of a presigned one too; a mapping's entry. A word is tried from its start
-    # alone, or a long one without a space would take seconds.
-    (re.compile(rf"(?i)(?<![\w-])([\w-]*(?:{_NAMES}|\bsig)[\w-]*=)[^\s&'\"<>]+"), r"\1" + REDACTED),
-    (
-        re.compile(rf"(?i)(['\"][\w-]*{_NAMES}[\w-]*\\?['\"]\s*:\s*)(\\?['\"])(?:\\.|[^'\"\\])*"),
-        r"\1\2" + REDACTED,
-    ),
-    # User and password of a URL.
-    (re.compile(r"(://)[^/\s@'\"]*@"), r"\1" + REDACTED + "@"),
-)
-
-
-class Redactor:
-    """Takes secrets out of text: these ``secrets`` in every usual spelling, and what looks so.
-
-    ``user``: whose password one of them may be, since both together are sent as base64.
-    """
-
-    def __init__(self, secrets: Iterable[str] = (), user: str = "") -> None:
-        spellings: set[str] = set()
-        for secret in secrets:
-            if len(secret) < SHORTEST:
-                continue
-            pair = base64.b64encode(f"{user}:{secret}".encode("utf-8", "replace")).decode()
-            spellings |= {
-                secret,
-                quote(secret, errors="replace"),
-                quote(secret, safe="", errors="replace"),
-                quote_plus(secret, errors="replace"),
-                repr(secret)[1:-1],
-                json.dumps(secret)[1:-1],
-                json.dumps(secret, ensure_ascii=False)[1:-1],
-                pair,
-            }
-        # The longest first: one spelling may be a part of another.
-        ordered = sorted(spellings, key=len, reverse=True)
-        self._known = re.compile("|".join(map(re.escape, ordered))) if ordered else None
-
-    def __call__(self, text: str) -> str:
-        """``text`` without secrets."""
-        if self._known:
-            text = self._known.sub(REDACTED, text)
-        for pattern, instead in _PATTERNS:
-            text = pattern.sub(instead, text)
-        return text
 
 
 class JsonFormatter(json_log.JsonFormatter):
@@ -155,9 +94,7 @@ class TextFormatter(JsonFormatter):
 def redactor(values: Mapping[str, Any]) -> Redactor:
     """What takes the secrets of the settings ``values`` out of text."""
     secrets = (values.get("LABEL_STUDIO_API_KEY"), values.get("BASIC_AUTH_PASS"))
-    return Redactor(
-        (secret for secret in secrets if secret), str(values.get("BASIC_AUTH_USER") or "")
-    )
+    return Redactor(secret for secret in secrets if secret)
 
 
 def formatter(values: Mapping[str, Any]) -> logging.Formatter:

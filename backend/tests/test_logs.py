@@ -11,12 +11,10 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
 import cv2
-import jwt
 import numpy as np
 import pytest
 from flask import Flask, jsonify, request
@@ -24,7 +22,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from ls_yolo import logs
-from ls_yolo.logs import JsonFormatter, Redactor, TextFormatter
+from ls_yolo.logs import JsonFormatter, TextFormatter
+from ls_yolo.redaction import REDACTED, Redactor
 
 KEY, PASSWORD = "0123456789abcdef0123", "pa ss'w\"o\\rd-驾"
 VALUES = {
@@ -208,7 +207,7 @@ SPELLINGS = [
     st.sampled_from([JsonFormatter, TextFormatter]),
 )
 def test_no_secret_of_the_settings_ever_appears(secret, spell, before, after, where, kind):
-    assume(secret not in str(json.dumps(before + after)) and secret not in logs.REDACTED)
+    assume(secret not in str(json.dumps(before + after)) and secret not in REDACTED)
     spelled = spell(secret)
     text = before + spelled + after
     made = record("a")
@@ -225,65 +224,12 @@ def test_no_secret_of_the_settings_ever_appears(secret, spell, before, after, wh
             made.exc_info = (ValueError, error, error.__traceback__)
     else:
         logs.request_id.set(text)
-    line = kind(Redactor([secret], "label-studio")).format(made)
+    line = kind(Redactor([secret])).format(made)
     logs.request_id.set("")
     assert spelled not in line
     assert json.dumps(spelled)[1:-1] not in line
     if kind is JsonFormatter:
         assert all(spelled not in str(value) for value in json.loads(line).values())
-
-
-TOKENS = st.text("abcdefghijklmnopqrstuvwxyzABCDEF0123456789", min_size=16, max_size=40)
-
-
-@given(
-    TOKENS,
-    st.sampled_from(
-        [
-            "Authorization: Token {}",
-            "authorization: Basic {}",
-            "{{'Authorization': 'Bearer {}'}}",
-            '{{"authorization":"{}"}}',
-            "proxy-authorization={}",
-            "http://host/a.jpg?token={}&x=1",
-            "http://host/a.jpg?x=1&X-Amz-Signature={}",
-            "http://host/a.jpg?X-Amz-Security-Token={}&y",
-            "http://host/a.jpg?sv=1&sig={}",
-            "access_token={}",
-            "API_KEY={}",
-            '{{"access_token": "{}"}}',
-            "{{'password': '{}', 'user': 'a'}}",
-            "http://user:{}@host/",
-            "s3://{}:x@bucket/a.jpg",
-        ],
-    ),
-)
-def test_what_looks_like_a_secret_does_not_appear_although_nobody_told(token, form):
-    assert token not in Redactor()(form.format(token))
-
-
-@given(st.dictionaries(st.text(max_size=10), st.text(max_size=10) | st.integers(), max_size=5))
-def test_no_web_token_appears(claims):
-    token = jwt.encode(claims, "a key of thirty-two bytes or more", "HS256")
-    for text in (token, f"401 for {token}: expired", token[: len(token) // 2], f"x{token}"):
-        clean = Redactor()(text)
-        assert token[: len(token) // 2] not in clean
-        assert token.split(".")[1] not in clean
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "task 7: empty prediction: 'demo/a.jpg': not found in /datasets",
-        "the backend has no token; set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY",
-        "authentication is needed: BASIC_AUTH_USER and BASIC_AUTH_PASS of .env",
-        "http://label-studio:8080/data/upload/1/a.jpg?x=1",
-        "loaded yolov8n@0123456789ab from /models/yolov8n.pt: 80 classes",
-        "https://bucket.example.com:9000/a@b.jpg",
-    ],
-)
-def test_what_is_no_secret_stays(text):
-    assert Redactor([KEY, "abc"])(text) == text
 
 
 DAMAGED = """
@@ -317,9 +263,3 @@ def test_what_libraries_say_of_damaged_images_and_warn_of_is_json_or_nothing(tmp
     assert done.stdout == "refused\n" * 2  # of the others what is there counts
     said = [json.loads(line)["message"] for line in done.stderr.splitlines()]
     assert "from a library" in said[-1]
-
-
-def test_a_long_word_is_looked_through_at_once():
-    began = time.perf_counter()
-    assert Redactor()("a" * 20_000 + "?mytoken=abc") == "a" * 20_000 + f"?mytoken={logs.REDACTED}"
-    assert time.perf_counter() - began < 2  # from every letter of it anew, a minute

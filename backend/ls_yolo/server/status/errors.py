@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from ls_yolo.logs import Redactor
+from ls_yolo.redaction import Redactor
 from ls_yolo.server.status import fixes
 
 KEPT = 20

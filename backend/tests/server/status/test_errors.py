@@ -11,8 +11,8 @@ import pytest
 from ls_yolo.errors import RequestError
 from ls_yolo.images import limits
 from ls_yolo.images.limits import MediaError
-from ls_yolo.logs import Redactor
 from ls_yolo.metrics import kind_of
+from ls_yolo.redaction import Redactor
 from ls_yolo.server.status import errors, fixes
 from ls_yolo.server.status.errors import LastErrors
 from ls_yolo.serving import video  # noqa: F401  its errors are among those of requests
