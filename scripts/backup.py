@@ -30,7 +30,7 @@ from typing import IO, Any
 import compose
 import up
 from host import restoring, volumes
-from lib import ROOT, archive, commands, docker, settings, versions, volume
+from lib import ROOT, archive, commands, docker, files, settings, versions
 from lib.cli import UserError, run_main, say
 from lib.progress import Progress, readable
 
@@ -94,23 +94,14 @@ def make(wanted: Wanted) -> Path:
             size = volumes.sql(container, f"SELECT pg_database_size('{volumes.DATABASE}')")
             sizes["database"] = int(size)
         check_space(folder, sum(sizes.values()) + sizes.get("database", 0))
-        part_file = folder / f".{name}.part"
-        descriptor = os.open(part_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            with os.fdopen(descriptor, "wb") as out:
-                writer = archive.Writer(out, about(values, now, parts), wanted.lock)
-                try:
-                    fill(writer, parts, container, folder, Progress(sum(sizes.values())))
-                    writer.finish()
-                finally:
-                    writer.kill()
-                out.flush()
-                os.fsync(out.fileno())
-            target = folder / name
-            part_file.replace(target)
-        finally:
-            part_file.unlink(missing_ok=True)
-    volume.sync_folder(folder)
+        target = folder / name
+        with files.appearing(target) as out:
+            writer = archive.Writer(out, about(values, now, parts), wanted.lock)
+            try:
+                fill(writer, parts, container, folder, Progress(sum(sizes.values())))
+                writer.finish()
+            finally:
+                writer.kill()
     remove_old(folder, project, wanted.keep)
     return target
 

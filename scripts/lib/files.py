@@ -10,7 +10,9 @@ import shlex
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
+from lib import volume
 from lib.cli import UserError
 
 # What a folder answers and a network never does.
@@ -82,3 +84,21 @@ def write_private(path: Path, text: str) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
+
+
+@contextlib.contextmanager
+def appearing(target: Path) -> Iterator[BinaryIO]:
+    """A new file, to write and to read again, that its owner alone can read. It has its name once
+    all of it is on the disk; until then it is ``.NAME.part``.
+    """
+    part = target.with_name(f".{target.name}.part")
+    descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(descriptor, "w+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+    volume.sync_folder(target.parent)
