@@ -16,7 +16,7 @@ PYTHON_FILES := scripts tests backend label-studio charts ansible
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
 
 .DEFAULT_GOAL := help
-.PHONY: help up setup apply export prelabel predictions schema prepare images preflight down destroy logs status doctor password \
+.PHONY: help up setup apply export prelabel predictions schema prepare images preflight down destroy logs status doctor support password \
 	backup backup-verify restore upgrade \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
@@ -69,6 +69,9 @@ status: ## What runs, and whether it is healthy
 
 doctor: ## What is wrong, and what to do; of one project: PROJECT=ID_OR_TITLE; JSON=1; ARGS="--only labels"
 	@$(PYTHON) scripts/doctor.py $(if $(PROJECT),--project "$(PROJECT)") $(if $(JSON),--json) $(ARGS)
+
+support: ## One archive for asking for help, without secrets: TO=DIR; docs/support.md
+	@$(PYTHON) scripts/support.py $(if $(TO),--to "$(TO)")
 
 # Ctrl-C is how it ends: no error to the shell (trap), nor to make (130).
 logs: ## Follow the logs (Ctrl-C ends it); of one: SERVICE=backend

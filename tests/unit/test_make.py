@@ -14,7 +14,7 @@ def test_every_target_of_make_has_a_line_of_help():
     for target in (
         "up", "down", "destroy", "logs", "status", "test", "test-lint", "test-unit",
         "test-integration", "lock", "help", "images", "preflight", "setup", "password", "apply",
-        "export", "doctor", "backup", "backup-verify", "restore", "upgrade", "predictions",
-        "schema", "helm-install", "helm-prelabel",
+        "export", "doctor", "support", "backup", "backup-verify", "restore", "upgrade",
+        "predictions", "schema", "helm-install", "helm-prelabel",
     ):  # fmt: skip
         assert f"  make {target} " in help_text
