@@ -9,7 +9,8 @@ import pytest
 
 from lib import ROOT
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+README, CHINESE = ROOT / "README.md", ROOT / "README.zh-CN.md"
+PAGES = [README, CHINESE, *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def headings(page: Path) -> set[str]:
@@ -29,6 +30,33 @@ def test_a_link_leads_to_a_file_and_a_heading_that_are_there(page: Path) -> None
         if not file.exists() or (heading and heading not in headings(file)):
             dead.append(target)
     assert dead == []
+
+
+def commands(page: Path) -> list[str]:
+    """What is to be typed: blocks of code without their comments, and code in tables. Diagrams are
+    for reading, in the language of their page.
+    """
+    text = page.read_text()
+    blocks = re.findall(r"^ *```(?!mermaid)\w*\n(.*?)^ *```", text, re.MULTILINE | re.DOTALL)
+    rows = re.findall(r"^\|.*", text, re.MULTILINE)
+    return [
+        *(re.sub(r"(?m)\s*(?<!\S)#.*$", "", block) for block in blocks),
+        *(code for row in rows for code in re.findall(r"`([^`]+)`", row)),
+    ]
+
+
+def links(page: Path) -> list[str]:
+    """Where a page leads, but to itself in another language."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", page.read_text())
+    return [target for target in targets if target not in (README.name, CHINESE.name)]
+
+
+def test_the_readme_in_chinese_has_the_same_commands_and_leads_to_the_same_pages() -> None:
+    assert len(commands(README)) > 20
+    assert commands(CHINESE) == commands(README)
+    assert links(CHINESE) == links(README)
+    assert f"]({CHINESE.name})" in README.read_text()
+    assert f"]({README.name})" in CHINESE.read_text()
 
 
 def test_a_file_that_the_architecture_names_is_there() -> None:
