@@ -64,9 +64,9 @@ def test_what_must_be_set_is_asked_for_with_a_message() -> None:
 
 def test_every_setting_of_the_host_takes_effect_in_compose() -> None:
     referred = {name for name, _, _ in REFERENCE.findall(TEXT)}
-    chooses_files = {"GPU", *compose.OVERLAYS}
-    assert {s.name for s in SETTINGS if "host" in s.readers} <= referred | chooses_files
-    assert not referred & chooses_files
+    for_scripts = {"GPU", *compose.OVERLAYS, "UPDATE_CHECK"}
+    assert {s.name for s in SETTINGS if "host" in s.readers} <= referred | for_scripts
+    assert not referred & for_scripts
 
 
 def test_env_documents_each_setting_that_a_person_can_change(tmp_path: Path) -> None:
