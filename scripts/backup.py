@@ -12,33 +12,24 @@ datasets/ with --datasets. The file has its name once it is whole and on the dis
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import re
 import shutil
 import sqlite3
 import subprocess
 import sys
-import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
 
 import compose
 import up
 from host import restoring, volumes
-from lib import ROOT, archive, commands, docker, files, settings, versions
+from lib import ROOT, archive, backups, docker, postgres, settings, versions
 from lib.cli import UserError, run_main, say
 from lib.progress import Progress, readable
 
 FOLDER = ROOT / "backups"
-SETTINGS = "settings/.env"
-DUMP = "database/label-studio.dump"
-SQLITE = "label-studio/label_studio.sqlite3"
-POSTGRES, LITE = "PostgreSQL", "SQLite"
 
 
 @dataclass(frozen=True)
@@ -52,20 +43,6 @@ class Wanted:
     datasets: bool = False
     keep: int = 0
     lock: archive.Lock = field(default_factory=archive.Lock)
-
-
-def about(
-    values: Mapping[str, str], now: datetime.datetime, parts: Sequence[volumes.Part]
-) -> dict[str, Any]:
-    """What the archive says of itself."""
-    return {
-        "made": now.isoformat(timespec="seconds"),
-        "project": values["COMPOSE_PROJECT_NAME"],
-        "kit": versions.project_version(),
-        "label_studio": volumes.label_studio_version(values["COMPOSE_PROJECT_NAME"]),
-        "database": POSTGRES if settings.enabled(values, "POSTGRES") else LITE,
-        "parts": [part.name for part in parts],
-    }
 
 
 def make(wanted: Wanted) -> Path:
@@ -82,136 +59,26 @@ def make(wanted: Wanted) -> Path:
     restoring.need_none(values)
     parts = volumes.parts(values, wanted.datasets)
     for part in parts:
-        if part.service and not volumes.has_volume(part.where):
+        if isinstance(part, volumes.Volume) and not volumes.has_volume(part.where):
             raise UserError(f"found no volume {part.where}: nothing to save yet. Run: make up")
-    now = datetime.datetime.now(datetime.UTC)
     project = values["COMPOSE_PROJECT_NAME"]
-    name = f"{project}-{now:%Y%m%dT%H%M%SZ}.tar.gz{wanted.lock.ending}"
-    folder = ready(wanted.to, project)
-    sizes = {part.name: part.size() for part in parts}
-    with database(values) as container:
-        if container:
-            size = volumes.sql(container, f"SELECT pg_database_size('{volumes.DATABASE}')")
-            sizes["database"] = int(size)
-        check_space(folder, sum(sizes.values()) + sizes.get("database", 0))
-        target = folder / name
-        with files.appearing(target) as out:
-            writer = archive.Writer(out, about(values, now, parts), wanted.lock)
-            try:
-                fill(writer, parts, container, folder, Progress(sum(sizes.values())))
-                writer.finish()
-            finally:
-                writer.kill()
-    remove_old(folder, project, wanted.keep)
-    return target
-
-
-def ready(folder: Path, project: str) -> Path:
-    """The folder, without what a run that was killed left in it."""
-    folder = folder.expanduser().absolute()
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: {error.strerror}. Name another folder: TO=DIR") from None
-    for left in folder.glob(f".{project}-*.part"):
-        left.unlink()
-    return folder
-
-
-def check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if free < needed:
-        raise UserError(
-            f"{folder}: {readable(free)} are free, up to {readable(needed)} are needed. Make room, "
-            "or name another folder: TO=DIR"
-        )
+    with database(values) as server:
+        source = backups.Source(
+            project, versions.project_version(), volumes.label_studio_version(project),
+            settings.ENV_FILE.read_bytes(), parts, server.dump if server else None,
+            server.size() if server else 0,
+        )  # fmt: skip
+        return backups.save(source, wanted.to, wanted.lock, wanted.keep)
 
 
 @contextmanager
-def database(values: Mapping[str, str]) -> Iterator[str]:
-    """PostgreSQL's container; empty with SQLite, which lies among Label Studio's files."""
+def database(values: Mapping[str, str]) -> Iterator[postgres.Server | None]:
+    """PostgreSQL; none with SQLite, which lies among Label Studio's files."""
     if settings.enabled(values, "POSTGRES"):
-        with restoring.postgres(values["COMPOSE_PROJECT_NAME"]) as container:
-            yield container
+        with restoring.postgres(values["COMPOSE_PROJECT_NAME"]) as server:
+            yield server
     else:
-        yield ""
-
-
-def fill(
-    writer: archive.Writer,
-    parts: Sequence[volumes.Part],
-    postgres: str,
-    folder: Path,
-    bar: Progress,
-) -> None:
-    writer.add_file(SETTINGS, settings.ENV_FILE)
-    if postgres:
-        # Before the files: an upload that it names was there before. Its size must be known first.
-        with tempfile.TemporaryFile(dir=folder) as dump:
-            words = ["pg_dump", "--username", volumes.DATABASE, "--format", "custom",
-                     "--compress", "0", volumes.DATABASE]  # fmt: skip
-            piped(volumes.in_postgres(postgres, *words), "database", stdout=dump)
-            member = tarfile.TarInfo(DUMP)
-            member.size, member.mode = os.fstat(dump.fileno()).st_size, 0o600
-            dump.seek(0)
-            writer.add(member, Counted(dump, bar, "database"))
-    for part in parts:
-        process = subprocess.Popen(
-            part.command("save"), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
-        said = commands.Reader(process.stderr)
-        try:
-            assert process.stdout is not None
-            try:
-                writer.add_tar(part.name, Counted(process.stdout, bar, part.name))
-            except archive.ArchiveError:
-                # What it says itself tells more.
-                if not process.wait():
-                    raise
-            if process.wait():
-                raise UserError(f"{part.name}: {said.text() or f'exit code {process.returncode}'}")
-        finally:
-            process.kill()
-            process.wait()
-    bar.close()
-
-
-class Counted:
-    """A file that tells a progress bar what is read of it."""
-
-    def __init__(self, file: IO[bytes], bar: Progress, what: str) -> None:
-        self.file, self.bar, self.what = file, bar, what
-
-    def read(self, size: int = -1) -> bytes:
-        data = self.file.read(size)
-        self.bar.advance(len(data), self.what)
-        return data
-
-
-def piped(command: Sequence[str], what: str, **pipes: Any) -> None:
-    """Runs a command between pipes.
-
-    Raises:
-        UserError: it failed.
-    """
-    pipes.setdefault("stdin", subprocess.DEVNULL)
-    done = subprocess.run(command, stderr=subprocess.PIPE, **pipes)
-    if done.returncode:
-        said = done.stderr.decode(errors="replace").strip()
-        raise UserError(f"{what}: {said or f'exit code {done.returncode}'}")
-
-
-def archives(folder: Path, project: str) -> list[Path]:
-    """Those of an installation, the oldest first."""
-    form = re.compile(rf"{re.escape(project)}-\d{{8}}T\d{{6}}Z\.tar\.gz(\.gpg|\.age)?")
-    return sorted(path for path in folder.iterdir() if form.fullmatch(path.name))
-
-
-def remove_old(folder: Path, project: str, keep: int) -> None:
-    for path in archives(folder, project)[:-keep] if keep else []:
-        path.unlink()
-        say(f"{path}: removed, {keep} newer ones are there")
+        yield None
 
 
 # Looking at one
@@ -232,9 +99,9 @@ def verify(file: Path, passphrase_file: Path | None, identity: Path | None) -> s
         for part, name, member, data in reader.members():
             whole = f"{part}/{name}"
             bar.advance(member.size, part)
-            if whole == SQLITE and data:
+            if whole == backups.SQLITE and data:
                 answers = sqlite_answers(file, data)
-            elif whole == DUMP and data:
+            elif whole == backups.DUMP and data:
                 answers = dump_answers(file, data)
         bar.close()
     if not answers:
@@ -292,14 +159,24 @@ def add_lock(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--passphrase-file", type=Path)
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a backup, of whatever installation."""
+    parser.add_argument("--to", type=Path, default=FOLDER)
+    parser.add_argument("--datasets", action="store_true")
+    parser.add_argument("--keep", type=number, default=0)
+    parser.add_argument("--recipient", default="")
+    add_lock(parser)
+
+
+def wanted(options: argparse.Namespace) -> Wanted:
+    lock = archive.Lock(options.passphrase_file, options.recipient)
+    return Wanted(options.to, options.datasets, options.keep, lock)
+
+
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog="backup.py", description=(__doc__ or "").splitlines()[0])
-    made.add_argument("--to", type=Path, default=FOLDER)
-    made.add_argument("--datasets", action="store_true")
-    made.add_argument("--keep", type=number, default=0)
-    made.add_argument("--recipient", default="")
+    add_options(made)
     made.add_argument("--metrics", type=metrics_file)
-    add_lock(made)
     return made
 
 
@@ -345,23 +222,28 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
         say(verify(options.file, options.passphrase_file, options.identity))
         return 0
     options = parser().parse_args(words)
-    lock = archive.Lock(options.passphrase_file, options.recipient)
+    asked = wanted(options)
     with up.alone(up.LOCK):
-        target = make(Wanted(options.to, options.datasets, options.keep, lock))
-    found = target.stat()
-    say(f"{target}: {readable(found.st_size)}")
+        target = make(asked)
     if options.metrics:
+        found = target.stat()
         project = settings.values()["COMPOSE_PROJECT_NAME"]
         # In place: the folder is the exporter's, and only the file this user's.
         options.metrics.write_text(metrics(project, found.st_mtime, found.st_size))
-    if not lock.ending:
+    tell(target, asked)
+    return 0
+
+
+def tell(target: Path, asked: Wanted) -> None:
+    """Says what was made, and what a person should know of it."""
+    say(f"{target}: {readable(target.stat().st_size)}")
+    if not asked.lock.ending:
         say(
             "It is not encrypted: whoever can read it has every password and token of this "
             "installation. To encrypt it: PASSPHRASE_FILE=FILE or RECIPIENT=KEY"
         )
-    if not options.datasets:
+    if not asked.datasets:
         say("The images of datasets/ are not in it. With them: DATASETS=1")
-    return 0
 
 
 if __name__ == "__main__":

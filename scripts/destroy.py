@@ -31,7 +31,7 @@ def main() -> int:
             say("Nothing was removed")
             return 1
     for part in volumes.parts(settings.values()):
-        if part.service:
+        if isinstance(part, volumes.Volume):
             remove_unstarted(part.where)
     return subprocess.run(compose.down("--volumes")).returncode
 

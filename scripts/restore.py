@@ -15,7 +15,6 @@ import argparse
 import os
 import subprocess
 import sys
-import tarfile
 from collections.abc import Container, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ import env
 import password
 import up
 from host import restoring, volumes
-from lib import archive, commands, files, settings, versions, volume
+from lib import archive, backups, commands, files, postgres, settings, staging, versions, volume
 from lib.cli import UserError, run_main, say
 from lib.progress import Progress, readable
 
@@ -40,17 +39,10 @@ def refuse(about: Mapping[str, Any], values: Mapping[str, str]) -> None:
     Raises:
         UserError: this version cannot read what the archive holds.
     """
-    theirs, ours = about["label_studio"], versions.label_studio()
-    if not versions.at_least(ours, theirs):
-        raise UserError(
-            f"the backup is of Label Studio {theirs}, and this version of the kit has {ours}, "
-            f"which may not read it. Check out version {about['kit']} of the kit or a newer one"
-        )
-    if about["database"] == backup.POSTGRES and not settings.enabled(values, "POSTGRES"):
-        raise UserError(
-            "the backup is of PostgreSQL, and this installation has SQLite, into which there is "
-            "no way back. Restore it with POSTGRES=1, also in .env"
-        )
+    staging.refuse(
+        about, versions.label_studio(), settings.enabled(values, "POSTGRES"),
+        "Restore it with POSTGRES=1, also in .env",
+    )  # fmt: skip
 
 
 def occupied(values: Mapping[str, str]) -> list[str]:
@@ -58,178 +50,29 @@ def occupied(values: Mapping[str, str]) -> list[str]:
     return [
         f"volume {part.where} ({readable(size)})"
         for part in volumes.parts(values)
-        if part.service and volumes.has_volume(part.where) and (size := part.size())
+        if isinstance(part, volumes.Volume)
+        and volumes.has_volume(part.where)
+        and (size := part.size())
     ]
 
 
-class Staging:
-    """Takes the members of an archive, a part after the other."""
-
-    def __init__(self, parts: Sequence[volumes.Part]) -> None:
-        self.parts = {part.name: part for part in parts}
-        self.staged: list[str] = []
-        self.process: subprocess.Popen[bytes] | None = None
-        self.tar: tarfile.TarFile | None = None
-        self.said: commands.Reader | None = None
-
-    def open(self, part: str) -> None:
-        """Begins a part, after the end of the one before."""
-        self.close()
-        if part not in self.parts:
-            raise UserError(f"the backup has a part {part!r}, which this version does not know")
-        self.process = subprocess.Popen(
-            self.parts[part].command("stage"), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-        )  # fmt: skip
-        self.said = commands.Reader(self.process.stderr)
-        self.tar = tarfile.TarFile.open(
-            fileobj=self.process.stdin, mode="w|", format=tarfile.PAX_FORMAT
-        )
-        self.staged.append(part)
-
-    def take(
-        self, part: str, name: str, member: tarfile.TarInfo, data: archive.Readable | None
-    ) -> None:
-        """
-        Raises:
-            UserError: it cannot be written.
-        """
-        if part not in self.staged:
-            self.open(part)
-        assert self.tar is not None
-        member.name, member.pax_headers = name, {}
-        try:
-            self.tar.addfile(member, data)
-        except BrokenPipeError:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """
-        Raises:
-            UserError: the part could not be written.
-        """
-        process, self.process = self.process, None
-        if process is None or self.tar is None or process.stdin is None or self.said is None:
-            return
-        try:
-            self.tar.close()
-            process.stdin.close()
-        except BrokenPipeError:
-            pass  # what it has said tells why
-        if process.wait():
-            said = self.said.text() or f"exit code {process.returncode}"
-            raise UserError(f"{self.staged[-1]}: {said}")
-
-    def discard(self) -> None:
-        """Takes away what is staged."""
-        if self.process:
-            self.process.kill()
-            self.process.wait()
-        for name in self.staged:
-            subprocess.run(
-                self.parts[name].command("discard"), stdin=subprocess.DEVNULL, capture_output=True
-            )
-
-
-def stage(
-    reader: archive.Reader,
-    values: Mapping[str, str],
-    postgres: str,
-    bar: Progress,
-    leave_out: Container[str] = (),
-) -> list[str]:
-    """Puts all of an archive, but for some parts, beside what there is.
-
-    Returns:
-        The names of its parts.
-
-    Raises:
-        UserError: it is not whole, or cannot be written; all is as it was then.
-    """
-    staging = Staging(volumes.parts(values, datasets=True))
-    try:
-        for part, name, member, data in reader.members():
-            bar.advance(member.size, part)
-            whole = f"{part}/{name}"
-            if whole == backup.DUMP and data:
-                stage_dump(postgres, data)
-            elif whole != backup.SETTINGS and part not in leave_out:
-                staging.take(part, name, member, data)
-        for part in reader.about["parts"]:
-            if part not in staging.staged and part not in leave_out:
-                staging.open(part)  # one that was empty
-        staging.close()
-        bar.close()
-        assert reader.whole
-        if postgres and reader.about["database"] == backup.LITE:
-            move_into_postgres(postgres)
-    except BaseException:
-        staging.discard()
-        if postgres:
-            volumes.sql(postgres, volumes.drop(restoring.RESTORED))
-        raise
-    return staging.staged
-
-
-def stage_dump(postgres: str, data: archive.Readable) -> None:
-    new_database(postgres)
-    words = ["pg_restore", "--username", volumes.DATABASE, "--dbname", restoring.RESTORED,
-             "--no-owner", "--exit-on-error"]  # fmt: skip
-    process = subprocess.Popen(
-        volumes.in_postgres(postgres, *words), stdin=subprocess.PIPE, stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-    )  # fmt: skip
-    said = commands.Reader(process.stderr)
-    assert process.stdin is not None
-    try:
-        while block := data.read(1 << 20):
-            process.stdin.write(block)
-        process.stdin.close()
-    except BrokenPipeError:
-        pass  # what it has said tells why
-    finally:
-        code = process.wait()
-    if code:
-        raise UserError(f"database: {said.text() or f'exit code {code}'}")
-
-
-def move_into_postgres(postgres: str) -> None:
+def move_into_postgres(server: postgres.Server) -> None:
     """Copies the SQLite database that is staged into PostgreSQL, beside the one there.
 
     Raises:
         UserError: it cannot be done; all is as it was then.
     """
     say("copying SQLite's rows into PostgreSQL")
-    new_database(postgres)
-    staged = f"/data/{volume.STAGED}/new/{Path(backup.SQLITE).name}"
+    staged = f"/data/{volume.STAGED}/new/{Path(backups.SQLITE).name}"
     # Only the name differs from what Label Studio itself is given.
     words = [
-        "run", "--rm", "--no-deps", "-T", "--env", f"POSTGRE_NAME={restoring.RESTORED}",
+        "run", "--rm", "--no-deps", "-T", "--env", f"POSTGRE_NAME={server.restored}",
         "--entrypoint", "/opt/venv/bin/python", "label-studio",
     ]  # fmt: skip
-    backup.piped(compose.beside(*words, "-m", "ls_kit.to_postgres", staged), "database",
+    commands.piped(compose.beside(*words, "-m", "ls_kit.to_postgres", staged), "database",
                  stdout=subprocess.DEVNULL, env=compose.environment())  # fmt: skip
-    backup.piped(compose.beside(*words, "-c", f"import os; os.unlink({staged!r})"), "database",
+    commands.piped(compose.beside(*words, "-c", f"import os; os.unlink({staged!r})"), "database",
                  stdout=subprocess.DEVNULL, env=compose.environment())  # fmt: skip
-
-
-def new_database(postgres: str) -> None:
-    volumes.sql(
-        postgres,
-        volumes.drop(restoring.RESTORED),
-        f'CREATE DATABASE "{restoring.RESTORED}" TEMPLATE template0',
-    )
-
-
-def first_look(file: Path, key: Sequence[Path | None]) -> tuple[dict[str, Any], str]:
-    """What an archive says of itself, and its .env."""
-    with archive.reading(file, *key) as reader:
-        for part, name, _, data in reader.members():
-            if f"{part}/{name}" == backup.SETTINGS and data:
-                return reader.about, data.read().decode()
-            break
-    raise UserError(f"{file}: its settings are not there. Take another backup")
 
 
 def put(
@@ -243,9 +86,12 @@ def put(
     Raises:
         UserError: it cannot be done; all is as it was then.
     """
-    with backup.database(values) as postgres, archive.reading(file, *key) as reader:
-        names = stage(reader, values, postgres, Progress(file.stat().st_size), leave_out)
-        restoring.begin(values, file.name, names, bool(postgres))
+    with backup.database(values) as server, archive.reading(file, *key) as reader:
+        names = staging.stage(
+            reader, volumes.parts(values, datasets=True), server, move_into_postgres,
+            Progress(file.stat().st_size), leave_out,
+        )  # fmt: skip
+        restoring.begin(values, file.name, names, bool(server))
 
 
 def data(file: Path, key: Sequence[Path | None], values: Mapping[str, str]) -> None:
@@ -273,7 +119,7 @@ def restore(
     Raises:
         UserError: it cannot be done; what was there is still there.
     """
-    about, text = first_look(file, key)
+    about, text = staging.first_look(file, key)
     bare = not settings.env_text()
     if not bare and (begun := restoring.begun(settings.values())):
         say(f"the restore of {begun} was half done; going on with it")

@@ -26,9 +26,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
-import backup
 from host import cuda, docker_engine, system
-from lib import ROOT, commands, docker, files, git, settings, versions
+from lib import ROOT, backups, commands, docker, files, git, settings, versions
 from lib.cli import UserError, run_main, say
 from lib.progress import readable
 
@@ -299,7 +298,7 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
     options = parser.parse_args(words)
     values = settings.values()
     now = datetime.datetime.now(datetime.UTC)
-    target = backup.ready(options.to, NAME) / f"{NAME}-{now:%Y%m%dT%H%M%SZ}.tar.gz"
+    target = backups.ready(options.to, NAME) / f"{NAME}-{now:%Y%m%dT%H%M%SZ}.tar.gz"
     containers = containers_of(values["COMPOSE_PROJECT_NAME"])
     redactor = redaction.Redactor(secrets_here(values, containers))
     members = ((name, text_of(ask)) for name, ask in sections(values, containers))

@@ -18,9 +18,8 @@ from typing import Any
 from host import volumes
 from lib import ROOT, commands, docker, files
 from lib.cli import UserError, say
+from lib.postgres import Server
 
-RESTORED, REPLACED = "label-studio-restored", "label-studio-replaced"
-"""Databases: what is staged, and what gave way to it."""
 ANSWERS_WITHIN = 60.0  # seconds
 
 
@@ -62,8 +61,8 @@ def finish(values: Mapping[str, str]) -> bool:
         if part.name in said["parts"]:
             part.run("commit")
     if said["postgres"]:
-        with postgres(project) as container:
-            _exchange(container)
+        with postgres(project) as server:
+            server.exchange()
     journal(values).unlink()
     return True
 
@@ -91,8 +90,8 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 
 @contextlib.contextmanager
-def postgres(project: str) -> Iterator[str]:
-    """PostgreSQL's container, which is started for this while where it does not run.
+def postgres(project: str) -> Iterator[Server]:
+    """PostgreSQL, whose container is started for this while where it does not run.
 
     Raises:
         UserError: there is none, or it does not answer within a minute.
@@ -106,38 +105,12 @@ def postgres(project: str) -> Iterator[str]:
         commands.run([docker_client, "start", container], stdout=subprocess.DEVNULL)
     try:
         end = time.monotonic() + ANSWERS_WITHIN
-        ready = ["pg_isready", "--quiet", "--host=127.0.0.1", f"--username={volumes.DATABASE}"]
-        while commands.output(volumes.in_postgres(container, *ready)) is None:
+        server = volumes.server(container)
+        while not server.answers("--host=127.0.0.1"):  # where it listens once its data are made
             if time.monotonic() > end:
                 raise UserError("PostgreSQL does not answer. Look at: make logs SERVICE=postgres")
             time.sleep(0.5)
-        yield container
+        yield server
     finally:
         if not running:
             commands.output([docker_client, "stop", "--time", "60", container], 90)
-
-
-def databases(container: str) -> set[str]:
-    return set(volumes.sql(container, "SELECT datname FROM pg_database").split())
-
-
-def _exchange(container: str) -> None:
-    there = databases(container)
-    if RESTORED in there:
-        # Whoever is still connected would hold up the renaming.
-        volumes.sql(
-            container,
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-            f"WHERE datname IN ('{volumes.DATABASE}', '{RESTORED}')",
-        )
-        if volumes.DATABASE in there:
-            volumes.sql(container, volumes.drop(REPLACED))
-            # Both or none.
-            volumes.sql(
-                container,
-                f'BEGIN; ALTER DATABASE "{volumes.DATABASE}" RENAME TO "{REPLACED}"; '
-                f'ALTER DATABASE "{RESTORED}" RENAME TO "{volumes.DATABASE}"; COMMIT',
-            )
-        else:
-            volumes.sql(container, f'ALTER DATABASE "{RESTORED}" RENAME TO "{volumes.DATABASE}"')
-    volumes.sql(container, volumes.drop(REPLACED))

@@ -65,6 +65,19 @@ def run(command: Sequence[str], **more: Any) -> None:
         raise UserError(f"exit code {done.returncode} from: {' '.join(command)}")
 
 
+def piped(command: Sequence[str], what: str, **pipes: Any) -> None:
+    """Runs a command between pipes.
+
+    Raises:
+        UserError: it failed.
+    """
+    pipes.setdefault("stdin", subprocess.DEVNULL)
+    done = subprocess.run(command, stderr=subprocess.PIPE, **pipes)
+    if done.returncode:
+        said = done.stderr.decode(errors="replace").strip()
+        raise UserError(f"{what}: {said or f'exit code {done.returncode}'}")
+
+
 class Reader(threading.Thread):
     """Reads what a child says while we write to it or wait for it: it stops at a full pipe.
 

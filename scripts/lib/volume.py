@@ -328,7 +328,7 @@ def _away(path: Path) -> None:
             if inner.is_dir() and not inner.is_symlink():
                 inner.chmod(0o700)
         shutil.rmtree(path)
-    else:
+    elif os.path.lexists(path):  # where nothing may be removed, asking to is refused
         with contextlib.suppress(FileNotFoundError):
             path.unlink()
 

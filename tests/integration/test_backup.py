@@ -22,23 +22,11 @@ import requests
 
 from conftest import ROOT
 from installation import Installation, installation
+from team import MAKE_TOKEN, SECOND, Team, Work
 
 pytestmark = pytest.mark.docker
 
 STATE = "/data/models/state.json"
-SECOND = {"email": "second@example.com", "password": "correct-horse-battery"}
-MAKE_TOKEN = f"""
-import importlib.util, pathlib, sys
-sys.path.insert(0, str(pathlib.Path(importlib.util.find_spec("label_studio").origin).parent))
-import django
-django.setup()
-from rest_framework.authtoken.models import Token
-from users.models import User
-user = User.objects.get(email="{SECOND["email"]}")
-user.set_password("{SECOND["password"]}")
-user.save()
-print(Token.objects.get_or_create(user=user)[0])
-"""
 
 
 def script(place: Installation, *words: str, **settings: str) -> subprocess.CompletedProcess[str]:
@@ -62,40 +50,15 @@ def inside(place: Installation, service: str, code: str) -> str:
     return str(output.decode())
 
 
-def post(place: Installation, path: str, **more: Any) -> Any:
-    answer = requests.post(
-        f"http://127.0.0.1:{place.ports[0]}{path}", timeout=60,
-        headers={"Authorization": f"Token {place.token}"}, **more,
-    )  # fmt: skip
-    assert answer.ok, answer.text
-    return answer.json()
-
-
-def fetch(place: Installation, path: str, key: str = "") -> bytes:
-    answer = requests.get(
-        f"http://127.0.0.1:{place.ports[0]}{path}", timeout=60,
-        headers={"Authorization": f"Token {key or place.token}"},
-    )  # fmt: skip
-    assert answer.ok, answer.text
-    return answer.content
-
-
-def without_times(value: Any) -> Any:
-    """JSON without what says when it was asked for, sorted: PostgreSQL keeps no order of keys."""
-    if isinstance(value, dict):
-        skip = ("last_activity", "updated_at", "created_ago", "lead_time")
-        return {k: without_times(v) for k, v in sorted(value.items()) if k not in skip}
-    return [without_times(v) for v in value] if isinstance(value, list) else value
+def team(place: Installation, token: str = "") -> Team:
+    return Team(f"http://127.0.0.1:{place.ports[0]}", token or place.token)
 
 
 @dataclass(frozen=True)
 class Held:
     """All that a team would miss."""
 
-    tasks: Any
-    predictions: Any
-    users: Any
-    upload: bytes
+    work: Work
     state: str
     models: dict[str, bytes]
     projects: dict[str, bytes]
@@ -110,29 +73,12 @@ def files_of(folder: Path) -> dict[str, bytes]:
 
 
 def held(place: Installation, upload: str) -> Held:
-    tasks = []
-    for project in place.get("/api/projects/")["results"]:
-        tasks += place.get(
-            f"/api/projects/{project['id']}/export?exportType=JSON&download_all_tasks=true"
-        )
     return Held(
-        sorted(without_times(tasks), key=lambda task: task["id"]),
-        sorted(without_times(place.get("/api/predictions/")), key=lambda one: one["id"]),
-        sorted(without_times(place.get("/api/users/")), key=lambda user: user["id"]),
-        fetch(place, upload),
+        team(place).work(upload),
         inside(place, "backend", f"print(open('{STATE}').read())"),
         files_of(place.folder / "models"),
         files_of(place.folder / "projects"),
-    )  # fmt: skip
-
-
-def log_in(place: Installation) -> str:
-    """Who the second user is, by the password."""
-    page, url = requests.Session(), f"http://127.0.0.1:{place.ports[0]}"
-    page.get(f"{url}/user/login/", timeout=30)
-    form = {**SECOND, "csrfmiddlewaretoken": page.cookies["csrftoken"]}
-    page.post(f"{url}/user/login/", data=form, timeout=30)
-    return str(page.get(f"{url}/api/current-user/whoami", timeout=30).json()["email"])
+    )
 
 
 @contextlib.contextmanager
@@ -171,27 +117,11 @@ def sqlite(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Saved]:
     with installation() as place:
         code, output = place.up()
         assert code == 0, output
-        (project,) = (p["id"] for p in place.get("/api/projects/")["results"])
-        task = place.get(f"/api/tasks/?project={project}")["tasks"][0]["id"]
-        value = {"x": 1.5, "y": 2, "width": 30, "height": 40, "rotation": 0}
-        result = {
-            "type": "rectanglelabels", "from_name": "label", "to_name": "image",
-            "original_width": 810, "original_height": 1080,
-            "value": {**value, "rectanglelabels": ["bus"]},
-        }  # fmt: skip
-        post(place, f"/api/tasks/{task}/annotations/", json={"result": [result]})
         picture = (place.folder / "datasets" / "demo" / "bus.jpg").read_bytes()
-        answer = post(
-            place, f"/api/projects/{project}/import?commit_to_project=true",
-            files={"bus upload.jpg": ("bus upload.jpg", picture, "image/jpeg")},
-        )  # fmt: skip
-        assert answer["task_count"] == 1
-        found = place.get(f"/api/tasks/?project={project}&page_size=100&fields=all")["tasks"]
-        (upload,) = (t["data"]["image"] for t in found if "/upload/" in t["data"]["image"])
-        post(place, "/api/users/", json={**SECOND, "username": "second"})
+        project, upload = team(place).begin(picture)
         inside(place, "backend", f"open('{STATE}', 'w').write('what a model.py keeps')")
         second = inside(place, "label-studio", MAKE_TOKEN).split()[-1]
-        assert log_in(place) == SECOND["email"]
+        assert team(place).log_in() == SECOND["email"]
         code, output = place.up("setup")  # the upload is predicted too
         assert code == 0, output
         yield Saved.of(place, tmp_path_factory.mktemp("sqlite"), upload, second, project)
@@ -234,20 +164,24 @@ def test_exports_of_engines_are_not_in_it_since_they_are_made_again(sqlite: Save
 
 def test_it_comes_back_on_a_machine_that_never_saw_it(saved: Saved) -> None:
     before = held(saved.place, saved.upload)
-    assert (len(before.tasks), len(before.predictions), len(before.users)) == (6, 6, 2)
+    assert (len(before.work.tasks), len(before.work.predictions), len(before.work.users)) == (
+        6,
+        6,
+        2,
+    )
     with bare() as other:
         output = done(other, "restore", str(saved.file))
         assert f"restored from {saved.file.name}" in output
         assert held(other, saved.upload) == before
-        assert fetch(other, "/api/current-user/whoami", saved.second)
-        assert log_in(other) == SECOND["email"]
+        assert team(other, saved.second).fetch("/api/current-user/whoami")
+        assert team(other).log_in() == SECOND["email"]
 
 
 def test_sqlite_becomes_postgresql_and_takes_new_work(sqlite: Saved, postgres: Saved) -> None:
     assert held(postgres.place, postgres.upload) == held(sqlite.place, sqlite.upload)
-    assert log_in(postgres.place) == SECOND["email"]
+    assert team(postgres.place).log_in() == SECOND["email"]
     # Numbers go on after the last: nothing is written over.
-    made = post(postgres.place, "/api/projects/", json={"title": "made since"})
+    made = team(postgres.place).post("/api/projects/", json={"title": "made since"})
     assert made["id"] == postgres.project + 1
     requests.delete(
         f"http://127.0.0.1:{postgres.place.ports[0]}/api/projects/{made['id']}/", timeout=30,
@@ -272,7 +206,7 @@ def test_what_is_there_is_replaced_only_by_force_and_after_a_backup_of_it(sqlite
     refused = script(place, "restore", str(sqlite.file))
     assert refused.returncode == 1
     assert "there is an installation already" in refused.stderr and "FORCE=1" in refused.stderr
-    post(place, "/api/projects/", json={"title": "made since"})
+    team(place).post("/api/projects/", json={"title": "made since"})
     began = time.monotonic()
     output = done(place, "restore", "--force", str(sqlite.file))
     sqlite.took["restore"] = time.monotonic() - began

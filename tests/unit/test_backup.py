@@ -12,12 +12,12 @@ import backup
 import compose
 import restore
 from host import restoring, volumes
-from lib import archive, docker, settings, versions, volume
+from lib import archive, backups, docker, settings, staging, versions, volume
 from lib.cli import UserError
 from lib.progress import Progress, readable
 
 VALUES = {s["name"]: s["default"] for s in settings.declared()} | {"COMPOSE_PROJECT_NAME": "mine"}
-ABOUT = {"label_studio": "1.23.2", "kit": "0.1.0", "database": backup.LITE}
+ABOUT = {"label_studio": "1.23.2", "kit": "0.1.0", "database": backups.LITE}
 
 
 def test_the_newest_of_this_installation_stay_and_nobody_elses_go(tmp_path):
@@ -31,33 +31,33 @@ def test_the_newest_of_this_installation_stay_and_nobody_elses_go(tmp_path):
     ]
     for name in [*mine, *others]:
         (tmp_path / name).touch()
-    backup.remove_old(tmp_path, "mine", keep=0)
+    backups.remove_old(tmp_path, "mine", keep=0)
     assert len(list(tmp_path.iterdir())) == 6
-    backup.remove_old(tmp_path, "mine", keep=2)
+    backups.remove_old(tmp_path, "mine", keep=2)
     assert {path.name for path in tmp_path.iterdir()} == {*mine[1:], *others}
 
 
 def test_what_a_killed_run_left_goes_with_the_next_one(tmp_path):
     for name in (".mine-20260101T000000Z.tar.gz.part", ".theirs-1.part", "mine-1.tar.gz"):
         (tmp_path / name).touch()
-    backup.ready(tmp_path, "mine")
+    backups.ready(tmp_path, "mine")
     assert {path.name for path in tmp_path.iterdir()} == {".theirs-1.part", "mine-1.tar.gz"}
 
 
 def test_its_folder_is_for_its_owner_alone(tmp_path):
-    folder = backup.ready(tmp_path / "new" / "backups", "mine")
+    folder = backups.ready(tmp_path / "new" / "backups", "mine")
     assert folder.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_folder_that_cannot_be_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UserError, match=r"file: .*Name another folder: TO=DIR"):
-        backup.ready(tmp_path / "file", "mine")
+    with pytest.raises(UserError, match=r"file: .*Name another folder"):
+        backups.ready(tmp_path / "file", "mine")
 
 
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(tmp_path):
     with pytest.raises(UserError, match=r"are free, up to 1000000 GB are needed\. Make room"):
-        backup.check_space(tmp_path, 10**15)
+        backups.check_space(tmp_path, 10**15)
 
 
 @pytest.mark.parametrize("text", ["0", "-1", "many", ""])
@@ -101,7 +101,7 @@ def test_a_newer_label_studio_is_refused_with_the_version_that_can(monkeypatch):
 
 def test_postgresql_does_not_go_into_sqlite_but_the_other_way():
     with pytest.raises(UserError, match="Restore it with POSTGRES=1"):
-        restore.refuse({**ABOUT, "database": backup.POSTGRES}, VALUES)
+        restore.refuse({**ABOUT, "database": backups.POSTGRES}, VALUES)
     restore.refuse(ABOUT, {**VALUES, "POSTGRES": "1"})
 
 
@@ -168,7 +168,7 @@ def test_an_archive_without_its_settings_is_refused(tmp_path):
         writer = archive.Writer(out, ABOUT)
         writer.finish()
     with pytest.raises(UserError, match="its settings are not there"):
-        restore.first_look(path, (None, None))
+        staging.first_look(path, (None, None))
     with pytest.raises(UserError, match="holds no database"):
         backup.verify(path, None, None)
 
