@@ -244,10 +244,16 @@ def mirrors_text(values: Mapping[str, str]) -> str:
     return "".join(f"{name}={shlex.quote(values[name])}\n" for name in names if values[name])
 
 
+def contexts(name: str) -> dict[str, str]:
+    """Folders that an image is made of beside its own, by the names that its Dockerfile has."""
+    more = {"lib": "scripts/lib"} if name == "label-studio" else {}
+    return {"kit": "scripts/image", **more}
+
+
 def revision(folder: str) -> str:
     """The last commit that touched what an image is made of: others leave the image as it is."""
     git = ["git", "-C", str(ROOT)]
-    paths = [folder, f":(exclude){folder}/tests", "scripts/image"]
+    paths = [folder, f":(exclude){folder}/tests", *contexts(folder).values()]
     commit = commands.output([*git, "log", "-1", "--format=%H", "--", *paths])
     if not commit:
         return "unknown"
@@ -267,7 +273,8 @@ def build_command(
         "--builder", builder,
         # A statement of how it was built holds the time, and so makes each image another one.
         "--provenance=false",
-        "--build-context", f"kit={ROOT / 'scripts' / 'image'}",
+        *(word for key, path in contexts(name).items()
+          for word in ("--build-context", f"{key}={ROOT / path}")),
         "--secret", f"id=mirrors,env={MIRRORS}",
     ]  # fmt: skip
     if bundle := net.certificates(values):

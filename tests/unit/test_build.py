@@ -226,5 +226,8 @@ def test_a_commit_of_tests_leaves_an_image_as_it_is(tmp_path, monkeypatch):
     assert second != first
     (tmp_path / "backend" / "tests" / "test_app.py").write_text("y")
     assert build.revision("backend") == second
+    assert build.revision("label-studio") == second
+    assert commit("scripts/lib/volume.py") == second
+    assert build.revision("label-studio") != second
     (tmp_path / "backend" / "Dockerfile").write_text("y")
     assert build.revision("backend") == f"{second}-changed"
