@@ -44,7 +44,10 @@ MODULES = (
         "v0.85.0",
         "0bdb88ed823d0f2e86cf909638439b6ad1da744a228172c7411d9987527dc5d1",
         "example/prometheus-operator-crd",
-        ("monitoring.coreos.com_servicemonitors.yaml",),
+        (
+            "monitoring.coreos.com_servicemonitors.yaml",
+            "monitoring.coreos.com_prometheusrules.yaml",
+        ),
     ),
     Module(
         "sigs.k8s.io/gateway-api",

@@ -1,9 +1,9 @@
 """CRDs of other projects and what not every cluster has: refused where they are not known, and
 taken by the API server where they are.
 
-ServiceMonitor, HTTPRoute and ScaledObject are held against the projects' own definitions, pinned;
-NetworkAttachmentDefinition against one written for this. What an operator, a gateway, KEDA, Multus
-or a metrics server then makes of them is not tested.
+ServiceMonitor, PrometheusRule, HTTPRoute and ScaledObject are held against the projects' own
+definitions, pinned; NetworkAttachmentDefinition against one written for this. What an operator, a
+gateway, KEDA, Multus or a metrics server then makes of them is not tested.
 """
 
 from __future__ import annotations
@@ -60,7 +60,8 @@ def crds(where, definitions):
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ("optional", ["gateway.enabled=true", "HTTPRoute", "metrics.serviceMonitor.enabled=true"]),
+        ("optional", ["gateway.enabled=true", "HTTPRoute", "metrics.serviceMonitor.enabled=true",
+                      "metrics.prometheusRule.enabled=true"]),
         ("lan", ["multus.enabled=true", "Install Multus first"]),
         ("queue", ["backend.autoscaling.keda.enabled=true", "Install KEDA first"]),
     ],

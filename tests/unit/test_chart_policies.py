@@ -13,7 +13,7 @@ from policies import Address, Pod, passes
 from rendering import pod_template
 
 CI = render_chart.CHART / "ci"
-OURS = ("label-studio", "backend", "setup", "prelabel", "doctor", "test", "postgres")
+OURS = ("label-studio", "backend", "setup", "prelabel", "doctor", "backup", "test", "postgres")
 PORTS = {"label-studio": 8080, "backend": 9090, "postgres": 5432}
 DNS = Pod({"k8s-app": "kube-dns"}, "kube-system", {"kubernetes.io/metadata.name": "kube-system"})
 PROMETHEUS = Pod(
@@ -77,7 +77,7 @@ class Chart:
 @pytest.fixture(scope="module")
 def postgres():
     """Everything that the chart can run in one namespace."""
-    return Chart(CI / "postgres-values.yaml", CI / "prelabel-values.yaml")
+    return Chart(*(CI / f"{name}-values.yaml" for name in ("postgres", "prelabel", "backup")))
 
 
 def test_there_is_a_policy_for_each_component_in_both_directions(postgres):
@@ -94,6 +94,7 @@ def test_there_is_a_policy_for_each_component_in_both_directions(postgres):
 JOBS = {"setup", "prelabel", "doctor", "test"}
 MUST = {
     ("label-studio", "backend"), ("label-studio", "postgres"), ("backend", "label-studio"),
+    ("backup", "postgres"),
     *((job, service) for job in JOBS
       for service in ("label-studio", "backend")),
 }  # fmt: skip
@@ -123,7 +124,7 @@ def test_postgres_calls_nobody(postgres):
 def test_nobody_else_comes_in(postgres):
     assert postgres.into("label-studio") == {"backend", *JOBS}
     assert postgres.into("backend") == {"label-studio", *JOBS}
-    assert postgres.into("postgres") == {"label-studio"}
+    assert postgres.into("postgres") == {"label-studio", "backup"}
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,7 @@ def test_nobody_else_comes_in(postgres):
         ("prelabel", {("web", 80), ("web", 443)}),
         ("setup", set()),
         ("doctor", set()),
+        ("backup", set()),
         ("test", {(place, port) for place in ("web", "api", "metadata", "lan", "stranger",
                                               "neighbour", "prometheus") for port in (443, 6443)}),
     ],
@@ -175,6 +177,22 @@ def test_an_external_database_is_reached_at_its_port(tmp_path):
     assert chart.passes("label-studio", LAN, 5432)
     assert not chart.passes("label-studio", LAN, 5433)
     assert not chart.passes("backend", LAN, 5432)
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "port"), [("", 443), ("https://s3.example.com", 443), ("http://minio:8000", 8000)]
+)
+def test_a_backup_reaches_its_bucket_and_no_other_port(tmp_path, endpoint, port):
+    s3 = {"bucket": "b", "endpoint": endpoint}
+    chart = Chart(values={"backup": {"enabled": True, "s3": s3}}, folder=tmp_path)
+    assert {found for _, found in chart.out_of("backup")} == {port}
+    assert {found for place, found in chart.out_of("backup") if place == "lan"} == {port}
+
+
+def test_the_pods_that_people_make_for_backups_and_restores_reach_the_database_too(tmp_path):
+    chart = Chart(values={"postgres": {"enabled": True}}, folder=tmp_path)
+    labels = {**chart.pods["postgres"].labels, "app.kubernetes.io/component": "backup"}
+    assert chart.passes(Pod(labels, "ls-yolo"), "postgres", 5432)
 
 
 def test_what_an_operator_adds_passes(tmp_path):

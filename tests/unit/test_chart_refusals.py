@@ -214,6 +214,28 @@ FAULTS = {
     "the demo with a class of one's own": (
         [("backend.env.MODEL_CLASS", "model:Mine")], ["model:Mine", "setup.demo=false"],
     ),
+    "a backup of what only one pod has": (
+        [("backup.enabled", True), ("labelStudio.persistence.enabled", False)],
+        ["backup.enabled=true", SQLITE, "labelStudio.persistence.enabled=true"],
+    ),
+    "a backup of a claim for one pod": (
+        [("backup.enabled", True), ("labelStudio.persistence.accessModes", ["ReadWriteOncePod"])],
+        ["labelStudio.persistence.accessModes=[ReadWriteOncePod]", "ReadWriteMany"],
+    ),
+    "a backup of the backend's claim for one pod": (
+        [("backup.enabled", True), ("backend.cache.enabled", True),
+         ("backend.cache.accessModes", ["ReadWriteOncePod"])],
+        ["backend.cache.accessModes", "backup.cache=false"],
+    ),
+    "a backup of no images": (
+        [("backup.enabled", True), ("backup.datasets", True)],
+        ["datasets.type", "backup.datasets=false"],
+    ),
+    "a backup in two places": (
+        [("backup.enabled", True), ("backup.s3.bucket", "b"),
+         ("backup.persistence.existingClaim", "c")],
+        ["backup.s3.bucket=b", "backup.persistence.existingClaim=c", "Unset one"],
+    ),
     "a project that nobody reads": (
         [("projects", {"yard.txt": "title: x"})], ["yard.txt", ".yaml"],
     ),

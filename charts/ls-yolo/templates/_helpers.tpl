@@ -1,5 +1,5 @@
 {{/* Helpers take (dict "root" $ "component" "backend"). Components: label-studio, backend, setup, prelabel,
-doctor, postgres, test. */}}
+doctor, backup, postgres, test. */}}
 
 {{- define "ls-yolo.name" -}}
 {{- .root.Values.nameOverride | default .root.Chart.Name | trunc 40 | trimSuffix "-" }}

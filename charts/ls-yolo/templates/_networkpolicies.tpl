@@ -21,6 +21,18 @@ policyTypes: [Ingress, Egress]
     {{- end }}
 {{- end }}
 
+{{- define "ls-yolo.policyDatabase" -}}
+{{- $database := include "ls-yolo.database" (dict "root" .) }}
+{{- if eq $database "bundled" }}
+- ports: [{port: 5432}]
+  to:
+    {{- include "ls-yolo.peer" (dict "root" . "component" "postgres") | nindent 4 }}
+{{- else if eq $database "external" }}
+# A policy knows no names: the database's port, wherever it is.
+- ports: [{port: {{ .Values.postgres.external.port }}}]
+{{- end }}
+{{- end }}
+
 {{/* Name service, and both services. */}}
 {{- define "ls-yolo.policyServices" -}}
 {{ include "ls-yolo.policyDns" . }}

@@ -13,6 +13,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
     (include "ls-yolo.faults.datasets" . | fromJsonArray)
     (include "ls-yolo.faults.setup" . | fromJsonArray)
     (include "ls-yolo.faults.prelabel" . | fromJsonArray)
+    (include "ls-yolo.faults.backup" . | fromJsonArray)
     (include "ls-yolo.faults.crds" . | fromJsonArray)
     (include "ls-yolo.faults.existing" . | fromJsonArray)
     (include "ls-yolo.faults.upgrade" . | fromJsonArray)
@@ -274,6 +275,33 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- toJson $f }}
 {{- end }}
 
+{{- define "ls-yolo.faults.backup" -}}
+{{- $f := list }}
+{{- $v := .Values }}
+{{- $c := dict "root" . "component" "backup" }}
+{{- if $v.backup.enabled }}
+{{- if and (eq (include "ls-yolo.database" $c) "sqlite") (not $v.labelStudio.persistence.enabled) }}
+{{- $f = append $f "backup.enabled=true with SQLite and labelStudio.persistence.enabled=false: the database is in Label Studio's pod, where no other can read it. Set labelStudio.persistence.enabled=true, or use Postgres." }}
+{{- end }}
+{{- $claims := list
+    (list $v.labelStudio.persistence.enabled "labelStudio.persistence" $v.labelStudio.persistence "")
+    (list (include "ls-yolo.backupCache" $c) "backend.cache" $v.backend.cache ", or backup.cache=false")
+}}
+{{- range $claims }}
+{{- if and (index . 0) (has "ReadWriteOncePod" (index . 2).accessModes) }}
+{{- $f = append $f (printf "backup.enabled=true with %s.accessModes=[ReadWriteOncePod]: the pod that makes the backup could not mount it beside the one that has it. Use ReadWriteOnce or ReadWriteMany%s." (index . 1) (index . 3)) }}
+{{- end }}
+{{- end }}
+{{- if and $v.backup.datasets (not $v.datasets.type) }}
+{{- $f = append $f "backup.datasets=true without datasets.type: there are no images to save. Set backup.datasets=false." }}
+{{- end }}
+{{- if and $v.backup.s3.bucket $v.backup.persistence.existingClaim }}
+{{- $f = append $f (printf "backup.s3.bucket=%s and backup.persistence.existingClaim=%s: two places for one backup. Unset one of them." $v.backup.s3.bucket $v.backup.persistence.existingClaim) }}
+{{- end }}
+{{- end }}
+{{- toJson $f }}
+{{- end }}
+
 {{/* Whether a cluster was asked for what it has: the API of the aggregator is in every cluster and in no built-in list. */}}
 {{- define "ls-yolo.connected" -}}
 {{- if .Capabilities.APIVersions.Has "apiregistration.k8s.io/v1" }}true{{ end }}
@@ -285,6 +313,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
 {{- $wanted := list
     (list .Values.gateway.enabled "gateway.networking.k8s.io/v1" "HTTPRoute" "gateway.enabled" "the Gateway API")
     (list .Values.metrics.serviceMonitor.enabled "monitoring.coreos.com/v1" "ServiceMonitor" "metrics.serviceMonitor.enabled" "the Prometheus operator")
+    (list (and .Values.backup.enabled .Values.metrics.prometheusRule.enabled) "monitoring.coreos.com/v1" "PrometheusRule" "metrics.prometheusRule.enabled" "the Prometheus operator")
     (list .Values.backend.autoscaling.keda.enabled "keda.sh/v1alpha1" "ScaledObject" "backend.autoscaling.keda.enabled" "KEDA")
     (list .Values.multus.enabled "k8s.cni.cncf.io/v1" "NetworkAttachmentDefinition" "multus.enabled" "Multus")
 }}
@@ -307,6 +336,8 @@ up; without one (helm template) nothing is found and nothing of it is refused.
     (list ($v.postgres.enabled | ternary $v.postgres.existingSecret "") "postgres.existingSecret" (list "POSTGRES_PASSWORD"))
     (list (not $v.postgres.external.host | not | ternary $v.postgres.external.existingSecret "") "postgres.external.existingSecret" (list "POSTGRES_PASSWORD"))
     (list ($v.labelStudio.s3.enabled | ternary $v.labelStudio.s3.existingSecret "") "labelStudio.s3.existingSecret" (list "access-key-id" "secret-access-key"))
+    (list (and $v.backup.enabled (not (empty $v.backup.s3.bucket)) | ternary $v.backup.s3.existingSecret "") "backup.s3.existingSecret" (list "access-key-id" "secret-access-key"))
+    (list ($v.backup.enabled | ternary $v.backup.passphraseSecret "") "backup.passphraseSecret" (list "passphrase"))
 }}
 {{- range $secrets }}
 {{- $name := index . 0 }}
@@ -333,6 +364,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
     (list (and $v.postgres.enabled $v.postgres.persistence.enabled | ternary $v.postgres.persistence.existingClaim "") "postgres.persistence.existingClaim")
     (list (eq $v.models.type "claim" | ternary $v.models.claim.existingClaim "") "models.claim.existingClaim")
     (list (eq $v.datasets.type "claim" | ternary $v.datasets.claim.existingClaim "") "datasets.claim.existingClaim")
+    (list ($v.backup.enabled | ternary $v.backup.persistence.existingClaim "") "backup.persistence.existingClaim")
 }}
 {{- range $claims }}
 {{- if and (index . 0) (not (lookup "v1" "PersistentVolumeClaim" $.Release.Namespace (index . 0))) }}
@@ -361,6 +393,7 @@ up; without one (helm template) nothing is found and nothing of it is refused.
     (list (and $v.backend.cache.enabled (not $v.backend.cache.existingClaim)) "backend.cache" $v.backend.cache "backend")
     (list (and $v.postgres.enabled $v.postgres.persistence.enabled (not $v.postgres.persistence.existingClaim)) "postgres.persistence" $v.postgres.persistence "postgres")
     (list (and (eq $v.datasets.type "claim") (not $v.datasets.claim.existingClaim)) "datasets.claim" $v.datasets.claim "datasets")
+    (list (and $v.backup.enabled (not $v.backup.s3.bucket) (not $v.backup.persistence.existingClaim)) "backup.persistence" $v.backup.persistence "backup")
 }}
 {{- range $claims }}
 {{- if index . 0 }}
