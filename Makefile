@@ -11,6 +11,10 @@ RUN := env -u PYTHONDONTWRITEBYTECODE PYTHONPYCACHEPREFIX="$(CURDIR)/.cache/pyca
 PYTEST = $(RUN) timeout --kill-after=30 $(BUDGET) pytest
 # What opens an encrypted backup.
 KEY = $(if $(PASSPHRASE_FILE),--passphrase-file "$(PASSPHRASE_FILE)") $(if $(IDENTITY),--identity "$(IDENTITY)")
+# What is asked of a backup, and which release is meant.
+ASKED = $(if $(TO),--to "$(TO)") $(if $(DATASETS),--datasets) $(if $(KEEP),--keep $(KEEP)) \
+	$(if $(RECIPIENT),--recipient "$(RECIPIENT)") $(if $(PASSPHRASE_FILE),--passphrase-file "$(PASSPHRASE_FILE)")
+WHERE = $(if $(NAMESPACE),--namespace "$(NAMESPACE)") $(if $(RELEASE),--release "$(RELEASE)")
 PYTHON_FILES := scripts tests backend label-studio charts ansible
 
 # Settings given to make (make up LABEL_STUDIO_PORT=8081) are in the environment of every script.
@@ -20,7 +24,7 @@ PYTHON_FILES := scripts tests backend label-studio charts ansible
 	backup backup-verify restore upgrade \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
-	helm-install helm-prelabel bench format lock
+	helm-install helm-prelabel helm-backup helm-restore helm-upgrade bench format lock
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -64,6 +68,16 @@ helm-install: ## The same in the Kubernetes cluster of kubectl's context (NAMESP
 helm-prelabel: ## There, predict a whole project by many pods: PROJECT=Wheelhouse SHARDS=4 (safe to stop and run again)
 	@$(PYTHON) scripts/helm_prelabel.py
 
+helm-backup: ## There, a backup of a release into a folder here: as make backup, NAMESPACE=ls-yolo, RELEASE=
+	@$(PYTHON) scripts/helm_backup.py $(ASKED) $(WHERE)
+
+helm-restore: ## There, a release as a backup has it, also one of Compose: FILE=, FORCE=1 where there are projects
+	@$(PYTHON) scripts/helm_restore.py "$(FILE)" $(if $(FORCE),--force) $(if $(TO),--to "$(TO)") $(KEY) $(WHERE)
+
+helm-upgrade: ## There, this version of the chart, and back where it fails: VALUES=FILE, ARGS="--set ..."
+	@$(PYTHON) scripts/helm_upgrade.py $(if $(VALUES),--values "$(VALUES)") $(if $(TO),--to "$(TO)") \
+		$(if $(PASSPHRASE_FILE),--passphrase-file "$(PASSPHRASE_FILE)") $(WHERE) -- $(ARGS)
+
 status: ## What runs, and whether it is healthy
 	@$(COMPOSE) ps --all
 
@@ -81,8 +95,7 @@ password: ## Give the first user a new password, also for a forgotten one
 	@$(PYTHON) scripts/password.py
 
 backup: ## All of it in one file while it runs: TO=DIR, DATASETS=1, KEEP=7, PASSPHRASE_FILE= or RECIPIENT=; docs/backup.md
-	@$(PYTHON) scripts/backup.py $(if $(TO),--to "$(TO)") $(if $(DATASETS),--datasets) $(if $(KEEP),--keep $(KEEP)) \
-		$(if $(RECIPIENT),--recipient "$(RECIPIENT)") $(KEY) $(if $(METRICS),--metrics "$(METRICS)")
+	@$(PYTHON) scripts/backup.py $(ASKED) $(if $(METRICS),--metrics "$(METRICS)")
 
 backup-verify: ## Whether a backup is whole: FILE=backups/....tar.gz
 	@$(PYTHON) scripts/backup.py verify "$(FILE)" $(KEY)
