@@ -21,7 +21,7 @@ PYTHON_FILES := scripts tests backend label-studio charts ansible
 
 .DEFAULT_GOAL := help
 .PHONY: help up setup apply export prelabel predictions schema prepare images preflight down destroy logs status doctor support password \
-	backup backup-verify restore upgrade \
+	backup backup-verify restore upgrade bundle bundle-push \
 	test test-lint test-unit test-integration test-kubernetes test-host test-tools \
 	test-integration-setup test-kubernetes-setup test-host-setup test-bare \
 	helm-install helm-prelabel helm-backup helm-restore helm-upgrade bench format lock
@@ -107,6 +107,12 @@ upgrade: ## Another version, and back where it fails: VERSION=v0.2.0, else the n
 	@$(PYTHON) scripts/upgrade.py $(if $(VERSION),"$(VERSION)") $(if $(FROM),--from "$(FROM)") \
 		$(if $(TO),--to "$(TO)") $(if $(PASSPHRASE_FILE),--passphrase-file "$(PASSPHRASE_FILE)")
 
+bundle: ## One file from which machines without a network install: GPU=1, WITHOUT=backend; docs/bundle.md
+	@$(PYTHON) scripts/bundle.py make $(if $(WITHOUT),--without $(WITHOUT))
+
+bundle-push: ## The images to a registry of your own, for the chart: REGISTRY=registry.example.com, BUNDLE=its folder
+	@$(PYTHON) scripts/bundle.py push "$(REGISTRY)" $(if $(BUNDLE),"$(BUNDLE)")
+
 down: ## Stop and remove the containers; all data stays
 	@$(COMPOSE) down
 
@@ -127,6 +133,7 @@ test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose
 	$(RUN) hadolint --config .hadolint.yaml tests/host/Dockerfile
 	cd ansible && $(RUN) ansible-lint -q --nocolor
 	$(RUN) shellcheck scripts/image/apt-install scripts/image/get-uv scripts/image/uv-install .ci/run \
+		scripts/apt-only scripts/bundle-install \
 		postgres/docker-entrypoint.sh
 	@$(PYTHON) scripts/dev check_compose
 	@$(RUN) python scripts/dev settings --check

@@ -6,7 +6,8 @@ an image or its history. Safe to run again; what has not changed is not built an
 
     build.py [label-studio] [backend] [postgres]
 
-Without a name: label-studio, backend, and with POSTGRES=1 postgres.
+Without a name: label-studio, backend, and with POSTGRES=1 postgres; with IMAGES=present they must
+be there.
 """
 
 from __future__ import annotations
@@ -333,6 +334,18 @@ def ensure_postgres(values: Mapping[str, str]) -> None:
         build(POSTGRES, tag, values)
 
 
+def need(tags: Sequence[str]) -> None:
+    """
+    Raises:
+        UserError: an image is not here, and is not to be built.
+    """
+    if missing := [tag for tag in tags if title(tag) is None]:
+        raise UserError(
+            f"found no image {' and no '.join(missing)}, and IMAGES=present says that nothing is "
+            "built. Bring what lacks (docker load, or ./install of a bundle), or set IMAGES=build"
+        )
+
+
 def remove_replaced() -> None:
     """Removes our own images that have lost their name to a newer one and serve no container."""
     for name in (*versions.images(), POSTGRES):
@@ -349,9 +362,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("image", nargs="*", help=", ".join(names))
     values = settings.values()
     usual = names if settings.enabled(values, "POSTGRES") else list(images)
-    chosen = parser.parse_args(arguments).image or usual
+    named = parser.parse_args(arguments).image
+    chosen = named or usual
     if unknown := [name for name in chosen if name not in names]:
         raise UserError(f"found {', '.join(unknown)}, expected {', '.join(names)}")
+    if not named and values["IMAGES"] == "present":
+        need([images.get(name, versions.POSTGRES_IMAGE) for name in chosen])
+        return 0
     for name in chosen:
         if name == POSTGRES:
             ensure_postgres(values)

@@ -144,6 +144,8 @@ def cpu_index_answers() -> bool:
 
 def torch_index_for_host() -> str:
     """torch's own CPU index where no GPU is found and it answers: 5 GB less."""
+    if settings.values()["IMAGES"] == "present":
+        return ""
     if found := gpu.gpus():
         say(
             f"torch with CUDA is used: found {found[0]}. Without GPU=1 the backend uses the CPU "

@@ -6,6 +6,7 @@ What is there is left alone. Sources, the first that serves:
   2. distribution: the distribution's packages, where they are new enough;
   3. trixie: on Debian 12 alone, Debian 13's packages by name, its suite pinned so low that nothing
      else ever comes from it.
+Or, where --packages names a folder of .deb files, from that alone: nothing is asked for elsewhere.
 Needs root or sudo. Says what it does before it does it. Safe to run again, also after being killed.
 `make up` and the Ansible role docker both run this: there is no other way that one comes.
 """
@@ -91,12 +92,14 @@ def packages_for(source: str, lacks: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name for part in lacks for name in PACKAGES[source][part]))
 
 
-def new_enough(family: str, lacks: Iterable[str], facts: Facts, needed: Mapping[str, str]) -> str:
-    """Empty if the distribution's packages serve; else what is wrong with them."""
+def new_enough(
+    source: str, lacks: Iterable[str], candidates: Mapping[str, str], needed: Mapping[str, str]
+) -> str:
+    """Empty if the packages of a source serve; else what is wrong with them."""
     keys = {"engine": "docker_engine", "compose": "compose", "buildx": "buildx"}
     for part in lacks:
-        package = PACKAGES[family][part][0]
-        found = facts.candidates.get(package, "")
+        package = PACKAGES[source][part][0]
+        found = candidates.get(package, "")
         if not found:
             return f"{package} is not there"
         if part in keys and not versions.at_least(found, needed[keys[part]]):
@@ -112,7 +115,7 @@ def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
     """
     if facts.docker_repository and "docker" in facts.sources:
         return Plan("docker", packages_for("docker", facts.lacks), f"{facts.repository} answers")
-    wrong = new_enough(facts.family, facts.lacks, facts, needed)
+    wrong = new_enough(facts.family, facts.lacks, facts.candidates, needed)
     silent = (
         f"{facts.repository} does not answer"
         if "docker" in facts.sources
@@ -147,6 +150,26 @@ def choose(facts: Facts, needed: Mapping[str, str]) -> Plan:
     )
 
 
+def choose_of_folder(
+    family: str, lacks: Iterable[str], candidates: Mapping[str, str], needed: Mapping[str, str]
+) -> tuple[str, ...]:
+    """The packages of the missing parts in a folder, be they Docker's own or the distribution's.
+
+    Raises:
+        UserError: it has not all of them.
+    """
+    wrong = {source: new_enough(source, lacks, candidates, needed) for source in ("docker", family)}
+    for source, fault in wrong.items():
+        if not fault:
+            # Where an older one is installed already, nothing would ask for the one that is here.
+            more = ("containerd",) if "containerd" in candidates and source != "docker" else ()
+            return (*packages_for(source, lacks), *more)
+    raise UserError(
+        f"the folder of packages does not serve: {' and '.join(wrong.values())}. It must hold "
+        f"those of {', '.join(lacks)} for this system, with all that they need"
+    )
+
+
 def docker_source(
     family: str, codename: str, architecture: str, repository: str = DOCKER_REPOSITORY
 ) -> str:
@@ -176,9 +199,12 @@ def trixie_pin(packages: Iterable[str]) -> str:
     )
 
 
-def candidates(family: str) -> dict[str, str]:
-    names = [*(name for part in PACKAGES[family].values() for name in part), "containerd"]
-    return apt.parse_policy(commands.output(["apt-cache", "policy", *names]) or "")
+def names_of(*sources: str) -> list[str]:
+    """The packages whose versions decide what is taken."""
+    return [
+        *(name for source in sources for part in PACKAGES[source].values() for name in part),
+        "containerd",
+    ]
 
 
 def add_docker_repository(host: apt.Host, family: str, codename: str, repository: str) -> bool:
@@ -196,14 +222,16 @@ def add_docker_repository(host: apt.Host, family: str, codename: str, repository
     host.write(DOCKER_KEY, key)
     host.write(DOCKER_SOURCE, docker_source(family, codename, architecture, repository))
     host.apt("update", check=False)
-    if apt.parse_policy(commands.output(["apt-cache", "policy", "docker-ce"]) or ""):
+    if host.candidates("docker-ce"):
         return True
     say("Docker's repository cannot be used from here; it is taken out again")
     host.run("rm", "-f", str(DOCKER_SOURCE), str(DOCKER_KEY))
     return False
 
 
-def install(engine: Engine, sources: tuple[str, ...], repository: str) -> None:
+def install(
+    engine: Engine, sources: tuple[str, ...], repository: str, packages: Path | None
+) -> None:
     release = system.os_release()
     name, codename = system.family(release), release.get("VERSION_CODENAME", "")
     if name == "ubuntu":
@@ -214,10 +242,33 @@ def install(engine: Engine, sources: tuple[str, ...], repository: str) -> None:
             f"is the Docker Engine installed for you. Install it by hand, then run make up again: "
             f"{docker_engine.DOCS}"
         )
-    host = apt.Host()
+    host = apt.Host(packages)
     say(f"Missing: {', '.join(engine.lacks())}. To be installed with apt, as root:")
     # An earlier run that was killed may have left packages half configured.
     host.run("dpkg", "--configure", "-a")
+    if packages:
+        found = host.candidates(*names_of("docker", name))
+        names = choose_of_folder(name, engine.lacks(), found, versions.minimums())
+    else:
+        names = from_network(host, name, codename, engine, sources, repository)
+    # --no-remove: if another container runtime is in the way, stop rather than take it out.
+    host.apt("install", "-y", "--no-install-recommends", "--no-remove", *names)
+    docker.forget()
+
+
+def from_network(
+    host: apt.Host,
+    name: str,
+    codename: str,
+    engine: Engine,
+    sources: tuple[str, ...],
+    repository: str,
+) -> tuple[str, ...]:
+    """The packages to install, of a source that is added where it is not there.
+
+    Raises:
+        UserError: no source serves.
+    """
     # Sources that have nothing to do with us may be down; ours are looked at below.
     host.apt("update", check=False)
     if not net.HOST_CA.exists():
@@ -229,8 +280,9 @@ def install(engine: Engine, sources: tuple[str, ...], repository: str) -> None:
         and net.answers(probe, ca_bundle=settings.values()["CA_BUNDLE"])
         and add_docker_repository(host, name, codename, repository)
     )
+    found = host.candidates(*names_of(name))
     plan = choose(
-        Facts(name, codename, engine.lacks(), has_docker, candidates(name), sources, repository),
+        Facts(name, codename, engine.lacks(), has_docker, found, sources, repository),
         versions.minimums(),
     )
     say(f"{plan.why}. From there: {', '.join(plan.packages)}")
@@ -241,9 +293,7 @@ def install(engine: Engine, sources: tuple[str, ...], repository: str) -> None:
         )  # first, so that the source never counts unpinned
         host.write(TRIXIE_SOURCE, trixie_source(apt.debian_mirror()))
         host.apt("update", check=False)
-    # --no-remove: if another container runtime is in the way, stop rather than take it out.
-    host.apt("install", "-y", "--no-install-recommends", "--no-remove", *plan.packages)
-    docker.forget()
+    return plan.packages
 
 
 # Starting it
@@ -357,6 +407,12 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         help="a mirror of Docker's repository (%(default)s)",
     )
     parser.add_argument(
+        "--packages",
+        type=Path,
+        metavar="FOLDER",
+        help="a folder of .deb files, to install from that alone",
+    )
+    parser.add_argument(
         "--dry-run",
         action="store_true",
         help=f"change nothing; exit code 0: all is there, {TO_DO}: something is to be done",
@@ -366,6 +422,8 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     options.repository = options.repository.rstrip("/")
     if unknown := [name for name in options.sources if name not in SOURCES]:
         raise UserError(f"--sources: found {', '.join(unknown)}, expected some of {list(SOURCES)}")
+    if options.packages and not options.packages.is_dir():
+        raise UserError(f"--packages: found no folder {options.packages}")
     return options
 
 
@@ -387,7 +445,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         say(f"To do: {what}")
         return TO_DO
     if engine.lacks():
-        install(engine, options.sources, options.repository)
+        install(engine, options.sources, options.repository, options.packages)
     if not running():
         start()
     engine = docker_engine.find_engine()

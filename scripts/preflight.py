@@ -53,8 +53,10 @@ def all_checks(ports: bool = True, folders: bool = True) -> list[Check]:
     answers = engine.state == "answers" and bool(engine.client)  # the client asks it
     tags = versions.images()
     there = docker_engine.images_built(list(tags.values())) if answers else set()
+    if values["IMAGES"] == "present":  # then none is built
+        there = set(tags.values())
     found_gpus = gpu.gpus()
-    cpu_torch = without_cuda(values, written, found_gpus)
+    cpu_torch = len(there) < len(tags) and without_cuda(values, written, found_gpus)
     saves = float(minimums["disk_gb_backend"]) - float(minimums["disk_gb_backend_cpu"])
     needs = system.disk_needs(
         minimums,

@@ -739,6 +739,16 @@ SETTINGS: tuple[Setting, ...] = (
     ),
     # Image builds. Nothing of these stays in an image.
     Setting(
+        "IMAGES",
+        "str",
+        "build",
+        "Where the images come from: build; or present: they were brought, nothing is built, and "
+        "no index is asked; see bundle.md.",
+        ("build",),
+        pattern="build|present",
+        expected="build or present",
+    ),
+    Setting(
         "CA_BUNDLE",
         "path",
         "",

@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from lib import commands, net, settings
+from lib import ROOT, commands, net, settings
 from lib.cli import UserError, say
 
 
@@ -31,8 +31,10 @@ def mirror_of(sources: str) -> str:
 class Host:
     """The commands that change this host; every one is shown before it runs."""
 
-    def __init__(self) -> None:
+    def __init__(self, packages: Path | None = None) -> None:
+        """packages: a folder of .deb files that apt takes in place of the host's sources."""
         self.root = commands.as_root()
+        self.alone = [str(ROOT / "scripts" / "apt-only"), str(packages)] if packages else []
 
     def run(self, *command: str, check: bool = True) -> bool:
         say("  # " + " ".join(command))
@@ -56,7 +58,12 @@ class Host:
             "-o",
             "Acquire::Retries=3",
         ]
-        return self.run("apt-get", *options, *words, check=check)
+        return self.run(*self.alone, "apt-get", *options, *words, check=check)
+
+    def candidates(self, *names: str) -> dict[str, str]:
+        """The versions of packages that would be installed."""
+        command = [*self.root, *self.alone, "apt-cache", "policy", *names]
+        return parse_policy(commands.output(command) or "")
 
     def write(self, path: Path, text: str | bytes) -> None:
         data = text.encode() if isinstance(text, str) else text

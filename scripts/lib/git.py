@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lib import ROOT, versions
@@ -39,8 +39,13 @@ def git(*words: str, within: float | None = None) -> str:
     return done.stdout.strip()
 
 
-def need_clone() -> None:
-    """Raises: UserError: the kit's folder is no clone of its own, or its files were changed."""
+def need_clone(but: Sequence[str] = ()) -> None:
+    """
+    but: folders that may have been changed.
+
+    Raises:
+        UserError: the kit's folder is no clone of its own, or its files were changed.
+    """
     try:
         top = git("rev-parse", "--show-toplevel")
     except UserError:
@@ -50,7 +55,8 @@ def need_clone() -> None:
             f"{ROOT} is no git clone that this user may use, so no other version can be had here. "
             "Another way: make backup, then make restore in the folder of the other version"
         )
-    if changed := git("status", "--porcelain", "--untracked-files=no"):
+    theirs = [f":(exclude){folder}" for folder in but]
+    if changed := git("status", "--porcelain", "--untracked-files=no", "--", ".", *theirs):
         names = ", ".join(line[2:].strip() for line in changed.splitlines()[:5])
         raise UserError(
             f"files of the kit were changed: {names}. Commit them, or put them away: git stash"

@@ -6,8 +6,10 @@ those before it left, as building it anew for each would take minutes.
 
 from __future__ import annotations
 
+import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,11 +21,11 @@ import pytest
 from commits import Commits
 from conftest import ARTIFACTS, lacking
 from lib import ROOT, commands, versions
-from tests.host.machines import TOOLS, Machine, Neighbour, Outcome, Segment, docker, image
+from tests.host.machines import TOOLS, Machine, Neighbour, Outcome, Segment, docker, image, run
 
 ORDER = (
     "test_fresh_host", "test_network", "test_prelabel", "test_gpu", "test_switched_off",
-    "test_upkeep", "test_older_debian",
+    "test_upkeep", "test_older_debian", "test_bundle",
 )  # fmt: skip
 # The segment's addresses. Label Studio's and the backend's are the product's own defaults.
 HOST, SHIM, FRIEND, STRANGER = (f"192.168.103.{last}" for last in (140, 131, 150, 160))
@@ -81,7 +83,11 @@ def engine_volume() -> Iterator[str]:
 
 
 @contextmanager
-def a_host(suite: str, volume: str, segment: Segment) -> Iterator[Machine]:
+def a_host(
+    suite: str, volume: str, segment: Segment | None = None, name: str = ""
+) -> Iterator[Machine]:
+    """name: of its logs, where another host has the suite's."""
+    name = name or suite
     # ssh keeps a socket there, whose path must be short.
     folder = Path(tempfile.mkdtemp(prefix="ls-yolo-host-"))
     host = Machine(suite, folder, volume, segment, HOST)
@@ -91,9 +97,9 @@ def a_host(suite: str, volume: str, segment: Segment) -> Iterator[Machine]:
     finally:
         ARTIFACTS.mkdir(exist_ok=True)
         if host.log.exists():
-            shutil.copy(host.log, ARTIFACTS / f"playbooks-{suite}.log")
+            shutil.copy(host.log, ARTIFACTS / f"playbooks-{name}.log")
         journal = host.root("journalctl", "--no-pager", "--boot=0", check=False)
-        (ARTIFACTS / f"journal-{suite}.log").write_text(journal)
+        (ARTIFACTS / f"journal-{name}.log").write_text(journal)
         host.remove()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -150,6 +156,34 @@ def variables(commit: str) -> dict[str, Any]:
         "ls_yolo_backup_metrics": METRICS,
         "ls_yolo_backend_env": {"LABEL_STUDIO_PASSWORD": secrets.token_urlsafe(24)},
     }
+
+
+@pytest.fixture(scope="session")
+def bundle(
+    commits: Commits, commit: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """A bundle of the kit as it lies here, unpacked: of the images Label Studio's alone, since the
+    other takes minutes to pack."""
+    need_machines()
+    folder = tmp_path_factory.mktemp("bundle")
+    clone = folder / "clone"
+    commits.clone(commit, clone)
+    (ROOT / ".cache" / "bundle").mkdir(parents=True, exist_ok=True)
+    # What an earlier run has fetched is not fetched again.
+    for path in (".tools/bin", ".cache/bundle", "models/yolov8n.pt", "models/yolov8n-seg.pt",
+                 "datasets/demo"):  # fmt: skip
+        (clone / path).parent.mkdir(exist_ok=True)
+        (clone / path).symlink_to(ROOT / path)
+    run(
+        sys.executable, clone / "scripts" / "bundle.py", "make", "--without", "backend",
+        "--without", "postgres", "--suites", "bookworm,trixie",
+        env={**os.environ, "IMAGES": "present"}, timeout=600,
+    )  # fmt: skip
+    (made,) = (clone / "bundles").iterdir()
+    run("tar", "-C", folder, "-xf", made)
+    made.unlink()
+    yield folder / made.stem
+    shutil.rmtree(folder)
 
 
 def put_bundle(host: Machine, folder: Path) -> None:

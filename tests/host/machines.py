@@ -177,6 +177,20 @@ command -v nft >/dev/null && nft list ruleset
 command -v docker >/dev/null && docker ps --all --quiet
 true
 """
+# A default route into a veth whose other end nobody has, and a resolver behind it, by addresses
+# of documentation (RFC 5737). Without IPv6, whose own housekeeping would count.
+CUT_OFF = """
+set -e
+ip link add out type veth peer name nowhere
+echo 1 >/proc/sys/net/ipv6/conf/out/disable_ipv6
+ip link set nowhere up
+ip link set out up
+ip address add 192.0.2.1/24 dev out
+ip neighbour replace 192.0.2.254 lladdr 02:00:00:00:00:01 dev out
+ip route replace default via 192.0.2.254 dev out
+ip -6 route flush default
+echo nameserver 198.51.100.53 >/etc/resolv.conf
+"""
 # Asks Label Studio for the URL $1 by the method $2, with the token that comes by stdin.
 ASK_LABEL_STUDIO = """
 import sys, urllib.request
@@ -275,6 +289,8 @@ class Machine:
     port: int = field(default_factory=free_port)
     name: str = field(default_factory=lambda: f"ls-yolo-test-{secrets.token_hex(3)}")
     password: str = field(default_factory=lambda: secrets.token_hex(12))
+    kit: str = "/opt/ls-yolo"
+    left_before: int = 0
 
     # Life
 
@@ -331,6 +347,26 @@ class Machine:
     def reboot(self) -> None:
         docker("restart", "--time", "60", self.name)
         self.wait_until_booted()
+
+    def cut_off(self) -> None:
+        """Takes the way out: until a reboot, what would leave ends at an interface that counts it.
+
+        This machine and the segment are on the host's own links, and stay.
+        """
+        self.root("sh", "-c", CUT_OFF)
+        before = self.left()
+        self.root("getent", "hosts", "example.com", check=False)
+        assert self.left() > before, "a lookup that leaves is not counted"
+        self.left_before = self.left()
+
+    def left(self) -> int:
+        """How many packets would have left the host."""
+        (found,) = json.loads(self.root("ip", "-json", "-statistics", "link", "show", "dev", "out"))
+        return int(found["stats64"]["tx"]["packets"])
+
+    def nothing_left(self) -> bool:
+        """Whether nothing would have left since the host was cut off."""
+        return self.left() == self.left_before
 
     def stop(self) -> None:
         docker("stop", "--time", "60", self.name)
@@ -411,7 +447,7 @@ class Machine:
 
     def settings(self) -> dict[str, str]:
         """The host's .env."""
-        return settings.parse_env(self.root("cat", "/opt/ls-yolo/.env"))
+        return settings.parse_env(self.root("cat", f"{self.kit}/.env"))
 
     def label_studio(self, path: str, method: str = "GET") -> Any:
         """What Label Studio's API answers its first user on the host's loopback."""

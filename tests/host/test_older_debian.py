@@ -7,12 +7,12 @@ It gets the disk of the first host's engine, so the images are there; nothing el
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from commits import Commits
 from lib import ROOT
 from tests.host.conftest import HOST, STRANGER, a_host
 from tests.host.machines import Machine, Neighbour, Outcome, Segment, run
@@ -40,12 +40,9 @@ def older(host: Machine, engine_volume: str, segment: Segment) -> Iterator[Machi
 
 @pytest.fixture(scope="module")
 def mine(
-    commits: Commits,
-    commit: str,
-    variables: dict[str, Any],
-    tmp_path_factory: pytest.TempPathFactory,
+    bundle: Path, variables: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, Any]:
-    """The inventory of an owner with models, images and a project of their own, and no git."""
+    """The inventory of an owner with models, images and a project of their own, and a bundle."""
     folder = tmp_path_factory.mktemp("mine")
     weights, images = ROOT / "models", ROOT / "datasets" / "demo"
     for name, files in (
@@ -57,17 +54,13 @@ def mine(
         (folder / name).mkdir(parents=True)
         for file, data in files.items():
             (folder / name / file).write_bytes(data)
-    release = folder / "release.tar.gz"
-    commits.git("archive", "--format=tar.gz", f"--output={release}", commit)
     return {
-        **variables,
-        "ls_yolo_kit_archive": str(release),
+        **{name: value for name, value in variables.items() if "images" not in name},
+        "ls_yolo_bundle": str(bundle),
         **{
             f"ls_yolo_{name}_src": str(folder / name) for name in ("models", "datasets", "projects")
         },
         "ls_yolo_demo": False,
-        "ls_yolo_images": "present",
-        "docker_allow_newer_suite": True,
         "network_macvlan": False,
         "ls_yolo_backend_env": {"BIND_ADDRESS": "0.0.0.0"},
     }
@@ -91,7 +84,7 @@ def test_an_archive_of_something_else_is_refused(older, mine, tmp_path):
 
 def test_an_engine_of_another_suite_is_not_taken_unasked(older, mine):
     outcome = older.playbook(
-        "site.yml", "--tags", "docker", variables={**mine, "docker_allow_newer_suite": False}
+        "site.yml", "--tags", "docker", variables={**mine, "docker_source": "auto"}
     )
     assert outcome.code == 2
     assert "docker_allow_newer_suite: true" in outcome.message()
@@ -103,6 +96,7 @@ def older_site(older: Machine, mine: dict[str, Any]) -> Outcome:
     # A .env that was brought along has a port that the inventory does not know.
     older.root("mkdir", "-p", "/opt/ls-yolo")
     older.write("/opt/ls-yolo/.env", f"LABEL_STUDIO_PORT={PORTS[0]}\n")
+    older.cut_off()
     outcome = older.playbook("site.yml", variables=mine)
     assert outcome.code == 0, outcome.message()
     return outcome
@@ -124,8 +118,9 @@ def test_the_owner_s_own_images_are_predicted_by_their_own_model(older, older_si
     assert project["title"] == "Mine"
 
 
-def test_nothing_else_comes_from_the_newer_suite(older, older_site):
-    assert "Debian:13" not in older.root("apt-get", "--simulate", "dist-upgrade")
+def test_everything_comes_from_the_bundle_and_nothing_asks_a_network(older, older_site):
+    assert older.nothing_left()
+    assert older.settings()["IMAGES"] == "present"
 
 
 def test_a_second_run_changes_nothing(older, older_site, mine):

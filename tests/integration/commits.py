@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -53,6 +55,21 @@ class Commits:
 
     def commit(self, parent: str) -> str:
         return self.git("commit-tree", self.git("write-tree"), "-p", parent, "-m", "for a test")
+
+    def clone(self, commit: str, folder: Path) -> None:
+        """A repository at a commit, on its branch ``mine``. It shares the objects of this one,
+        which may be shallow, and whose branches lack the commit.
+        """
+        folder.mkdir()
+        run = functools.partial(subprocess.run, cwd=folder, check=True, capture_output=True)
+        run(["git", "init", "--quiet", "--initial-branch", "mine"])
+        objects, shallow = self.git(
+            "rev-parse", "--path-format=absolute", "--git-path", "objects", "--git-path", "shallow"
+        ).splitlines()
+        (folder / ".git/objects/info/alternates").write_text(f"{objects}\n")
+        if Path(shallow).exists():
+            shutil.copy(shallow, folder / ".git/shallow")
+        run(["git", "reset", "--quiet", "--hard", commit])
 
 
 def next_images() -> dict[str, str]:

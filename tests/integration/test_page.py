@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from playwright.sync_api import Page, TimeoutError, sync_playwright
+from playwright.sync_api import Page, Request, TimeoutError, sync_playwright
 
 from conftest import ARTIFACTS, DEMO, Stack, lacking
 
@@ -60,6 +60,18 @@ def open_task(
         page.wait_for_function(regions, timeout=60_000)
 
 
+def other_hosts(stack: Stack, page: Page) -> list[str]:
+    """A list that gets every address of another host that the page asks from now on."""
+    asked: list[str] = []
+
+    def note(request: Request) -> None:
+        if not request.url.startswith((f"{stack.url}/", "data:", "blob:")):
+            asked.append(request.url)
+
+    page.on("request", note)
+    return asked
+
+
 @pytest.fixture
 def page(stack: Stack) -> Iterator[Page]:
     with open_page(stack) as page:
@@ -67,13 +79,6 @@ def page(stack: Stack) -> Iterator[Page]:
 
 
 def test_a_task_shows_the_boxes_of_its_prediction(stack: Stack, demo: Any, page: Page) -> None:
-    outside: list[str] = []
-    page.on(
-        "request",
-        lambda r: (
-            outside.append(r.url) if not r.url.startswith((stack.url, "data:", "blob:")) else None
-        ),
-    )
     task = next(task for task in stack.tasks(demo.id) if task.data["image"].endswith("bus.jpg"))
     (stored,) = stack.predictions(demo.id)["bus.jpg"]
     page.goto(f"{stack.url}/projects/{demo.id}/data?task={task.id}")
@@ -105,7 +110,6 @@ def test_a_task_shows_the_boxes_of_its_prediction(stack: Stack, demo: Any, page:
     # A row at the edge is in the label's colour from end to end; the image is not.
     assert distance.min() < 110, distance
     assert distance[0] > 2 * distance.min(), distance
-    assert not outside
 
 
 def colour_of(label: str) -> str:
@@ -127,3 +131,22 @@ def test_the_list_shows_every_image_with_a_prediction(stack: Stack, demo: Any, p
         thumbnails.nth(i).evaluate("i => i.complete && i.naturalWidth > 0")
         for i in range(thumbnails.count())
     )
+
+
+def test_no_page_asks_another_host(stack: Stack, demo: Any, page: Page) -> None:
+    """Which there may be none of; and who serves them would learn who labels what."""
+    task = stack.tasks(demo.id)[0].id
+    asked = other_hosts(stack, page)
+    found: dict[str, list[str]] = {}
+    for path in (
+        "/projects", f"/projects/{demo.id}/data", f"/projects/{demo.id}/data?task={task}",
+        *(f"/projects/{demo.id}/settings{part}" for part in ("", "/labeling", "/ml", "/storage")),
+        "/organization", "/user/account", "/docs/api", "/docs/api/schema/swagger-ui/",
+        "/logout", "/user/login", "/user/signup", "/not-there",
+    ):  # fmt: skip
+        page.goto(f"{stack.url}{path}")
+        page.wait_for_load_state("networkidle")
+        if asked:
+            found[path] = list(asked)
+            asked.clear()
+    assert found == {}

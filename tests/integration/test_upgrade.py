@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -33,20 +32,12 @@ class Kit:
     def __init__(self, place: Installation, index: Path) -> None:
         self.place = place
         place.root = place.folder / "kit"
-        place.root.mkdir()
         commits = Commits(index)
         now = commits.now()
         newer = commits.after(now, {"VERSION": f"{NEXT}\n", **next_images()})
         lock = (ROOT / versions.LOCK).read_text()
         older = lock.replace(f"label-studio=={versions.label_studio()}", "label-studio==1.20.0")
-        # It shares the objects of this one, which may be shallow, and whose branches lack these.
-        self.git("init", "--quiet", "--initial-branch", "mine")
-        paths = commits.git("rev-parse", "--path-format=absolute", "--git-path", "objects",
-                            "--git-path", "shallow").splitlines()  # fmt: skip
-        (place.root / ".git/objects/info/alternates").write_text(f"{paths[0]}\n")
-        if Path(paths[1]).exists():
-            shutil.copy(paths[1], place.root / ".git/shallow")
-        self.git("reset", "--quiet", "--hard", now)
+        commits.clone(now, place.root)
         for name, commit in {
             "newer": newer,
             "broken": commits.after(newer, {"VERSION": f"{BAD}\n", **broken_images()}),

@@ -12,6 +12,7 @@ from lib import commands, docker, net, settings
 from lib.cli import UserError
 
 VALUES = {
+    "IMAGES": "build",
     "CA_BUNDLE": "",
     "APT_MIRROR": "http://mirror/debian",
     "PIP_INDEX_URL": "https://ann:it's $ecret@index/simple",
@@ -121,6 +122,20 @@ def test_postgres_is_brought_where_it_is_asked_for(monkeypatch, on, images):
     monkeypatch.setattr(build, "ensure_postgres", lambda _: did.append("postgres"))
     build.main([])
     assert len(did) == images
+
+
+@pytest.mark.parametrize(("on", "images"), [("", 2), ("1", 3)])
+def test_nothing_is_built_where_images_were_brought(monkeypatch, on, images):
+    values = {**VALUES, "POSTGRES": on, "IMAGES": "present"}
+    monkeypatch.setattr(settings, "values", lambda: values)
+    monkeypatch.setattr(build, "build", lambda *_: pytest.fail("built"))
+    asked = []
+    monkeypatch.setattr(build, "title", lambda tag: asked.append(tag) or "ls-yolo")
+    build.main([])
+    assert len(asked) == images
+    monkeypatch.setattr(build, "title", lambda tag: None if "backend" in tag else "ls-yolo")
+    with pytest.raises(UserError, match=r"found no image ls-yolo/backend:.* IMAGES=present"):
+        build.main([])
 
 
 def test_a_base_image_that_is_there_is_left_alone(monkeypatch):

@@ -15,6 +15,7 @@ def test_every_target_of_make_has_a_line_of_help():
         "up", "down", "destroy", "logs", "status", "test", "test-lint", "test-unit",
         "test-integration", "lock", "help", "images", "preflight", "setup", "password", "apply",
         "export", "doctor", "support", "backup", "backup-verify", "restore", "upgrade",
+        "bundle", "bundle-push",
         "predictions", "schema", "helm-install", "helm-prelabel",
     ):  # fmt: skip
         assert f"  make {target} " in help_text
