@@ -177,7 +177,8 @@ def back(upgrade: Upgrade) -> None:
             helm_restore.finish(hand, half)
         upgrade.restored = True
         upgrade.write()
-    helm(where, "rollback", where.name, str(upgrade.revision), "--no-hooks")
+    # The Secret is kubectl's where a restore has written it; it gets its values again below.
+    helm(where, "rollback", where.name, str(upgrade.revision), "--no-hooks", "--force-conflicts")
     if where.secrets() != upgrade.secrets:
         # Helm puts back those that it has made; a restore has brought others since.
         helm_restore.give(where, upgrade.secrets)
