@@ -30,7 +30,7 @@ import up
 from bundle_use import DATA, FORMAT, IMAGES, MANIFEST, PACKAGES, fingerprint, size_of
 from cluster import tools
 from host import suites
-from lib import ROOT, commands, docker, git, settings, tars, venvs, versions
+from lib import ROOT, commands, docker, files, git, settings, tars, venvs, versions
 from lib.cli import UserError, run_main, say
 from lib.progress import Progress, readable
 
@@ -99,9 +99,10 @@ def make(without: Sequence[str], chosen: Sequence[suites.Suite]) -> Path:
         tags.append(versions.POSTGRES_IMAGE)
     total = sum(map(size_of, tags))
     name = f"ls-yolo-{versions.project_version()}-amd64"
-    target, part = FOLDER / f"{name}.tar", FOLDER / f".{name}.part"
+    target = FOLDER / f"{name}.tar"
     FOLDER.mkdir(exist_ok=True)
-    part.unlink(missing_ok=True)
+    for left in FOLDER.glob(f".{name}*.part"):  # by a run that was killed
+        left.unlink()
     need, free = PACKED * total + REST, shutil.disk_usage(FOLDER).free
     if free < need:
         raise UserError(
@@ -116,15 +117,12 @@ def make(without: Sequence[str], chosen: Sequence[suites.Suite]) -> Path:
     temporary.mkdir()
     bar = Progress(round(PACKED * total) + REST // 2)
     try:
-        with part.open("wb") as out:
+        with files.appearing(target) as out:
             writer = tars.Writer(out, name, bar.advance)
             add_all(writer, temporary, tags, packages)
             writer.close()
-            out.flush()
-            os.fsync(out.fileno())
-        part.replace(target)
+            os.fchmod(out.fileno(), 0o644)  # nothing in it is a secret
     finally:
-        part.unlink(missing_ok=True)
         shutil.rmtree(temporary)
         bar.close()
     return target

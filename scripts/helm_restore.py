@@ -28,6 +28,7 @@ from cluster import kubernetes, release
 from lib import archive, backups, commands, postgres, settings, staging, volume
 from lib.cli import UserError, run_main, say
 from lib.progress import Progress
+from restore import add_options
 
 INSTEAD = "Upgrade the release with postgres.enabled=true first: docs/kubernetes.md"
 STAGED = f"/data/{volume.STAGED}/new"
@@ -228,11 +229,7 @@ def restore(
 
 def main(words: Sequence[str] = sys.argv[1:]) -> int:
     parser = argparse.ArgumentParser(prog="helm_restore.py")
-    parser.add_argument("file", type=Path)
-    parser.add_argument("--force", action="store_true")
-    parser.add_argument("--to", type=Path, default=backup.FOLDER)
-    parser.add_argument("--identity", type=Path)
-    backup.add_lock(parser)
+    add_options(parser)
     helm_backup.add_release(parser)
     options = parser.parse_args(words)
     with up.alone(helm_backup.LOCK):

@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import subprocess
 import sys
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -121,19 +120,13 @@ def go_on(upgrade: Upgrade) -> None:
     """
     name = upgrade.before.name
     if not upgrade.failed:
-        try:
-            forth(upgrade)
-        except (Exception, KeyboardInterrupt) as error:
-            upgrade.failed = str(error) or "stopped by a person"
-            if not isinstance(error, (UserError, KeyboardInterrupt)):
-                traceback.print_exc()
-                upgrade.failed = f"{type(error).__name__}: {error}"
-            upgrade.write()
-            up.step("It failed")
-            say(upgrade.failed)
-        else:
+        upgrade.failed = up.failure_of(lambda: forth(upgrade))
+        if not upgrade.failed:
             release.remove_note(upgrade.before, NOTE)
             return
+        upgrade.write()
+        up.step("It failed")
+        say(upgrade.failed)
     back(upgrade)
     raise UserError(f"{name} runs as before, since the upgrade failed: {upgrade.failed}")
 

@@ -163,15 +163,20 @@ def restore(
         say(".env stays as it is here; the backup's is another one")
 
 
-def main(words: Sequence[str] = sys.argv[1:]) -> int:
-    parser = argparse.ArgumentParser(prog="restore.py")
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """What is asked of a restore, of whatever installation."""
     parser.add_argument("file", type=Path)
     parser.add_argument("--force", action="store_true")
     parser.add_argument("--to", type=Path, default=backup.FOLDER)
-    parser.add_argument("--no-build", action="store_true")
-    parser.add_argument("--data", action="store_true")
     parser.add_argument("--identity", type=Path)
     backup.add_lock(parser)
+
+
+def main(words: Sequence[str] = sys.argv[1:]) -> int:
+    parser = argparse.ArgumentParser(prog="restore.py")
+    add_options(parser)
+    parser.add_argument("--no-build", action="store_true")
+    parser.add_argument("--data", action="store_true")
     options = parser.parse_args(words)
     key = (options.passphrase_file, options.identity)
     with up.alone(up.LOCK):

@@ -14,7 +14,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,20 @@ HEALTHY_WITHIN = 600
 
 def step(text: str) -> None:
     say(f"\n== {text}")
+
+
+def failure_of(work: Callable[[], None]) -> str:
+    """Why some work failed, whatever it was, also that a person stopped it; empty if it did not."""
+    try:
+        work()
+    except KeyboardInterrupt:
+        return "stopped by a person"
+    except UserError as error:
+        return str(error) or type(error).__name__
+    except Exception as error:
+        traceback.print_exc()
+        return f"{type(error).__name__}: {error}"
+    return ""
 
 
 @contextlib.contextmanager

@@ -17,7 +17,6 @@ import json
 import signal
 import subprocess
 import sys
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -195,18 +194,12 @@ def go_on(upgrade: Upgrade) -> None:
         UserError: it failed, and was taken back.
     """
     if not upgrade.failed:
-        try:
-            forth(upgrade)
-        except (Exception, KeyboardInterrupt) as error:
-            upgrade.failed = str(error) or "stopped by a person"
-            if not isinstance(error, (UserError, KeyboardInterrupt)):
-                traceback.print_exc()
-                upgrade.failed = f"{type(error).__name__}: {error}"
-            upgrade.write()
-            up.step("It failed")
-            say(upgrade.failed)
-        else:
+        upgrade.failed = up.failure_of(lambda: forth(upgrade))
+        if not upgrade.failed:
             return
+        upgrade.write()
+        up.step("It failed")
+        say(upgrade.failed)
     back(upgrade)
     raise UserError(
         f"{upgrade.before} runs as before, since {upgrade.after} failed: {upgrade.failed}"
