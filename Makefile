@@ -151,7 +151,7 @@ test-integration: BUDGET = 45m
 test-integration: test-integration-setup ## Both services, booted and checked end to end; builds the images first
 	@$(PYTHON) scripts/up.py prepare
 	@$(PYTHON) scripts/dev check_compose
-	$(PYTEST) backend/tests/server/test_service.py tests/integration
+	$(PYTEST) backend/tests/server/test_service.py label-studio/tests/test_backup.py tests/integration
 
 test-kubernetes: BUDGET = 35m
 test-kubernetes: test-kubernetes-setup ## The chart, on the cluster of KUBECONFIG or one that kind makes; builds the images first

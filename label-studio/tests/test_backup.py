@@ -30,6 +30,10 @@ SECRETS = {
     "SECRET_KEY": "signs \"all\" of 'it'",
 }
 
+needs_gpg = pytest.mark.skipif(
+    not shutil.which("gpg"), reason="gpg is not here: sudo apt install gnupg"
+)
+
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
@@ -109,6 +113,7 @@ def test_a_dump_makes_it_one_of_postgresql(mounted, tmp_path):
     assert settings.parse_env(files[backups.SETTINGS].decode())["POSTGRES"] == "1"
 
 
+@needs_gpg
 def test_without_a_passphrase_it_says_that_it_is_open_and_with_one_it_is_not(
     mounted, tmp_path, capsys
 ):
@@ -192,6 +197,7 @@ def test_what_comes_out_of_a_bucket_is_a_whole_archive(into, there, tmp_path, ca
     assert files["label-studio/media/big"] == (tmp_path / "data/media/big").read_bytes()
 
 
+@needs_gpg
 def test_a_passphrase_holds_in_a_bucket_too(into, there, tmp_path):
     (tmp_path / "passphrase").write_text("of the test\n")
     backup.main([*into, "--passphrase-file", str(tmp_path / "passphrase")])

@@ -16,7 +16,9 @@ from lib import versions
 BIN = testtools.SCANNERS / "bin"
 FINDINGS: dict[str, str] = yaml.safe_load((Path(__file__).parent / "findings.yaml").read_text())
 # What the schemas of Kubernetes cannot know; tests/kubernetes/test_crds.py has their own.
-FOREIGN = {"HTTPRoute", "NetworkAttachmentDefinition", "ScaledObject", "ServiceMonitor"}
+FOREIGN = {
+    "HTTPRoute", "NetworkAttachmentDefinition", "PrometheusRule", "ScaledObject", "ServiceMonitor",
+}  # fmt: skip
 OLDEST = yaml.safe_load((render_chart.CHART / "Chart.yaml").read_text())["kubeVersion"]
 
 
