@@ -235,7 +235,7 @@ def main(words: Sequence[str]) -> int:
     if options.verb == "push":
         bundle_use.push(options.registry, options.folder)
         return 0
-    git.need_clone(but=("models", "projects"))
+    git.need_clone()
     up.main(["prepare"])
     with up.alone(CACHE / "lock"):
         target = make(options.without, options.suites)

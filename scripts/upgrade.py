@@ -24,6 +24,7 @@ from pathlib import Path
 import backup
 import build
 import compose
+import demo
 import doctor
 import env
 import restore
@@ -212,6 +213,8 @@ def forth(upgrade: Upgrade) -> None:
     up.make_host_ready(ports=True, folders=False)
     up.step("Settings")
     env.main()
+    up.step("Demo files")
+    demo.main()
     up.step("Images")
     build.main([])
     if not upgrade.started:

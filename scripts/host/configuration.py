@@ -109,6 +109,8 @@ def check_folders(values: Mapping[str, str]) -> list[Check]:
         checks.append(Check("models", str(models), "a folder"))
     elif listed.is_file():
         checks.append(Check("models", str(listed), "models.yaml"))
+    elif models == settings.host_path("models"):
+        checks.append(Check("models", "none yet: make up begins with the demo's", "models.yaml"))
     else:
         found = f"no models.yaml in {models}" if models.is_dir() else f"no folder {models}"
         checks.append(Check(
@@ -118,7 +120,7 @@ def check_folders(values: Mapping[str, str]) -> list[Check]:
             "        weights: best.pt\n"
             "    Or correct MODELS_DIR in .env; ./models is the demo's",
         ))  # fmt: skip
-    if projects.is_dir():
+    if projects.is_dir() or projects == settings.host_path("projects"):
         checks.append(Check("projects", str(projects), "a folder"))
     else:
         checks.append(Check(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from lib import ROOT, versions
@@ -39,10 +39,8 @@ def git(*words: str, within: float | None = None) -> str:
     return done.stdout.strip()
 
 
-def need_clone(but: Sequence[str] = ()) -> None:
+def need_clone() -> None:
     """
-    but: folders that may have been changed.
-
     Raises:
         UserError: the kit's folder is no clone of its own, or its files were changed.
     """
@@ -55,8 +53,7 @@ def need_clone(but: Sequence[str] = ()) -> None:
             f"{ROOT} is no git clone that this user may use, so no other version can be had here. "
             "Another way: make backup, then make restore in the folder of the other version"
         )
-    theirs = [f":(exclude){folder}" for folder in but]
-    if changed := git("status", "--porcelain", "--untracked-files=no", "--", ".", *theirs):
+    if changed := git("status", "--porcelain", "--untracked-files=no"):
         names = ", ".join(line[2:].strip() for line in changed.splitlines()[:5])
         raise UserError(
             f"files of the kit were changed: {names}. Commit them, or put them away: git stash"

@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 VERSION = (ROOT / "VERSION").read_text().strip()
 IMAGES = {name: f"ls-yolo/{name}:{VERSION}" for name in ("label-studio", "backend")}
 ARTIFACTS = ROOT / "artifacts"
-DEMO: dict[str, Any] = yaml.safe_load((ROOT / "projects" / "demo.yaml").read_text())
+DEMO: dict[str, Any] = yaml.safe_load((ROOT / "examples" / "demo.yaml").read_text())
 
 # The labeling config of a deployment that was made by hand, to the letter.
 SEED_CONFIG = """<View>
@@ -360,7 +360,7 @@ def stack() -> Iterator[Stack]:
 
 @pytest.fixture(scope="session")
 def demo(stack: Stack) -> Any:
-    """The demo project, made by setup from the product's own projects/demo.yaml."""
+    """The demo project, made by setup from the product's own examples/demo.yaml."""
     done = stack.setup(DEMO)
     assert done.returncode == 0, done.stdout + done.stderr
     return stack.project("ls-yolo demo")

@@ -18,7 +18,7 @@ from pathlib import Path
 import pytest
 
 import demo
-from lib import ROOT, net, wheels
+from lib import net, settings, wheels
 from lib.cli import UserError
 from lib.wheels import Wheel
 
@@ -264,7 +264,31 @@ def test_only_what_is_asked_for_is_wanted(tmp_path):
 
 
 def test_the_demo_of_this_repository_is_asked_for():
-    assert demo.wanted(ROOT / "models", ROOT / "projects") == list(demo.ITEMS)
+    assert demo.wanted(demo.EXAMPLES, demo.EXAMPLES) == list(demo.ITEMS)
+
+
+def test_it_begins_where_nothing_is_and_only_in_the_kit_s_own_folders(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    models, projects = tmp_path / "models", tmp_path / "projects"
+    assert demo.begin(tmp_path / "mine", projects) == []
+    assert not models.exists() and not projects.exists()
+    new = demo.begin(models, projects)
+    assert new == [models / "models.yaml", *(projects / name for name in demo.PROJECTS)]
+    for path in new:
+        assert path.read_text() == (demo.EXAMPLES / path.name).read_text()
+        assert path.stat().st_mode & 0o777 == 0o644, "the containers run as another user"
+    assert demo.begin(models, projects) == []
+
+
+@pytest.mark.parametrize("name", ["models/models.yaml", "projects/mine.yaml", "projects/mine.yml"])
+def test_what_a_person_has_written_or_removed_stays_so(tmp_path, monkeypatch, name):
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    mine = tmp_path / name
+    mine.parent.mkdir()
+    mine.write_text("mine")
+    demo.begin(tmp_path / "models", tmp_path / "projects")
+    assert mine.read_text() == "mine"
+    assert not (tmp_path / "projects" / "demo.yaml").exists()
 
 
 def test_the_demo_is_what_it_says():

@@ -65,7 +65,7 @@ def test_a_file_that_the_architecture_names_is_there() -> None:
     )
     there = {
         f"/{path.relative_to(ROOT)}"
-        for folder in ("backend", "compose", "label-studio", "models", "projects", "scripts")
+        for folder in ("backend", "compose", "examples", "label-studio", "scripts")
         for path in (ROOT / folder).rglob("*")
     }
     user = {"model.py"}  # written by whoever has a model class of their own

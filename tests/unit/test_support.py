@@ -98,7 +98,8 @@ def run(folder: Path, **environ: str) -> tuple[subprocess.CompletedProcess[str],
 
 
 def test_without_docker_and_without_settings_it_is_made_and_says_what_is_not_there(tmp_path):
-    done, found = run(tmp_path)
+    folders = dict.fromkeys(("MODELS_DIR", "PROJECTS_DIR"), "examples")
+    done, found = run(tmp_path, **folders)
     assert done.returncode == 0, done.stdout + done.stderr
     for name in ("versions.txt", "settings.txt", "models/models.yaml", "projects/demo.yaml",
                  "containers.txt", "backend/health.txt", "preflight.txt"):  # fmt: skip

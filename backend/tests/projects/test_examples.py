@@ -21,12 +21,16 @@ from backend.tests.controls.drawing import (
 from ls_yolo import controls
 from ls_yolo.projects import config, labels
 
-FOLDER = Path(__file__).parents[3] / "projects" / "examples"
+FOLDER = Path(__file__).parents[3] / "examples"
 SHIP = "ship.yaml"
-PROJECTS = config.read(FOLDER)
+PROJECTS = config.read(*(path for path in FOLDER.iterdir() if path.name != "models.yaml"))
 EXAMPLES = {Path(one.source).name: one for one in PROJECTS if Path(one.source).name != SHIP}
 BOX = 10, 10, 60, 60, 0.9, 0
 POINTS = [[(20 + 2 * number, 30) for number in range(17)]]
+DEMO = {
+    "demo.yaml": ({0: "person"}, boxes(BOX), ["rectanglelabels"]),
+    "demo-outlines.yaml": ({0: "cat"}, masks(np.ones((30, 30))), ["polygonlabels"]),
+}
 SAYS = {
     "detect.yaml": ({0: "person"}, boxes(BOX), ["rectanglelabels"]),
     "obb.yaml": ({0: "ship"}, oriented((50, 50, 30, 20, 0.5, 0.9, 0)), ["rectanglelabels"]),
@@ -64,12 +68,12 @@ def test_the_ship_has_two_domains_with_two_models_each():
 
 
 def test_there_is_an_example_of_each_kind():
-    assert set(EXAMPLES) == set(SAYS)
+    assert set(EXAMPLES) == {*SAYS, *DEMO}
 
 
-@pytest.mark.parametrize("name", SAYS)
+@pytest.mark.parametrize("name", [*SAYS, *DEMO])
 def test_an_example_is_drawn_for_as_label_studio_takes_it(name):
-    names, result, types = SAYS[name]
+    names, result, types = {**SAYS, **DEMO}[name]
     text = EXAMPLES[name].label_config
     found = draw(text, result, 100, 100, names=names)
     assert [region["type"] for region in found] == types

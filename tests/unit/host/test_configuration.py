@@ -113,6 +113,14 @@ def test_folders_that_are_fine(tmp_path):
     assert [check.state for check in configuration.check_folders(values)] == [OK, OK]
 
 
+def test_the_kit_s_own_folders_begin_with_the_demo(tmp_path, monkeypatch):
+    monkeypatch.setattr(settings, "ROOT", tmp_path)
+    values = {"MODELS_DIR": "./models", "PROJECTS_DIR": "./projects", "MODEL_CLASS": ""}
+    models, projects = configuration.check_folders(values)
+    assert (models.state, projects.state) == (OK, OK)
+    assert "make up begins with the demo's" in models.found
+
+
 def test_a_class_of_ones_own_needs_no_models_yaml(tmp_path):
     values = {"MODELS_DIR": str(tmp_path), "PROJECTS_DIR": str(tmp_path), "MODEL_CLASS": "m:Own"}
     assert [check.state for check in configuration.check_folders(values)] == [OK, OK]
