@@ -124,7 +124,7 @@ test: test-lint test-unit test-integration test-kubernetes test-host ## Everythi
 test-tools: # .venv from requirements-dev.lock, helm and kubectl
 	@$(PYTHON) scripts/dev testtools
 
-test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose's own check, tables of settings and values
+test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose's own check, tables of settings and values, version
 	$(RUN) ruff check $(PYTHON_FILES)
 	$(RUN) ruff format --check $(PYTHON_FILES)
 	$(RUN) mypy
@@ -137,6 +137,7 @@ test-lint: test-tools ## ruff, mypy, hadolint, ansible-lint, shellcheck, Compose
 		postgres/docker-entrypoint.sh
 	@$(PYTHON) scripts/dev check_compose
 	@$(RUN) python scripts/dev settings --check
+	@$(RUN) python scripts/dev version --check
 
 test-unit: BUDGET = 15m
 test-unit: test-tools ## Tests that need no Docker
