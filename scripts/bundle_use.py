@@ -14,7 +14,9 @@ from typing import Any
 
 import build
 import bundle_packages
+import env
 import install_engine
+import password
 import up
 from host import apt, docker_engine, system
 from lib import commands, docker, files, settings, tars, versions
@@ -135,13 +137,43 @@ def bring_images(folder: Path, images: Mapping[str, Mapping[str, Any]]) -> None:
     load(folder / IMAGES)
 
 
-def install(folder: Path) -> int:
+def take_over(old: Path) -> None:
+    """Makes the settings of another installation this one's, so that its data are too; once. What
+    lies in its folders stays there.
+
+    Raises:
+        UserError: there is none in ``old``.
     """
+    if settings.env_text():
+        return
+    try:
+        text = (old / ".env").read_text()
+    except OSError as error:
+        raise UserError(
+            f"{old / '.env'}: {error.strerror}. Name the folder of an installation"
+        ) from None
+    given = settings.parse_env(text)
+    for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR"):
+        default = name.removesuffix("_DIR").lower()
+        path = (old / Path(given.get(name) or default).expanduser()).resolve()
+        text = password.replaced(text, name, str(path))
+    files.write_private(settings.ENV_FILE, password.replaced(text, "IMAGES", "present"))
+    say(f"{settings.ENV_FILE}: from {old}")
+
+
+def install(folder: Path, old: Path | None = None) -> int:
+    """
+    old: the folder of the installation that this one goes on with.
+
     Raises:
         UserError: a person must put something right first.
     """
     about = read_manifest(folder)
     os.environ["IMAGES"] = "present"
+    if old:
+        take_over(old)
+    up.step("Settings")
+    env.main()  # now, since a user who must log in again may go on with make up
     up.step("Engine")
     bring_packages(folder, about["packages"])
     up.step("Weights and images from the bundle")

@@ -185,9 +185,9 @@ def main() -> int:
         name: settings.host_path(values[name])
         for name in ("MODELS_DIR", "DATASETS_DIR", "PROJECTS_DIR")
     }
-    datasets = folders["DATASETS_DIR"]
-    with writing_into(datasets, "DATASETS_DIR"):
-        datasets.mkdir(parents=True, exist_ok=True)  # Compose does not make it
+    for name in ("DATASETS_DIR", "PROJECTS_DIR"):  # Compose does not make them
+        with writing_into(folders[name], name):
+            folders[name].mkdir(parents=True, exist_ok=True)
     for path in begin(folders["MODELS_DIR"], folders["PROJECTS_DIR"]):
         say(f"demo: put {path}")
     items = wanted(folders["MODELS_DIR"], folders["PROJECTS_DIR"])

@@ -11,7 +11,7 @@ import subprocess
 import sys
 
 import compose
-from host import volumes
+from host import upgrading, volumes
 from lib import commands, docker, settings
 from lib.cli import UserError, run_main, say
 
@@ -33,7 +33,11 @@ def main() -> int:
     for part in volumes.parts(settings.values()):
         if isinstance(part, volumes.Volume):
             remove_unstarted(part.where)
-    return subprocess.run(compose.down("--volumes")).returncode
+    code = subprocess.run(compose.down("--volumes")).returncode
+    if code == 0:
+        # There is nothing left for it to go on with.
+        upgrading.journal(settings.values()).unlink(missing_ok=True)
+    return code
 
 
 def remove_unstarted(volume: str) -> None:

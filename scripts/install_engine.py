@@ -453,7 +453,7 @@ def main(arguments: Sequence[str] = ()) -> int:
         raise UserError(
             "the Docker Engine runs, but this user may not use it. Run: "
             f"sudo usermod -aG docker {os.environ.get('USER', '$USER')}   then log in again "
-            "(or run: newgrp docker), and run make up again"
+            "(or run: newgrp docker), and run this again"
         )
     if not docker_engine.engine_is_fine(engine):
         raise UserError(

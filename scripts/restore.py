@@ -25,7 +25,7 @@ import compose
 import env
 import password
 import up
-from host import restoring, volumes
+from host import restoring, upgrading, volumes
 from lib import archive, backups, commands, files, postgres, settings, staging, versions, volume
 from lib.cli import UserError, run_main, say
 from lib.progress import Progress, readable
@@ -119,6 +119,7 @@ def restore(
     Raises:
         UserError: it cannot be done; what was there is still there.
     """
+    upgrading.need_none(settings.values())
     about, text = staging.first_look(file, key)
     bare = not settings.env_text()
     if not bare and (begun := restoring.begun(settings.values())):
@@ -143,7 +144,9 @@ def restore(
                 "replace it, after a backup of it: FORCE=1"
             )
         up.step("Backup of what there is")
-        say(f"{backup.make(backup.Wanted(to, lock=archive.Lock(key[0])))}")
+        # Of the images too, where the backup's take their place.
+        wanted = backup.Wanted(to, "datasets" in about["parts"], lock=archive.Lock(key[0]))
+        say(f"{backup.make(wanted)}")
     up.step("Settings")
     env.main()
     if images:

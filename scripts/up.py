@@ -25,7 +25,7 @@ import demo
 import env
 import install_engine
 import preflight
-from host import cuda, database, gpu, macvlan, restoring
+from host import cuda, database, gpu, macvlan, restoring, upgrading
 from lib import ROOT, commands, docker, git, settings, versions
 from lib.cli import EX_CONFIG, EX_NOPERM, KILLED, UserError, run_main, say
 
@@ -322,6 +322,8 @@ def main(arguments: Iterable[str] = ()) -> int:
     if words == ["setup"]:
         compose.need_env()
     with alone(LOCK):
+        if words != ["prepare"]:
+            upgrading.need_none(settings.values())
         if words == ["setup"]:
             refuse_another_host()
             start_services()

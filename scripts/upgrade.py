@@ -17,7 +17,7 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -29,9 +29,12 @@ import doctor
 import env
 import restore
 import up
-from host import restoring, volumes
+from host import restoring, upgrading, volumes
 from lib import ROOT, archive, commands, docker, files, git, settings, versions
 from lib.cli import UserError, run_main, say
+
+OURS = ("models", "projects")
+"""Folders of the user, of which earlier versions had files among their own."""
 
 
 @dataclass
@@ -61,19 +64,14 @@ class Upgrade:
         return Path(self.passphrase_file) if self.passphrase_file else None
 
     def write(self) -> None:
-        path = journal(settings.values())
+        path = upgrading.journal(settings.values())
         path.parent.mkdir(exist_ok=True)
         files.write_private(path, json.dumps(asdict(self), indent=1))
 
 
-def journal(values: Mapping[str, str]) -> Path:
-    """The file that is there while an upgrade is under way."""
-    return ROOT / ".cache" / f"upgrade-{values['COMPOSE_PROJECT_NAME']}.json"
-
-
 def begun() -> Upgrade | None:
     """Raises: UserError: the file of one cannot be read."""
-    path = journal(settings.values())
+    path = upgrading.journal(settings.values())
     try:
         return Upgrade(**json.loads(path.read_text()))
     except FileNotFoundError:
@@ -256,7 +254,7 @@ def finish(upgrade: Upgrade) -> None:
     """Lets go of what was kept for the way back."""
     for tag in upgrade.images:
         commands.output([docker.client(), "image", "rm", kept(tag)])
-    journal(settings.values()).unlink()
+    upgrading.journal(settings.values()).unlink()
     build.remove_replaced()
 
 
@@ -276,7 +274,7 @@ def back(upgrade: Upgrade) -> None:
         upgrade.write()
     for tag, identifier in upgrade.images.items():
         commands.run([docker.client(), "tag", identifier, tag])
-    git.git("checkout", "--quiet", upgrade.before)
+    git.check_out(upgrade.before, OURS)
     # By its own script, which knows what it needs.
     commands.run([
         sys.executable, str(ROOT / "scripts" / "compose.py"), "--progress", "quiet", "up", "-d",
@@ -322,7 +320,7 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
 def check_out(version: str) -> bool:
     """Whether this script is that version's already."""
     same = git.commit_of("HEAD") == git.commit_of(version)
-    git.git("checkout", "--quiet", version)
+    git.check_out(version, OURS)
     return same
 
 

@@ -208,8 +208,10 @@ def ready(folder: Path, project: str) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: {error.strerror}. Name another folder") from None
-    for left in folder.glob(f".{project}-*.part"):
-        left.unlink()
+    stamp = "[0-9]" * 8 + "T" + "[0-9]" * 6 + "Z"
+    for left in folder.glob(f".{project}-{stamp}.tar.gz*.part"):
+        if files.is_left(left):
+            left.unlink(missing_ok=True)
     return folder
 
 

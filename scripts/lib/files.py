@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import shlex
@@ -86,6 +87,16 @@ def write_private(path: Path, text: str) -> None:
         raise
 
 
+def is_left(part: Path) -> bool:
+    """Whether nobody writes that file of ``appearing`` any more: its run was killed."""
+    try:
+        with part.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
 @contextlib.contextmanager
 def appearing(target: Path) -> Iterator[BinaryIO]:
     """A new file, to write and to read again, that its owner alone can read. It has its name once
@@ -93,6 +104,7 @@ def appearing(target: Path) -> Iterator[BinaryIO]:
     """
     part = target.with_name(f".{target.name}.part")
     descriptor = os.open(part, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)  # as long as it is written; see is_left
     try:
         with os.fdopen(descriptor, "w+b") as file:
             yield file

@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from lib import ROOT, versions
 from lib.cli import UserError
 
+ASIDE = ".of-before-the-checkout"
 ORIGIN_WITHIN = 20.0  # seconds
 
 
@@ -58,6 +59,29 @@ def need_clone() -> None:
         raise UserError(
             f"files of the kit were changed: {names}. Commit them, or put them away: git stash"
         )
+
+
+def check_out(version: str, ours: Sequence[str] = ()) -> None:
+    """
+    ours: folders whose files stay as they are, also where that version has one of that name among
+        its own, which git would put in the place of a file that it ignores.
+
+    Raises:
+        UserError: git does not.
+    """
+
+    def names(commit: str) -> set[str]:
+        return set(git("ls-tree", "-r", "--name-only", commit, "--", *ours).splitlines())
+
+    theirs = names(version) - names("HEAD") if ours else set()
+    kept = [(ROOT / name, ROOT / f"{name}{ASIDE}") for name in sorted(theirs)]
+    for path, aside in kept:
+        if path.exists():
+            path.rename(aside)
+    git("checkout", "--quiet", version)
+    for path, aside in kept:
+        if aside.exists():
+            aside.replace(path)
 
 
 def commit_of(name: str) -> str:

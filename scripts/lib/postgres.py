@@ -136,7 +136,9 @@ class Server:
             # Whoever is still connected would hold up the renaming.
             self.sql(
                 "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
-                f"WHERE datname IN ('{self.database}', '{self.restored}')",
+                f"WHERE datname IN ('{self.database}', '{self.restored}') "
+                # Others are the server's own, which no user may end; they give way.
+                "AND backend_type = 'client backend'",
             )
             forth = f'ALTER DATABASE "{self.restored}" RENAME TO "{self.database}"'
             if self.database in there:

@@ -128,6 +128,8 @@ def save(
         VolumeError: a file cannot be read, became shorter meanwhile, or there is no space for the
             snapshot of a database.
     """
+    if (folder / STAGED / "phase").exists():
+        raise VolumeError(f"{folder}: a restore is half done there. Run it again, then this")
     _away(folder / SNAPSHOT)
     found = list(entries(folder, leave_out, follow))
     databases = [entry for entry in found if stat.S_ISREG(entry[2].st_mode) and is_sqlite(entry[1])]
@@ -179,6 +181,9 @@ def _add_file(tar: tarfile.TarFile, name: str, path: Path) -> None:
 @contextlib.contextmanager
 def _snapshot(database: Path, copy: Path) -> Iterator[Path]:
     """A copy of ``database`` as it is at one moment, while others write to it."""
+    if not os.access(copy.parent, os.W_OK):
+        yield database  # nobody writes here
+        return
     try:
         with (
             contextlib.closing(sqlite3.connect(f"{database.as_uri()}?mode=rw", uri=True)) as source,
@@ -210,6 +215,8 @@ def stage(folder: Path, source: IO[bytes]) -> None:
     """
     if (folder / STAGED / "phase").exists():
         raise VolumeError(f"{folder}: an earlier restore is half done there; commit it first")
+    if mounts := [path for path in folder.iterdir() if os.path.ismount(path)]:
+        raise VolumeError(f"{mounts[0]}: is mounted there, and could not give way. Unmount it")
     discard(folder)
     new = folder / STAGED / "new"
     folders: list[tuple[Path, tarfile.TarInfo]] = []

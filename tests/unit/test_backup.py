@@ -12,7 +12,7 @@ import backup
 import compose
 import restore
 from host import restoring, volumes
-from lib import archive, backups, docker, settings, staging, versions, volume
+from lib import archive, backups, docker, files, settings, staging, versions, volume
 from lib.cli import UserError
 from lib.progress import Progress, readable
 
@@ -40,8 +40,12 @@ def test_the_newest_of_this_installation_stay_and_nobody_elses_go(tmp_path):
 def test_what_a_killed_run_left_goes_with_the_next_one(tmp_path):
     for name in (".mine-20260101T000000Z.tar.gz.part", ".theirs-1.part", "mine-1.tar.gz"):
         (tmp_path / name).touch()
-    backups.ready(tmp_path, "mine")
-    assert {path.name for path in tmp_path.iterdir()} == {".theirs-1.part", "mine-1.tar.gz"}
+    with files.appearing(tmp_path / "mine-20260104T000000Z.tar.gz"):
+        backups.ready(tmp_path, "mine")  # another run is at work
+        assert (tmp_path / ".mine-20260104T000000Z.tar.gz.part").exists()
+    assert {path.name for path in tmp_path.iterdir()} == {
+        ".theirs-1.part", "mine-1.tar.gz", "mine-20260104T000000Z.tar.gz",
+    }  # fmt: skip
 
 
 def test_its_folder_is_for_its_owner_alone(tmp_path):

@@ -91,14 +91,41 @@ def test_weights_and_the_demo_s_images_go_in_and_a_person_s_own_images_do_not(
     tmp_path, monkeypatch
 ):
     for path in (
-        "models/mine.pt", "models/models.yaml", "models/README.md",
+        "models/mine.pt", "models/models.yaml", "models/two/own.onnx",
+        "models/.before-restore/a.pt",
         "datasets/demo/bus.jpg", "datasets/demo/own.jpg", "datasets/mine/1.jpg",
     ):  # fmt: skip
         (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / path).touch()
     folders = {f"{n.upper()}_DIR": str(tmp_path / n) for n in ("models", "datasets")}
     monkeypatch.setattr(settings, "values", lambda: folders)
-    assert set(bundle.data_files()) == {"models/mine.pt", "datasets/demo/bus.jpg"}
+    more = {name: tmp_path / "more" / name for name in folders}
+    for path in ("MODELS_DIR/yolov8n.pt", "DATASETS_DIR/demo/bus.jpg"):
+        (tmp_path / "more" / path).parent.mkdir(parents=True)
+        (tmp_path / "more" / path).touch()
+    found = bundle.data_files(more)
+    assert set(found) == {
+        "models/mine.pt", "models/two/own.onnx", "models/yolov8n.pt", "datasets/demo/bus.jpg",
+    }  # fmt: skip
+    assert found["datasets/demo/bus.jpg"] == tmp_path / "datasets/demo/bus.jpg"
+
+
+def test_the_installation_of_before_gives_its_settings_and_keeps_its_folders(tmp_path, monkeypatch):
+    old, env_file = tmp_path / "old", tmp_path / ".env"
+    monkeypatch.setattr(settings, "ENV_FILE", env_file)
+    with pytest.raises(UserError, match="Name the folder of an installation"):
+        bundle_use.take_over(old)
+    old.mkdir()
+    (old / ".env").write_text("SECRET_KEY=s\nMODELS_DIR=./models\nDATASETS_DIR=/mnt/images\n")
+    bundle_use.take_over(old)
+    assert settings.parse_env(env_file.read_text()) == {
+        "SECRET_KEY": "s", "IMAGES": "present", "MODELS_DIR": str(old / "models"),
+        "DATASETS_DIR": "/mnt/images", "PROJECTS_DIR": str(old / "projects"),
+    }  # fmt: skip
+    assert env_file.stat().st_mode & 0o777 == 0o600
+    (old / ".env").write_text("SECRET_KEY=other\n")
+    bundle_use.take_over(old)
+    assert "SECRET_KEY=s\n" in env_file.read_text(), "what is there counts"
 
 
 def test_the_chart_is_told_of_a_registry_and_of_a_postgres_that_was_pushed():

@@ -7,9 +7,10 @@ import subprocess
 
 import pytest
 
+import restore
 import up
 import upgrade
-from host import volumes
+from host import upgrading, volumes
 from lib import git, settings, versions
 from lib.cli import UserError
 
@@ -126,7 +127,7 @@ def test_a_version_that_cannot_take_over_is_refused(monkeypatch, texts, said):
 
 @pytest.fixture
 def mine(tmp_path, monkeypatch):
-    monkeypatch.setattr(upgrade, "ROOT", tmp_path)
+    monkeypatch.setattr(upgrading, "ROOT", tmp_path)
     monkeypatch.setattr(settings, "values", lambda: {"COMPOSE_PROJECT_NAME": "mine"})
     return upgrade.Upgrade("v1", "v2", "/backups", "/secret", {"ls-yolo/backend:1": "sha256:a"})
 
@@ -136,13 +137,51 @@ def test_what_was_begun_is_read_as_it_was_written_by_its_owner_alone(mine):
     mine.worked = ["demo"]
     mine.write()
     assert upgrade.begun() == mine
-    assert upgrade.journal(settings.values()).stat().st_mode & 0o777 == 0o600
+    assert upgrading.journal(settings.values()).stat().st_mode & 0o777 == 0o600
+
+
+def test_nobody_goes_on_working_while_one_is_half_done(mine, monkeypatch, tmp_path):
+    # What it keeps for the way back would be put over what people do from then on.
+    monkeypatch.setattr(up, "LOCK", tmp_path / "lock")
+    mine.write()
+    for begin in (
+        lambda: up.main([]), lambda: up.main(["setup"]),
+        lambda: restore.restore(tmp_path / "a.tar.gz", (None, None)),
+    ):  # fmt: skip
+        with pytest.raises(UserError, match=r"an upgrade is half done\. Run make upgrade"):
+            begin()
+
+
+def test_what_is_the_user_s_stays_where_a_version_had_a_file_of_that_name(clone):
+    listed = clone / "models" / "models.yaml"
+
+    def commit(name):
+        git.git("add", "-f", ".")
+        git.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", name)
+        git.git("tag", name)
+
+    listed.parent.mkdir()
+    listed.write_text("the kit's")
+    commit("theirs")
+    git.git("rm", "-q", "--cached", "models/models.yaml")
+    (clone / ".gitignore").write_text("/models/\n")
+    git.git("add", ".gitignore")
+    git.git("-c", "user.name=a", "-c", "user.email=a@b", "commit", "-q", "-m", "mine")
+    git.git("tag", "mine")
+    listed.write_text("the user's")
+    git.check_out("theirs", ("models",))
+    assert listed.read_text() == "the user's"
+    assert git.commit_of("HEAD") == git.commit_of("theirs")
+    git.git("checkout", "-q", "-f", "theirs")
+    git.check_out("mine", ("models",))
+    assert not listed.exists(), "that was the kit's"
+    assert list(listed.parent.glob("*")) == [] if listed.parent.exists() else True
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", json.dumps({"before": "a", "other": 1})])
 def test_a_file_of_it_that_cannot_be_read_is_named(mine, text):
     mine.write()
-    upgrade.journal(settings.values()).write_text(text)
+    upgrading.journal(settings.values()).write_text(text)
     with pytest.raises(UserError, match=r"upgrade-mine\.json: cannot be read"):
         upgrade.begun()
 

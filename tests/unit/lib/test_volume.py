@@ -179,6 +179,33 @@ def test_staging_changes_nothing_until_it_is_committed(tmp_path):
     assert tree(to) == {"old": (0o644, b"old")}
 
 
+def test_what_is_mounted_in_it_could_not_give_way_so_nothing_is_staged(tmp_path, monkeypatch):
+    (tmp_path / "nas").mkdir()
+    monkeypatch.setattr(os.path, "ismount", lambda path: Path(path).name == "nas")
+    with pytest.raises(volume.VolumeError, match=r"nas: is mounted there.*Unmount it"):
+        volume.stage(tmp_path, io.BytesIO())
+    assert [path.name for path in tmp_path.iterdir()] == ["nas"]
+
+
+def test_half_of_a_restore_is_not_saved(tmp_path):
+    (tmp_path / volume.STAGED).mkdir()
+    (tmp_path / volume.STAGED / "phase").write_text("in")
+    with pytest.raises(volume.VolumeError, match="a restore is half done there"):
+        volume.save(tmp_path, io.BytesIO())
+
+
+def test_a_database_where_nobody_can_write_is_saved_as_it_lies_there(tmp_path, monkeypatch):
+    with closing(sqlite3.connect(tmp_path / "a.db")) as db:
+        db.execute("CREATE TABLE t (a)")
+    whole = (tmp_path / "a.db").read_bytes()
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    out = io.BytesIO()
+    volume.save(tmp_path, out)
+    out.seek(0)
+    with tarfile.open(fileobj=out) as tar:
+        assert tar.extractfile("a.db").read() == whole
+
+
 def test_what_is_staged_is_no_part_of_a_backup(tmp_path):
     make(tmp_path / "to", {"old": b"old"})
     volume.stage(tmp_path / "to", saved(tmp_path / "to"))
