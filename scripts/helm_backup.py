@@ -15,6 +15,7 @@ from pathlib import Path
 
 import backup
 import helm_install
+import up
 from cluster import kubernetes, release, tools
 from lib import ROOT, backups, commands, files, versions
 from lib.cli import UserError, run_main, say
@@ -84,8 +85,11 @@ def main(words: Sequence[str] = sys.argv[1:]) -> int:
     add_release(parser)
     options = parser.parse_args(words)
     asked = backup.wanted(options)
-    with release.hand(found(options)) as hand:
-        target = make(hand, asked)
+    with up.alone(LOCK):
+        where = found(options)
+        release.need_no_restore(where)
+        with release.hand(where) as hand:
+            target = make(hand, asked)
     backup.tell(target, asked)
     return 0
 

@@ -43,15 +43,10 @@ LEFT = {
     "backup, to compare: tar -xzf FILE projects",
     "datasets": "datasets/: the release may not write there, so they are not restored",
 }
-NOTE = "restore"
-"""What is there from the moment that all is staged until all is in its place; it has the passwords
-that the release gets."""
-
-
-def need_none(where: release.Release) -> None:
-    """Raises: UserError: a restore was begun and is not finished."""
-    if release.note(where, NOTE):
-        raise UserError("a restore is half done. Run the same make helm-restore again, then this")
+S3_MEDIA = (
+    "labelStudio.s3: uploads are in that bucket, and no backup has them. Those of this one lie in "
+    "/data/media, where Label Studio does not look: copy them into the bucket"
+)
 
 
 def finish(hand: release.Hand, said: Mapping[str, Any]) -> None:
@@ -70,7 +65,7 @@ def finish(hand: release.Hand, said: Mapping[str, Any]) -> None:
     give(where, said["secrets"])
     say("starting Label Studio and the backend")
     release.scale(where, said["replicas"])
-    release.remove_note(where, NOTE)
+    release.remove_note(where, release.RESTORE)
 
 
 def replicas(where: release.Release) -> dict[str, int]:
@@ -98,7 +93,8 @@ def refuse(hand: release.Hand, about: Mapping[str, Any], given: Mapping[str, str
     """
     where = hand.release
     staging.refuse(about, hand.label_studio_version, where.postgres, INSTEAD)
-    if "label-studio" not in where.mounts:
+    in_s3 = where.env.get("STORAGE_TYPE") == "s3" and about["database"] == backups.POSTGRES
+    if "label-studio" not in where.mounts and not in_s3:
         raise UserError(
             "labelStudio.persistence.enabled=false: what is restored would go with the pod. "
             "Upgrade the release with a claim first"
@@ -120,6 +116,30 @@ def projects(hand: release.Hand) -> int:
     if server:
         return int(server.sql("SELECT count(*) FROM project", database=server.database))
     return int(hand.python(COUNT))
+
+
+def worth_saving(hand: release.Hand, force: bool) -> bool:
+    """Whether there is something that is saved before it is replaced.
+
+    Raises:
+        UserError: there is, and nobody has said that it may be replaced.
+    """
+    try:
+        number = projects(hand)
+    except UserError as failure:
+        if not force:
+            raise UserError(
+                f"the database of {hand.release.name} cannot be read: {failure}\nNothing was "
+                "changed. To replace it, without a backup of it: FORCE=1"
+            ) from None
+        say(f"not saved, since it cannot be read: the database that is there ({failure})")
+        return False
+    if number and not force:
+        raise UserError(
+            f"the release {hand.release.name} has {number} projects already. Nothing was changed. "
+            "To replace them, after a backup of them: FORCE=1"
+        )
+    return number > 0
 
 
 def move(hand: release.Hand, server: postgres.Server) -> None:
@@ -176,7 +196,7 @@ def put(
         # What is staged must outlive a loss of power, if what it replaces is to go.
         hand.python("import os; os.sync()")
         # From here on it is finished, not given up.
-        release.write_note(where, NOTE, said)
+        release.write_note(where, release.RESTORE, said)
     except BaseException:
         for part in there.values():
             commands.output(part.command("discard"))
@@ -201,7 +221,7 @@ def restore(
     Raises:
         UserError: it cannot be done; what was there is still there.
     """
-    half = release.note(where, NOTE)
+    half = release.note(where, release.RESTORE)
     with release.hand(where) as hand:
         if not file.exists() and file.name == str(file):
             file = helm_backup.fetch(hand, file.name, to)
@@ -212,17 +232,16 @@ def restore(
             about, text = staging.first_look(file, key)
             given = settings.parse_env(text)
             refuse(hand, about, given)
-            if number := projects(hand):
-                if not force:
-                    raise UserError(
-                        f"the release {where.name} has {number} projects already. Nothing was "
-                        "changed. To replace them, after a backup of them: FORCE=1"
-                    )
+            if worth_saving(hand, force):
                 up.step("Backup of what there is")
-                lock = archive.Lock(key[0])
-                say(f"{helm_backup.make(hand, backup.Wanted(to, lock=lock))}")
+                # Of the images too, where the backup's take their place.
+                datasets = "datasets" in about["parts"] and not where.mounts["datasets"].read_only
+                wanted = backup.Wanted(to, datasets, lock=archive.Lock(key[0]))
+                say(f"{helm_backup.make(hand, wanted)}")
             up.step("Restore")
             finish(hand, put(hand, file, key, given, replicas(where)))
+    if where.env.get("STORAGE_TYPE") == "s3":
+        say(S3_MEDIA)
     up.step("Setup")
     release.setup_again(where)
 

@@ -99,7 +99,7 @@ def begin(where: release.Release, options: argparse.Namespace) -> Upgrade:
     Raises:
         UserError: it cannot.
     """
-    helm_restore.need_none(where)
+    release.need_no_restore(where)
     up.step("A prediction with what runs")
     predict(where)
     given = options.values
@@ -161,7 +161,7 @@ def back(upgrade: Upgrade) -> None:
         release.scale(where, dict.fromkeys(helm_restore.replicas(where), 0))
         # By the images of before, which know the data.
         with release.hand(where) as hand:
-            half: dict[str, Any] | None = release.note(where, helm_restore.NOTE)
+            half: dict[str, Any] | None = release.note(where, release.RESTORE)
             if half is None:
                 file = Path(upgrade.backup)
                 _, text = staging.first_look(file, upgrade.key)

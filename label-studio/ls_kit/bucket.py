@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
 import os
 import tempfile
 import threading
@@ -72,13 +73,18 @@ class Bucket:
     def remove(self, name: str) -> None:
         self.client.delete_object(Bucket=self.name, Key=self.prefix + name)
 
-    def forget_uploads(self, project: str) -> None:
-        """Takes away what runs that were killed have left of an installation's archives."""
+    def forget_uploads(self, project: str, before: datetime.datetime) -> None:
+        """Takes away what runs that were killed have left of an installation's archives.
+
+        before: when an upload began that nobody goes on with.
+        """
         pages = self.client.get_paginator("list_multipart_uploads").paginate(
             Bucket=self.name, Prefix=f"{self.prefix}{project}-"
         )
         for page in pages:
             for left in page.get("Uploads", []):
+                if left["Initiated"] >= before:
+                    continue
                 self.client.abort_multipart_upload(
                     Bucket=self.name, Key=left["Key"], UploadId=left["UploadId"]
                 )
@@ -141,7 +147,8 @@ def save(source: backups.Source, bucket: Bucket, lock: archive.Lock, keep: int =
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        bucket.forget_uploads(source.project)
+        # One that began since may be under way.
+        bucket.forget_uploads(source.project, backups.now() - datetime.timedelta(days=1))
         total = source.total()
         moment = backups.now()
         name = source.name(moment, lock)

@@ -64,13 +64,15 @@ class Mount:
 class Release:
     """What the cluster has of it: the Deployments of Label Studio and of the backend.
 
-    backups: the claim of its own backups; empty: none.
+    backups: the claim of its own backups; empty: none that a pod has had by now.
+    saved: what those are made of, by the volumes of the pod that makes them; None: none are made.
     """
 
     namespace: str
     label_studio: Mapping[str, Any]
     backend: Mapping[str, Any]
     backups: str = ""
+    saved: frozenset[str] | None = None
 
     @property
     def name(self) -> str:
@@ -107,7 +109,9 @@ class Release:
 
     @cached_property
     def mounts(self) -> dict[str, Mount]:
-        """The claims of the parts, by their names."""
+        """The claims of the parts, by their names; without those that one pod alone may have, as
+        ``backup.cache=false`` and ``backup.models=false`` say.
+        """
         wanted = {
             "label-studio": (self.label_studio, "data", "/data"),
             "backend": (self.backend, "data", "/volumes/backend"),
@@ -116,6 +120,8 @@ class Release:
         }
         found = {}
         for part, (deployment, volume, folder) in wanted.items():
+            if self.saved is not None and part in ("backend", "models") and part not in self.saved:
+                continue
             spec = _spec(deployment)
             (source,) = [one for one in spec["volumes"] if one["name"] == volume]
             (mount,) = [
@@ -161,16 +167,25 @@ def find(namespace: str, name: str = "") -> Release:
     if len(found) > 1:
         raise UserError(f"found the releases {', '.join(sorted(found))}. Name one: RELEASE=")
     ((instance, both),) = found.items()
-    return Release(namespace, both["label-studio"], both["backend"], _backups(namespace, instance))
+    backups, saved = _backups(namespace, instance)
+    return Release(namespace, both["label-studio"], both["backend"], backups, saved)
 
 
-def _backups(namespace: str, instance: str) -> str:
+def _backups(namespace: str, instance: str) -> tuple[str, frozenset[str] | None]:
+    """The claim of the release's own backups, and the volumes of the pod that makes them."""
     selector = f"{LABELS}/instance={instance},{LABELS}/component=backup"
     for job in kubernetes.get("cronjobs", "-n", namespace, "-l", selector)["items"]:
-        for one in _spec(job["spec"]["jobTemplate"])["volumes"]:
-            if one["name"] == "backups":
-                return str(one["persistentVolumeClaim"]["claimName"])
-    return ""
+        volumes = {one["name"]: one for one in _spec(job["spec"]["jobTemplate"])["volumes"]}
+        claim = ""
+        if "backups" in volumes:
+            claim = str(volumes["backups"]["persistentVolumeClaim"]["claimName"])
+            made = kubernetes.get("pvc", claim, "-n", namespace)
+            # Until the first pod that the scheduler places with it there may be no volume, and a
+            # pod whose node is named would wait for it forever.
+            if made["status"].get("phase") != "Bound":
+                claim = ""
+        return claim, frozenset(volumes)
+    return "", None
 
 
 # The pod
@@ -342,7 +357,7 @@ def source(hand: Hand, kit: str, datasets: bool = False) -> Iterator[backups.Sou
         claims = [part for part in hand.parts if part.name != "datasets"]
         images = [part for part in hand.parts if part.name == "datasets" and datasets]
         yield backups.Source(
-            release.full_name, kit, hand.label_studio_version,
+            f"{release.namespace}-{release.full_name}", kit, hand.label_studio_version,
             backups.settings_text({**release.env, **secrets}, release.postgres),
             [*claims, *texts, *images], server.dump if server else None,
             server.size() if server else 0, backups.keys(secrets.get("SECRET_KEY", "")),
@@ -390,6 +405,17 @@ def scale(release: Release, replicas: Mapping[str, int]) -> None:
             selector = f"{LABELS}/instance={release.name},{LABELS}/component={component}"
             kubernetes.kubectl("wait", "pod", *where, "--for=delete", "-l", selector,
                                "--timeout=5m", timeout=330)  # fmt: skip
+
+
+RESTORE = "restore"
+"""The note that is there from the moment that all of a restore is staged until all is in its place;
+it has the passwords that the release gets."""
+
+
+def need_no_restore(release: Release) -> None:
+    """Raises: UserError: a restore was begun and is not finished."""
+    if note(release, RESTORE):
+        raise UserError("a restore is half done. Run the same make helm-restore again, then this")
 
 
 def revision(release: Release) -> int:

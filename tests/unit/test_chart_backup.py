@@ -30,6 +30,7 @@ def rendered(tmp_path):
         return {
             found["kind"]: found for found in yaml.safe_load_all(render_chart.render([file]))
             if found and found["metadata"]["labels"].get(COMPONENT) == "backup"
+            and found["kind"] != "Job"
         }  # fmt: skip
 
     return make
@@ -191,8 +192,36 @@ def test_it_bears_the_taints_of_the_nodes_that_it_must_go_to(pod):
                  ("backup.tolerations", [{"key": "b"}])) == {"a", "b"}  # fmt: skip
 
 
-def test_without_a_cluster_no_hook_is_made_of_what_may_not_be_there(rendered):
-    assert "Job" not in rendered(*ON, ("backup.beforeUpgrade", True))
+@pytest.fixture
+def jobs(tmp_path):
+    def make(*pairs):
+        file = tmp_path / "values.yaml"
+        file.write_text(yaml.safe_dump(joined(*pairs)))
+        return [
+            found for found in filter(None, yaml.safe_load_all(render_chart.render([file])))
+            if found["kind"] == "Job" and found["metadata"]["labels"][COMPONENT] == "backup"
+        ]  # fmt: skip
+
+    return make
+
+
+def test_without_a_cluster_no_hook_is_made_of_what_may_not_be_there(jobs):
+    assert not [
+        job for job in jobs(*ON, ("backup.beforeUpgrade", True))
+        if "helm.sh/hook" in job["metadata"].get("annotations", {})
+    ]  # fmt: skip
+
+
+def test_a_pod_takes_the_claim_at_once_since_helm_may_wait_until_it_has_a_volume(jobs, pod):
+    (job,) = jobs(*ON)
+    first, later = pod_spec(job), pod()
+    assert [one["name"] for one in first["volumes"]] == ["backups"]
+    assert first["affinity"] == later["affinity"]
+    assert first["securityContext"] == later["securityContext"]
+    (other,) = jobs(*ON, ("labelStudio.image.tag", "9"))
+    assert job["metadata"]["name"] != other["metadata"]["name"], "a Job cannot be changed"
+    claim = ("backup.persistence.existingClaim", "mine")
+    assert jobs(*ON, claim) == jobs(*ON, ("backup.s3.bucket", "b")) == []
 
 
 def test_an_alert_tells_when_the_last_good_one_is_too_old_and_what_to_do(rendered):

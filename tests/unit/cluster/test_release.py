@@ -34,6 +34,9 @@ def cluster(tmp_path, monkeypatch):
         objects = [found for found in yaml.safe_load_all(render_chart.render([file])) if found]
         weights = {"metadata": {"name": "weights"}, "spec": {"accessModes": ["ReadWriteOnce"]}}
         objects.append({"kind": "PersistentVolumeClaim", **weights})
+        for one in objects:
+            if one["kind"] == "PersistentVolumeClaim":
+                one["status"] = {"phase": "Bound"}
 
         def get(kind, *words):
             found = [one for one in objects if one["kind"] == KINDS[kind] and one["kind"] != "Pod"]
@@ -62,6 +65,24 @@ def test_its_claims_are_found_as_the_release_mounts_them(cluster):
     assert not any(one.read_only for one in found.mounts.values())
     assert found.backups == "ls-yolo-backup"
     assert set(found.texts()) == {"models", "projects"}
+
+
+def test_what_its_own_backups_leave_out_since_one_pod_alone_may_have_it_is_left_out_here_too(
+    cluster,
+):
+    cluster(*ON, *WEIGHTS, ("backup.models", False))
+    assert set(release.find("ls-yolo").mounts) == {"label-studio", "backend"}
+    cluster(*ON, *WEIGHTS, ("backup.cache", False))
+    assert set(release.find("ls-yolo").mounts) == {"label-studio", "models"}
+
+
+def test_a_claim_that_waits_for_its_first_pod_is_none_to_look_into(cluster):
+    for one in cluster(*ON):
+        if one["metadata"]["name"] == "ls-yolo-backup" and one["kind"] == "PersistentVolumeClaim":
+            one["status"] = {"phase": "Pending"}
+    found = release.find("ls-yolo")
+    assert found.backups == ""
+    assert "backups" not in [one["name"] for one in release.waiting(found)["spec"]["volumes"]]
 
 
 def test_what_is_in_the_pod_or_read_only_is_not_restored(cluster):
@@ -165,13 +186,13 @@ def test_what_a_person_has_filled_is_kept_when_it_gives_way(cluster):
 def test_a_restore_that_is_half_done_is_no_time_for_anything_else(cluster):
     objects = cluster(*ON)
     found = release.find("ls-yolo")
-    helm_restore.need_none(found)
+    release.need_no_restore(found)
     note = base64.b64encode(json.dumps({"archive": "a.tar.gz"}).encode()).decode()
     objects.append({"kind": "Secret", "metadata": {"name": "ls-yolo-restore"},
                     "data": {"restore": note}})  # fmt: skip
     assert release.note(found, "restore") == {"archive": "a.tar.gz"}
     with pytest.raises(UserError, match="a restore is half done"):
-        helm_restore.need_none(found)
+        release.need_no_restore(found)
 
 
 class Told:

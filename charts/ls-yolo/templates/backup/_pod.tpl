@@ -177,6 +177,38 @@ template:
       {{- end }}
 {{- end }}
 
+{{/* A Job that does nothing, with the claim of the backups, where their pods will be. */}}
+{{- define "ls-yolo.backupFirstPod" -}}
+{{- $v := .root.Values -}}
+template:
+  metadata:
+    labels:
+      {{- include "ls-yolo.podLabels" . | nindent 6 }}
+  spec:
+    restartPolicy: OnFailure
+    {{- include "ls-yolo.imagePullSecrets" . | nindent 4 }}
+    serviceAccountName: {{ include "ls-yolo.serviceAccountName" (dict "root" .root "component" "label-studio") }}
+    automountServiceAccountToken: false
+    enableServiceLinks: false
+    securityContext:
+      {{- toYaml $v.labelStudio.podSecurityContext | nindent 6 }}
+    {{- include "ls-yolo.backupPlacement" . | nindent 4 }}
+    containers:
+      - name: nothing
+        image: {{ include "ls-yolo.image" (dict "root" .root "component" "label-studio") }}
+        imagePullPolicy: {{ $v.labelStudio.image.pullPolicy }}
+        command: ["true"]
+        securityContext:
+          {{- include "ls-yolo.containerSecurityContext" . | nindent 10 }}
+        resources:
+          {{- toYaml $v.backup.resources | nindent 10 }}
+        volumeMounts:
+          - {name: backups, mountPath: /backups}
+    volumes:
+      - name: backups
+        persistentVolumeClaim: {claimName: {{ .claim }}}
+{{- end }}
+
 {{/* Whether the backend's own claim is in a backup, and the weights. */}}
 {{- define "ls-yolo.backupCache" -}}
 {{- if and .root.Values.backup.cache .root.Values.backend.cache.enabled }}true{{ end }}
