@@ -143,6 +143,8 @@ def test_what_was_begun_is_read_as_it_was_written_by_its_owner_alone(mine):
 def test_nobody_goes_on_working_while_one_is_half_done(mine, monkeypatch, tmp_path):
     # What it keeps for the way back would be put over what people do from then on.
     monkeypatch.setattr(up, "LOCK", tmp_path / "lock")
+    monkeypatch.setattr(settings, "ENV_FILE", tmp_path / ".env")
+    (tmp_path / ".env").write_text("POSTGRES=0\n")
     mine.write()
     for begin in (
         lambda: up.main([]), lambda: up.main(["setup"]),
