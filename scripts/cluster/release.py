@@ -8,7 +8,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -72,7 +72,7 @@ class Release:
     label_studio: Mapping[str, Any]
     backend: Mapping[str, Any]
     backups: str = ""
-    saved: frozenset[str] | None = None
+    saved: Sequence[str] | None = None
 
     @property
     def name(self) -> str:
@@ -171,7 +171,7 @@ def find(namespace: str, name: str = "") -> Release:
     return Release(namespace, both["label-studio"], both["backend"], backups, saved)
 
 
-def _backups(namespace: str, instance: str) -> tuple[str, frozenset[str] | None]:
+def _backups(namespace: str, instance: str) -> tuple[str, Sequence[str] | None]:
     """The claim of the release's own backups, and the volumes of the pod that makes them."""
     selector = f"{LABELS}/instance={instance},{LABELS}/component=backup"
     for job in kubernetes.get("cronjobs", "-n", namespace, "-l", selector)["items"]:
@@ -184,7 +184,7 @@ def _backups(namespace: str, instance: str) -> tuple[str, frozenset[str] | None]
             # pod whose node is named would wait for it forever.
             if made["status"].get("phase") != "Bound":
                 claim = ""
-        return claim, frozenset(volumes)
+        return claim, list(volumes)
     return "", None
 
 

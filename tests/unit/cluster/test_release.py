@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import asdict
 
 import pytest
 import yaml
@@ -74,6 +75,12 @@ def test_what_its_own_backups_leave_out_since_one_pod_alone_may_have_it_is_left_
     assert set(release.find("ls-yolo").mounts) == {"label-studio", "backend"}
     cluster(*ON, *WEIGHTS, ("backup.cache", False))
     assert set(release.find("ls-yolo").mounts) == {"label-studio", "models"}
+
+
+def test_what_is_known_of_it_outlives_the_process(cluster):
+    cluster(*ON)
+    found = release.find("ls-yolo")
+    assert release.Release(**json.loads(json.dumps(asdict(found)))) == found
 
 
 def test_a_claim_that_waits_for_its_first_pod_is_none_to_look_into(cluster):
