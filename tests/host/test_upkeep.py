@@ -19,7 +19,7 @@ pytestmark = pytest.mark.host
 NEXT, BAD = "99.0.0", "99.1.0"
 OURS = tuple(f"ls-yolo/{name}" for name in versions.images())
 # What somebody put into the kit's folder.
-THEIRS = ("/opt/ls-yolo/models/theirs.pt", "/opt/ls-yolo/note.txt")
+THEIRS = ("/opt/ls-yolo/examples/theirs.yaml", "/opt/ls-yolo/note.txt")
 # What a user's own model has written, and what has come since a backup.
 VOLUMES = "/var/lib/docker/volumes"
 STATE = f"{VOLUMES}/ls-yolo_backend-data/_data/state-of-a-model"
