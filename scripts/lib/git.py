@@ -74,14 +74,16 @@ def check_out(version: str, ours: Sequence[str] = ()) -> None:
         return set(git("ls-tree", "-r", "--name-only", commit, "--", *ours).splitlines())
 
     theirs = names(version) - names("HEAD") if ours else set()
-    kept = [(ROOT / name, ROOT / f"{name}{ASIDE}") for name in sorted(theirs)]
-    for path, aside in kept:
+    for path in (ROOT / name for name in theirs):
         if path.exists():
-            path.rename(aside)
-    git("checkout", "--quiet", version)
-    for path, aside in kept:
-        if aside.exists():
-            aside.replace(path)
+            path.rename(f"{path}{ASIDE}")
+    try:
+        git("checkout", "--quiet", version)
+    finally:
+        # Those of a run that was killed too.
+        for folder in ours:
+            for aside in (ROOT / folder).rglob(f"*{ASIDE}"):
+                aside.replace(str(aside).removesuffix(ASIDE))
 
 
 def commit_of(name: str) -> str:

@@ -174,6 +174,20 @@ def test_what_is_the_user_s_stays_where_a_version_had_a_file_of_that_name(clone)
     git.check_out("theirs", ("models",))
     assert listed.read_text() == "the user's"
     assert git.commit_of("HEAD") == git.commit_of("theirs")
+    # Killed after git was done, or refused by git: it is put back all the same.
+    listed.rename(f"{listed}{git.ASIDE}")
+    git.check_out("theirs", ("models",))
+    assert listed.read_text() == "the user's"
+    git.git("checkout", "-q", "-f", "mine")
+    listed.parent.mkdir(exist_ok=True)
+    listed.write_text("the user's")
+    (clone / "VERSION").write_text("changed")
+    git.git("tag", "other", "v0.9.0")
+    with pytest.raises(UserError, match="git checkout"):
+        git.check_out("other", ("models",))
+    (clone / "VERSION").write_text("0.10.0\n")
+    assert listed.read_text() == "the user's"
+    listed.unlink()
     git.git("checkout", "-q", "-f", "theirs")
     git.check_out("mine", ("models",))
     assert not listed.exists(), "that was the kit's"
