@@ -137,15 +137,14 @@ class TestBackup:
 
     def test_one_is_made_before_each_upgrade_and_as_many_stay_as_are_wanted(self, release, before):
         release.install()
-        release.install()
-        gone = run(release, "helm_restore", before["archive"])
-        assert gone.returncode == 1
-        assert "found no file" in gone.stderr
-        assert gone.stderr.count(".tar.gz.gpg") == 3, "the one asked for, and two that are there"
         # Setup has predicted what was uploaded.
         before["work"] = team(release).work(before["upload"])
         assert (len(before["work"].tasks), len(before["work"].predictions)) == (3, 3)
-        before["archive"] = backed_up(release, "second")
+        first, before["archive"] = before["archive"], backed_up(release, "second")
+        gone = run(release, "helm_restore", first)
+        assert gone.returncode == 1
+        assert "found no file" in gone.stderr
+        assert gone.stderr.count(".tar.gz.gpg") == 3, "the one asked for, and two that are there"
 
     def test_what_has_projects_is_replaced_only_by_force(
         self, release, before, passphrase, tmp_path
