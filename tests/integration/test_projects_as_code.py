@@ -382,7 +382,7 @@ def test_a_project_that_was_made_by_hand_is_as_it_was_after_export_and_apply(
 # What a Label Studio that was killed during a sync has: it is told so by the age of a sign of life.
 CUT_OFF = """
 import datetime, json, sqlite3, sys
-then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=18)
+then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=13)
 with sqlite3.connect("/data/label_studio.sqlite3", timeout=30) as database:
     database.execute(
         "UPDATE io_storages_localfilesimportstorage SET status = 'in_progress', meta = ? "
