@@ -358,8 +358,15 @@ def reading(
         raise UserError(f"{archive}: {error.strerror}") from None
     with file:
         command = key_command(archive, passphrase_file, identity)
+        by_passphrase = _by_passphrase(file)
+        if archive.suffix == ".gpg" and by_passphrase and not passphrase_file:
+            # Its agent would ask on a terminal, and fail without one in words that help nobody.
+            raise UserError(
+                f"{archive.name}: encrypted by a passphrase. Name the file that holds it: "
+                "PASSPHRASE_FILE=FILE"
+            )
         key = (
-            _Filter(command, not _by_passphrase(file), stdin=file, stdout=subprocess.PIPE)
+            _Filter(command, not by_passphrase, stdin=file, stdout=subprocess.PIPE)
             if command
             else None
         )

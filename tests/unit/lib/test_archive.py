@@ -168,6 +168,13 @@ def test_whether_a_passphrase_is_the_key_is_seen_by_the_first_byte(tmp_path, fir
         assert file.read() == first
 
 
+def test_where_the_passphrase_is_wanted_it_is_said_how_to_give_it(tmp_path):
+    path = tmp_path / "a.tar.gz.gpg"
+    path.write_bytes(b"\x8c and more")
+    with pytest.raises(UserError, match=r"encrypted by a passphrase.*PASSPHRASE_FILE=FILE"):
+        read(path)
+
+
 def test_what_encrypts_follows_from_the_recipient():
     assert archive.Lock().ending == ""
     assert archive.Lock(recipient="age1abc").ending == ".age"
