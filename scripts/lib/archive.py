@@ -94,8 +94,12 @@ def _passphrase(file: Path) -> list[str]:
     return ["--pinentry-mode", "loopback", "--passphrase-file", str(file)]
 
 
-def key_command(archive: Path, passphrase_file: Path | None, identity: Path | None) -> list[str]:
+def key_command(
+    archive: Path, passphrase_file: Path | None, identity: Path | None, by_passphrase: bool = False
+) -> list[str]:
     """What decrypts ``archive``, by the ending of its name; nothing where it is not encrypted.
+
+    by_passphrase: whether gpg wants one, as ``_by_passphrase`` finds.
 
     Raises:
         UserError: there is nothing to decrypt it with.
@@ -105,6 +109,12 @@ def key_command(archive: Path, passphrase_file: Path | None, identity: Path | No
             raise UserError(f"{archive}: encrypted by age. Name the file of the key: IDENTITY=FILE")
         return ["age", "--decrypt", "--identity", str(identity)]
     if archive.suffix == ".gpg":
+        if by_passphrase and passphrase_file is None:
+            # Its agent would ask on a terminal, and fail without one in words that help nobody.
+            raise UserError(
+                f"{archive}: encrypted by a passphrase. Name the file that holds it: "
+                "PASSPHRASE_FILE=FILE"
+            )
         # Without a file the key is in gpg's own ring, whose agent asks for what guards it.
         given = _passphrase(passphrase_file) if passphrase_file else []
         return [*_GPG, *given, "--decrypt"]
@@ -357,14 +367,8 @@ def reading(
     except OSError as error:
         raise UserError(f"{archive}: {error.strerror}") from None
     with file:
-        command = key_command(archive, passphrase_file, identity)
         by_passphrase = _by_passphrase(file)
-        if archive.suffix == ".gpg" and by_passphrase and not passphrase_file:
-            # Its agent would ask on a terminal, and fail without one in words that help nobody.
-            raise UserError(
-                f"{archive.name}: encrypted by a passphrase. Name the file that holds it: "
-                "PASSPHRASE_FILE=FILE"
-            )
+        command = key_command(archive, passphrase_file, identity, by_passphrase)
         key = (
             _Filter(command, not by_passphrase, stdin=file, stdout=subprocess.PIPE)
             if command

@@ -380,6 +380,7 @@ def test_a_project_that_was_made_by_hand_is_as_it_was_after_export_and_apply(
 
 
 # What a Label Studio that was killed during a sync has: it is told so by the age of a sign of life.
+# It counts as dead at 25 s; the rest is what a slow machine needs to look, and then waits for.
 CUT_OFF = """
 import datetime, json, sqlite3, sys
 then = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(seconds=13)
